@@ -1,0 +1,1 @@
+"""What touches the world: stores, the kernel, daemons, HTTP."""

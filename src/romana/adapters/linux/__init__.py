@@ -1,0 +1,1 @@
+"""All code that needs root: links, routes, nftables, connection tracking, namespaces."""

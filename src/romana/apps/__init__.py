@@ -1,0 +1,1 @@
+"""The programs: read configuration, wire the parts, run."""

@@ -1,0 +1,1 @@
+"""romana-agent: makes one host match the plan."""

@@ -1,0 +1,1 @@
+"""romana: the command line for people."""

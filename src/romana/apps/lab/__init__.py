@@ -1,0 +1,1 @@
+"""romana lab: a data centre in network namespaces on one machine."""

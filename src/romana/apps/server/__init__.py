@@ -1,0 +1,1 @@
+"""romanad: the control plane."""

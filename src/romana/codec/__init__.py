@@ -1,0 +1,1 @@
+"""Translations between the model and every text or wire format."""

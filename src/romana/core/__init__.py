@@ -1,0 +1,1 @@
+"""Pure decisions: same inputs, same answer; no clock, no input, no output."""

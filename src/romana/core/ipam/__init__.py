@@ -1,0 +1,1 @@
+"""Spans, blocks and addresses: who gets which."""

@@ -1,0 +1,1 @@
+"""Policy: selectors to classes, rows and profiles; and why a verdict is what it is."""

@@ -1,0 +1,1 @@
+"""The tree of prefix groups: carving, and which group a host joins."""

@@ -1,0 +1,93 @@
+"""Policies in the one neutral form that native, Kubernetes and Romana v2 documents are all translated into."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from romana.model.address import Prefix
+
+TCP, UDP, SCTP, ICMP, ICMPV6 = 6, 17, 132, 1, 58
+PORT_PROTOCOLS = frozenset({TCP, UDP, SCTP})
+"""IP protocol numbers (IANA) whose traffic is told apart by destination port."""
+ICMP_PROTOCOLS = frozenset({ICMP, ICMPV6})
+"""IP protocol numbers whose traffic is told apart by type * 256 + code."""
+
+
+class Direction(StrEnum):
+    """Seen from the endpoint that a policy selects."""
+
+    INGRESS = "ingress"
+    EGRESS = "egress"
+
+
+class Operator(StrEnum):
+    """How a label requirement compares."""
+
+    IN = "In"
+    NOT_IN = "NotIn"
+    EXISTS = "Exists"
+    DOES_NOT_EXIST = "DoesNotExist"
+
+
+class Requirement(msgspec.Struct, frozen=True):
+    """One condition on a label. NotIn is also true where the label is absent (Kubernetes' rule)."""
+
+    key: str
+    operator: Operator
+    values: tuple[str, ...] = ()
+
+
+class Selector(msgspec.Struct, frozen=True, kw_only=True):
+    """Which endpoints: all conditions must hold. None is no condition; an empty tuple of names matches nothing."""
+
+    tenants: tuple[str, ...] | None = None
+    segments: tuple[str, ...] | None = None
+    tenant_labels: tuple[Requirement, ...] = ()
+    labels: tuple[Requirement, ...] = ()
+
+
+class CidrPeer(msgspec.Struct, frozen=True, kw_only=True):
+    """Every address in `cidr` but those in `excluded`, whoever has it."""
+
+    cidr: Prefix
+    excluded: tuple[Prefix, ...] = ()
+
+
+Peer = Selector | CidrPeer
+
+
+class Traffic(msgspec.Struct, frozen=True):
+    """A protocol (IANA number, None for any) and an inclusive range: destination ports, or ICMP type * 256 + code."""
+
+    protocol: int | None = None
+    first: int = 0
+    last: int = 65535
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """What one rule of a policy allows: these peers (None: anyone), this traffic (empty: all)."""
+
+    peers: tuple[Peer, ...] | None = None
+    traffic: tuple[Traffic, ...] = ()
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """Endpoints that any of `subjects` selects accept, in a governed direction, only what some policy's rule allows.
+
+    A direction that is None is not governed by this policy; an empty tuple governs it and allows nothing.
+    `kind` and `document` say what it was translated from (the document is JSON text, as it came).
+    """
+
+    id: str
+    kind: str
+    subjects: tuple[Selector, ...]
+    ingress: tuple[Rule, ...] | None = None
+    egress: tuple[Rule, ...] | None = None
+    description: str = ""
+    document: str = ""
+
+    def rules(self, direction: Direction) -> tuple[Rule, ...] | None:
+        """Its rules in a direction, None when it does not govern it."""
+        return self.ingress if direction is Direction.INGRESS else self.egress

@@ -1,0 +1,92 @@
+"""Networks, and the tree of prefix groups that decides which part of a network a host draws from."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from romana.model.address import Address, Prefix
+
+
+class Placement(StrEnum):
+    """How spans and blocks are placed in a network: next free one in the host's group, or computed from id bits."""
+
+    TOPOLOGY = "topology"
+    BITS = "bits"
+
+
+class Network(msgspec.Struct, frozen=True, kw_only=True):
+    """A CIDR, of one family, that endpoint addresses come from.
+
+    `tenants` empty means open to all. `reserved` are CIDRs never handed out. A span is the unit of routing, a block the
+    unit of ownership; both are lengths in bits, `cidr.length <= span_length <= block_length <= address length`.
+    """
+
+    name: str
+    cidr: Prefix
+    block_length: int
+    span_length: int
+    tenants: tuple[str, ...] = ()
+    reserved: tuple[Prefix, ...] = ()
+    placement: Placement = Placement.TOPOLOGY
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True):
+    """A node of the tree; everything below it shares its prefix in each network.
+
+    `path` is the slash-separated place in the tree, unique in the topology; `cidrs` has the group's CIDR by network
+    name. A leaf has no `groups` and holds hosts. `closed` marks padding and spare parts: no host may join.
+    """
+
+    path: str
+    name: str
+    cidrs: dict[str, Prefix]
+    groups: tuple[Group, ...] = ()
+    assignment: dict[str, str] = {}
+    routing: str = ""
+    closed: bool = False
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether hosts join this group."""
+        return not self.groups
+
+
+class PlannedHost(msgspec.Struct, frozen=True, kw_only=True):
+    """A host that the topology document itself places in a leaf group."""
+
+    name: str
+    addresses: tuple[Address, ...]
+    group: str
+
+
+class Topology(msgspec.Struct, frozen=True, kw_only=True):
+    """A carved tree of groups over one or several networks (dual stack: one of each family)."""
+
+    name: str
+    networks: tuple[str, ...]
+    root: Group
+    hosts: tuple[PlannedHost, ...] = ()
+
+
+class AddressPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a topology document says, carved: all networks, and all topologies."""
+
+    networks: tuple[Network, ...]
+    topologies: tuple[Topology, ...]
+
+
+class Host(msgspec.Struct, frozen=True, kw_only=True):
+    """A machine that runs endpoints and an agent.
+
+    `groups` has the path of its leaf group by topology name. `instance` is the agent's random id (empty until it
+    reported), `epoch` counts the instances that were accepted for this host.
+    """
+
+    name: str
+    addresses: tuple[Address, ...] = ()
+    labels: dict[str, str] = {}
+    groups: dict[str, str] = {}
+    instance: str = ""
+    epoch: int = 0

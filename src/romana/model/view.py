@@ -1,0 +1,135 @@
+"""What one host's agent knows of the plan, and the messages between an agent and the control plane."""
+
+from __future__ import annotations
+
+import msgspec
+
+from romana.model.address import Address, Prefix
+from romana.model.endpoint import Endpoint
+from romana.model.ipam import Block, Span
+from romana.model.policy import Direction
+from romana.model.program import Profile
+from romana.model.tenancy import Identity, Owner
+from romana.model.topology import Network
+
+
+class IdentityRows(msgspec.Struct, frozen=True, kw_only=True):
+    """An identity that may start on the host, with its class and the ids of its rows."""
+
+    identity: Identity
+    class_id: str
+    ingress: str
+    egress: str
+
+
+class RowHead(msgspec.Struct, frozen=True, kw_only=True):
+    """A row without its entries, which travel apart so that one changed entry is one small message."""
+
+    direction: Direction
+    words: str = ""
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything one host needs, as mappings; changes are differences between two of them.
+
+    `revision` orders views of one store `incarnation`; an agent refuses an older one. `spans` and `blocks` are the
+    host's own. `entries` has row id -> prefix -> profile id.
+    """
+
+    incarnation: str = ""
+    revision: int = 0
+    networks: dict[str, Network] = {}
+    spans: dict[Prefix, Span] = {}
+    blocks: dict[Prefix, Block] = {}
+    identities: dict[str, IdentityRows] = {}
+    rows: dict[str, RowHead] = {}
+    entries: dict[str, dict[Prefix, str]] = {}
+    profiles: dict[str, Profile] = {}
+
+
+class ViewChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One message of a host's view stream: what to put over, and what to take from, the view before it.
+
+    A `snapshot` replaces everything. In `put`, revision and incarnation are those of the new view.
+    """
+
+    put: View
+    snapshot: bool = False
+    delete_networks: tuple[str, ...] = ()
+    delete_spans: tuple[Prefix, ...] = ()
+    delete_blocks: tuple[Prefix, ...] = ()
+    delete_identities: tuple[str, ...] = ()
+    delete_rows: tuple[str, ...] = ()
+    delete_entries: dict[str, tuple[Prefix, ...]] = {}
+    delete_profiles: tuple[str, ...] = ()
+
+
+class Hello(msgspec.Struct, frozen=True, kw_only=True):
+    """How an agent reports in: the random id of its state, and the host's addresses and labels as it sees them.
+
+    A host that the control plane does not know joins by its labels; NotFound or Invalid when no group takes it.
+    """
+
+    host: str
+    instance: str
+    addresses: tuple[Address, ...] = ()
+    labels: dict[str, str] = {}
+    version: str = ""
+
+
+class Welcome(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to Hello: the host's epoch, which every later message of the agent carries."""
+
+    epoch: int
+    incarnation: str
+    revision: int
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent asks for room: a block for this identity in each of `networks` (empty: the networks its tenant may use).
+
+    `full` are blocks that have no address left for it, so another one is needed beside them.
+    """
+
+    host: str
+    epoch: int
+    identity: Identity
+    networks: tuple[str, ...] = ()
+    full: tuple[Prefix, ...] = ()
+
+
+class ClaimAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The blocks that now serve the identity; the host's view has them, and the identity's rows, from `revision` on."""
+
+    revision: int
+    blocks: tuple[Prefix, ...]
+
+
+class BlockTaken(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent gave an ownerless block of its stock to an owner while the control plane was away."""
+
+    cidr: Prefix
+    owner: Owner
+    identity: str
+    sequence: int
+
+
+class Released(msgspec.Struct, frozen=True, kw_only=True):
+    """An endpoint is gone; sequences tell which use of its addresses is meant."""
+
+    endpoint: str
+    sequences: dict[Address, int]
+
+
+class Publication(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent did since its last accepted publication, in order: blocks taken, endpoints started, endpoints gone.
+
+    `number` grows by one with each publication of an instance; repeating one is harmless.
+    """
+
+    host: str
+    epoch: int
+    number: int
+    taken: tuple[BlockTaken, ...] = ()
+    started: tuple[Endpoint, ...] = ()
+    released: tuple[Released, ...] = ()

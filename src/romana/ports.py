@@ -1,0 +1,225 @@
+"""What services need from the world. Adapters implement these; tests have fakes that pass the same contract suites.
+
+Kernel ports are synchronous and quick: an app decides on which thread they run. Every kernel port reads a mapping of
+what
+is ours (`docs/ownership.md`) and applies changes to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from typing import Protocol
+
+import msgspec
+
+from romana.core.diff import Changes
+from romana.model.address import Address, Family, Prefix
+from romana.model.endpoint import Endpoint
+from romana.model.route import Route
+from romana.model.view import Claim, ClaimAnswer, Hello, Publication, ViewChange, Welcome
+
+
+class Record(msgspec.Struct, frozen=True):
+    """A stored value and the store revision that wrote it."""
+
+    key: str
+    value: bytes
+    revision: int
+
+
+class Transaction(msgspec.Struct, frozen=True, kw_only=True):
+    """All or nothing. `compares` maps each key that was read to the record revision seen, 0 for absent."""
+
+    compares: dict[str, int] = {}
+    puts: dict[str, bytes] = {}
+    deletes: tuple[str, ...] = ()
+
+
+class StoreEvent(msgspec.Struct, frozen=True):
+    """One change, in revision order. `value` None is a deletion."""
+
+    key: str
+    value: bytes | None
+    revision: int
+
+
+class Store(Protocol):
+    """Durable records under slash-separated keys, with one revision that grows with each transaction."""
+
+    async def get(self, key: str) -> Record | None:
+        """The record, or None."""
+
+    async def scan(self, prefix: str = "") -> tuple[int, list[Record]]:
+        """The store's revision, and all records whose key starts with `prefix`, by key, as of that revision."""
+
+    async def commit(self, transaction: Transaction) -> int:
+        """Apply it and answer the new revision, once durable; Conflict when a compare fails, with nothing changed.
+
+        A transaction without puts and deletes only compares, and answers the present revision.
+        """
+
+    def watch(self, prefix: str, after: int) -> AsyncIterator[list[StoreEvent]]:
+        """Changes after a revision, one list per transaction, for ever; Conflict when `after` was compacted away."""
+
+    async def incarnation(self) -> str:
+        """The random id of this store's history; a restored copy has a new one."""
+
+    async def close(self) -> None:
+        """End watches and release the store; waits for what is being committed."""
+
+
+class ControlPlane(Protocol):
+    """romanad as an agent sees it. Every call may raise Unavailable."""
+
+    async def hello(self, hello: Hello) -> Welcome:
+        """Report in; Conflict when another live instance holds the host's name."""
+
+    async def claim(self, claim: Claim) -> ClaimAnswer:
+        """Room for an identity; NotFound for an unknown tenant or segment, Exhausted when no block is left."""
+
+    async def publish(self, publication: Publication) -> int:
+        """Make the agent's own doings known; answers the revision that has them."""
+
+    def view(self, host: str) -> AsyncIterator[ViewChange]:
+        """A snapshot of the host's view, then changes, until the connection ends (Unavailable)."""
+
+
+class AgentState(Protocol):
+    """An agent's durable memory on its host: written before an answer, kept over restarts."""
+
+    def instance(self) -> str:
+        """The random id of this memory, made with it."""
+
+    def load(self) -> AgentMemory:
+        """Everything that was remembered."""
+
+    def start(self, endpoint: Endpoint) -> None:
+        """Remember an endpoint and its addresses, and that it is to be published."""
+
+    def release(self, endpoint: Endpoint, released_at: int) -> None:
+        """Forget an endpoint; remember that its addresses rest since `released_at` (CLOCK_BOOTTIME, seconds), that its
+        link is to be removed, and that this is to be published.
+        """
+
+    def unlinked(self, endpoint: str) -> None:
+        """The link of a released endpoint is gone."""
+
+    def rested(self, addresses: Collection[Address]) -> None:
+        """These addresses have rested."""
+
+    def take(self, block: Prefix, owner_tenant: str, owner_segment: str, identity: str, sequence: int) -> None:
+        """Remember that an ownerless block was given to an owner, and that this is to be published."""
+
+    def published(self, number: int) -> None:
+        """Everything up to this publication entry is known to the control plane."""
+
+    def save_view(self, text: bytes) -> None:
+        """Keep the last view, so that the agent can start without the control plane."""
+
+
+class PendingPublication(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of the agent's log that the control plane does not know yet; exactly one of the three is set."""
+
+    number: int
+    started: Endpoint | None = None
+    released: Endpoint | None = None
+    taken: tuple[Prefix, str, str, str, int] | None = None
+
+
+class AgentMemory(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent remembers. `resting` has since when (CLOCK_BOOTTIME, seconds) and in which boot (its id)."""
+
+    endpoints: dict[str, Endpoint]
+    resting: dict[Address, tuple[int, str]]
+    unlinking: dict[str, Endpoint]
+    pending: tuple[PendingPublication, ...]
+    view: bytes | None
+
+
+class LinkPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """An endpoint's pair of interfaces: `link` on the host, `interface` in the network namespace at path `netns`."""
+
+    link: str
+    netns: str
+    interface: str
+    addresses: tuple[Address, ...]
+    mtu: int
+
+
+class LinkState(msgspec.Struct, frozen=True, kw_only=True):
+    """The host's side as the kernel has it, with the hardware address of the workload's side."""
+
+    link: str
+    index: int
+    up: bool
+    mtu: int
+    mac: str
+    peer_mac: str = ""
+
+
+class Links(Protocol):
+    """The links whose names carry our prefix, with their host routes (routing.md) and permanent neighbours."""
+
+    def create(self, plan: LinkPlan) -> LinkState:
+        """Make the pair, addresses, routes and neighbours on both sides, all up. NotFound when the namespace does not
+        exist; AlreadyExists when the workload already has that interface. Failure leaves nothing behind.
+        """
+
+    def check(self, plan: LinkPlan) -> list[str]:
+        """What of the plan the kernel does not have, each as a sentence; empty when all is there."""
+
+    def delete(self, link: str) -> None:
+        """Remove the host's side (and so the pair); gone already is success."""
+
+    def read(self) -> Mapping[str, LinkState]:
+        """Our links on this host, by name."""
+
+
+class Routes(Protocol):
+    """Routes of our protocol number in the main table."""
+
+    def read(self) -> Mapping[Prefix, Route]:
+        """Ours only."""
+
+    def apply(self, changes: Changes[Prefix, Route]) -> None:
+        """Add, replace and remove; gone or there already is success."""
+
+
+class Connections(Protocol):
+    """The kernel's connection tracking."""
+
+    def forget(self, addresses: Iterable[Address]) -> int:
+        """Delete every entry that has one of the addresses as source or destination in either direction; how many."""
+
+
+class RouteDaemon(Protocol):
+    """The routing daemon that announces this host's prefixes."""
+
+    def read(self) -> frozenset[Prefix] | None:
+        """The prefixes in our include file, None when there is none."""
+
+    def announce(self, prefixes: Collection[Prefix]) -> None:
+        """Write our include file and have the daemon take it in.
+
+        Unavailable with the daemon's own words when it refuses; then the old file stays.
+        """
+
+
+class Clock(Protocol):
+    """Time that wall-clock jumps do not change."""
+
+    def boottime(self) -> int:
+        """Seconds of CLOCK_BOOTTIME."""
+
+    def boot_id(self) -> str:
+        """The kernel's random id of this boot."""
+
+
+class Host(Protocol):
+    """Facts about the machine that the agent asks once."""
+
+    def uplink_mtu(self) -> int:
+        """The MTU of the interface that holds the default route, else 1500."""
+
+    def families(self) -> frozenset[Family]:
+        """The families in which the host has a global address."""
