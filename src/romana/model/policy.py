@@ -39,7 +39,7 @@ class Requirement(msgspec.Struct, frozen=True):
     values: tuple[str, ...] = ()
 
 
-class Selector(msgspec.Struct, frozen=True, kw_only=True):
+class Selector(msgspec.Struct, frozen=True, kw_only=True, tag="selector"):
     """Which endpoints: all conditions must hold. None is no condition; an empty tuple of names matches nothing."""
 
     tenants: tuple[str, ...] | None = None
@@ -48,7 +48,7 @@ class Selector(msgspec.Struct, frozen=True, kw_only=True):
     labels: tuple[Requirement, ...] = ()
 
 
-class CidrPeer(msgspec.Struct, frozen=True, kw_only=True):
+class CidrPeer(msgspec.Struct, frozen=True, kw_only=True, tag="cidr"):
     """Every address in `cidr` but those in `excluded`, whoever has it."""
 
     cidr: Prefix
