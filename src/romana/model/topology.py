@@ -37,6 +37,8 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
 
     `path` is the slash-separated place in the tree, unique in the topology; `cidrs` has the group's CIDR by network
     name. A leaf has no `groups` and holds hosts. `closed` marks padding and spare parts: no host may join.
+    `sole_host` is set where the plan gives a group to one host alone: nobody else joins, and the host's span is the
+    whole group.
     """
 
     path: str
@@ -46,6 +48,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     assignment: dict[str, str] = {}
     routing: str = ""
     closed: bool = False
+    sole_host: str = ""
 
     @property
     def is_leaf(self) -> bool:
@@ -90,3 +93,60 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     groups: dict[str, str] = {}
     instance: str = ""
     epoch: int = 0
+
+
+class NetworkRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A network as a document asks for it; lengths that are None get a default.
+
+    In this and the following requests, `place` is where in the document it was written, for the sentences about it.
+    """
+
+    name: str
+    cidr: Prefix
+    block_length: int | None = None
+    span_length: int | None = None
+    tenants: tuple[str, ...] = ()
+    reserved: tuple[Prefix, ...] = ()
+    place: str = ""
+
+
+class HostRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A host that a document places in a group."""
+
+    name: str
+    addresses: tuple[Address, ...] = ()
+    place: str = ""
+
+
+class GroupRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A group before carving: it has groups or hosts, never both.
+
+    `cidrs` are explicit CIDRs by network name; without one the group gets an equal part of its parent's. `spare` is
+    the number of parts beside its groups that stay empty; `closed` keeps hosts out.
+    """
+
+    name: str
+    groups: tuple[GroupRequest, ...] = ()
+    hosts: tuple[HostRequest, ...] = ()
+    assignment: dict[str, str] = {}
+    cidrs: dict[str, Prefix] = {}
+    routing: str = ""
+    spare: int = 0
+    closed: bool = False
+    place: str = ""
+
+
+class TopologyRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A tree of groups over some networks, before carving."""
+
+    name: str
+    networks: tuple[str, ...]
+    root: GroupRequest
+    place: str = ""
+
+
+class PlanRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What any topology document says, in one neutral form: the input of carving."""
+
+    networks: tuple[NetworkRequest, ...]
+    topologies: tuple[TopologyRequest, ...]

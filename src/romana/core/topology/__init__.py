@@ -1,1 +1,17 @@
-"""The tree of prefix groups: carving, and which group a host joins."""
+"""The tree of prefix groups: carving it, placing hosts in it, changing it."""
+
+from romana.core.topology.carve import carve
+from romana.core.topology.change import check_change, settle_host
+from romana.core.topology.place import find_group, group_cidrs, leaf_groups, leaves, misfits, place_host
+
+__all__ = [
+    "carve",
+    "check_change",
+    "find_group",
+    "group_cidrs",
+    "leaf_groups",
+    "leaves",
+    "misfits",
+    "place_host",
+    "settle_host",
+]
