@@ -13,6 +13,7 @@ from typing import Protocol
 import msgspec
 
 from romana.core.diff import Changes
+from romana.core.ruleset import Ruleset, RulesetChanges
 from romana.model.address import Address, Family, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.route import Route
@@ -190,6 +191,30 @@ class Connections(Protocol):
 
     def forget(self, addresses: Iterable[Address]) -> int:
         """Delete every entry that has one of the addresses as source or destination in either direction; how many."""
+
+
+class Filter(Protocol):
+    """Our nftables table; every change is one transaction: all of it or, with an error, nothing.
+
+    Decide what is desired after reading, under whatever keeps endpoints from coming and going in between.
+    """
+
+    def read(self) -> Ruleset | None:
+        """What the kernel has; None when our table is missing or not as we write it, so all is to be replaced."""
+
+    def apply(self, changes: RulesetChanges) -> None:
+        """Make the changes (`core.ruleset.ruleset_changes`); Conflict when the table is not what they were made from.
+
+        Unavailable, with the kernel's words, when it refuses.
+        """
+
+    def add_endpoint(self, endpoint: Endpoint, ingress: str, egress: str) -> None:
+        """Enforce these rows on an endpoint, whatever it had before. NotFound when a row is not in the table: then it
+        is to be applied with its entries (`desired_ruleset` with the endpoint in it).
+        """
+
+    def remove_endpoint(self, endpoint: Endpoint) -> None:
+        """Take away what `add_endpoint` made; gone already is success."""
 
 
 class RouteDaemon(Protocol):

@@ -1,0 +1,304 @@
+"""The nftables ruleset of one host as a value: what it should be for a view and the host's endpoints.
+
+Owns the shape of our table (which maps there are, what is in them); knows no nft text, which is `codec.nft`'s work.
+Invariant: the number of chains and rules depends on the shape and on the distinct rows and profiles in use, never on
+how many endpoints, peers, blocks or policies there are; an endpoint is at most two elements a family for its rows and
+one for its source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
+from typing import NamedTuple
+
+import msgspec
+
+from romana.core.diff import Changes, diff
+from romana.model.address import Family, Prefix
+from romana.model.endpoint import Endpoint
+from romana.model.errors import Fault, Invalid
+from romana.model.policy import Direction
+from romana.model.program import Profile
+from romana.model.view import View
+
+ACCEPT, DROP = "accept", "drop"
+"""The two verdicts that are no profile."""
+
+BLOCK_LENGTHS_MAX = 3
+"""How many distinct block lengths a family may have: each costs every new connection one lookup."""
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """What the constant part of the table depends on besides the program: block lengths in use, longest first."""
+
+    blocks4: tuple[int, ...] = ()
+    blocks6: tuple[int, ...] = ()
+
+    def lengths(self, family: Family) -> tuple[int, ...]:
+        """The block lengths of a family, longest first."""
+        return self.blocks4 if family is Family.V4 else self.blocks6
+
+
+class Kind(StrEnum):
+    """What the elements of a map or set mean."""
+
+    SOURCE = "source"
+    """(link, address): packets from the link may carry the address as their source."""
+    SPAN = "span"
+    """Addresses that only endpoints of this host may have; the value is ignored."""
+    ENDPOINT = "endpoint"
+    """Address of a local endpoint -> the id of its row."""
+    ADDRESS = "address"
+    """Peer address -> verdict of a row: `accept`, `drop` or the id of a profile."""
+    BLOCK = "block"
+    """Peer block of one length -> verdict of a row."""
+    RANGE = "range"
+    """Disjoint ranges of peer addresses -> verdict of a row."""
+
+
+class Lookup(NamedTuple):
+    """A map or set of the table. `length` is set for blocks only, `row` for the three kinds that belong to a row."""
+
+    kind: Kind
+    family: Family
+    length: int = 0
+    row: str = ""
+
+    @property
+    def is_interval(self) -> bool:
+        """Whether its content is ranges, which are only ever replaced together."""
+        return self.kind in (Kind.SPAN, Kind.RANGE)
+
+
+class Element(NamedTuple):
+    """The key of one element in a map that is no interval map; `link` for sources only."""
+
+    map: str
+    prefix: Prefix
+    link: str = ""
+
+
+class Range(NamedTuple):
+    """Addresses first..last, as integers, with their verdict."""
+
+    first: int
+    last: int
+    verdict: str
+
+
+class Ruleset(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything in our table. `rows` has row id -> words for people, `ranges` the content of every interval map.
+
+    The words are written when a row is made and are no difference afterwards.
+    """
+
+    shape: Shape = Shape()
+    rows: dict[str, str] = {}
+    profiles: dict[str, Profile] = {}
+    elements: dict[Element, str] = {}
+    ranges: dict[str, tuple[Range, ...]] = {}
+
+
+class RulesetChanges(msgspec.Struct, frozen=True, kw_only=True):
+    """One transaction. `table` set: the whole table is replaced by it; else the parts, with new content per range map.
+
+    Elements and ranges of removed rows go with their rows and are not listed.
+    """
+
+    table: Ruleset | None = None
+    rows: Changes[str, str] = Changes({}, {}, {})
+    profiles: Changes[str, Profile] = Changes({}, {}, {})
+    elements: Changes[Element, str] = Changes({}, {}, {})
+    ranges: dict[str, tuple[Range, ...]] = {}
+    shape: Shape = Shape()
+
+    def __bool__(self) -> bool:
+        return self.table is not None or len(self) > 0
+
+    def __len__(self) -> int:
+        return len(self.rows) + len(self.profiles) + len(self.elements) + len(self.ranges)
+
+
+def desired_ruleset(view: View, endpoints: Iterable[Endpoint]) -> Ruleset:
+    """The ruleset that enforces a view on the host's own endpoints.
+
+    An endpoint whose identity or row the view lacks keeps its source (so its connections go on) and gets no row: every
+    new connection is dropped. So does a peer whose profile is missing. Invalid when there are too many block lengths.
+    """
+    shape = _shape(view)
+    rows: dict[str, str] = {}
+    elements: dict[Element, str] = {}
+    for endpoint in sorted(endpoints, key=lambda endpoint: endpoint.id):
+        known = view.identities.get(endpoint.identity.id)
+        governed = known is not None and known.ingress in view.rows and known.egress in view.rows
+        ingress, egress = (known.ingress, known.egress) if known is not None and governed else ("", "")
+        rows |= {row: view.rows[row].words for row in (ingress, egress) if row}
+        elements |= endpoint_elements(endpoint, ingress, egress)
+    profiles: dict[str, Profile] = {}
+    ranges = {
+        name: _flatten((span, ACCEPT) for span in view.spans if span.family is lookup.family)
+        for name, lookup in lookups(shape).items()
+        if lookup.kind is Kind.SPAN
+    }
+    for row in sorted(rows):
+        exact, intervals = _row_content(row, _verdicts(row, view), shape)
+        elements |= exact
+        ranges |= intervals
+        verdicts = {*exact.values(), *(part.verdict for parts in intervals.values() for part in parts)}
+        profiles |= {name: view.profiles[name] for name in sorted(verdicts - {ACCEPT, DROP})}
+    return Ruleset(shape=shape, rows=rows, profiles=profiles, elements=elements, ranges=ranges)
+
+
+def endpoint_elements(endpoint: Endpoint, ingress: str, egress: str) -> dict[Element, str]:
+    """The elements of one endpoint: its sources, and its rows where their ids are not empty."""
+    elements = {}
+    for address in endpoint.addresses:
+        suffix = int(address.family)
+        elements[Element(f"sources{suffix}", address, endpoint.link)] = ""
+        if ingress:
+            elements[Element(f"endpoints_in{suffix}", address)] = ingress
+        if egress:
+            elements[Element(f"endpoints_out{suffix}", address)] = egress
+    return elements
+
+
+def ruleset_changes(desired: Ruleset, actual: Ruleset | None) -> RulesetChanges:
+    """The smallest transaction from `actual` to `desired`; the whole table when it is None or shapes differ."""
+    if actual is None or actual.shape != desired.shape:
+        return RulesetChanges(table=desired, shape=desired.shape)
+    rows = diff(dict.fromkeys(desired.rows, ""), dict.fromkeys(actual.rows, ""))
+    elements = diff(desired.elements, actual.elements)
+    gone = {name for row in rows.remove for name in lookups(desired.shape, (row,), common=False)}
+    return RulesetChanges(
+        shape=desired.shape,
+        rows=Changes({row: desired.rows[row] for row in rows.add}, {}, rows.remove),
+        profiles=diff(desired.profiles, actual.profiles),
+        elements=Changes(
+            elements.add,
+            elements.replace,
+            {key: value for key, value in elements.remove.items() if key.map not in gone},
+        ),
+        ranges={name: parts for name, parts in desired.ranges.items() if parts != actual.ranges.get(name, ())},
+    )
+
+
+def row_direction(row: str) -> Direction:
+    """The direction of a row by its id (`in_...` or `out_...`)."""
+    return Direction.INGRESS if row.startswith("in_") else Direction.EGRESS
+
+
+def lookups(shape: Shape, rows: Iterable[str] = (), *, common: bool = True) -> dict[str, Lookup]:
+    """All maps and sets by name, in the order of lookup: the `common` ones, then those of the rows."""
+    result: dict[str, Lookup] = {}
+    if common:
+        for family in Family:
+            result[f"sources{family:d}"] = Lookup(Kind.SOURCE, family)
+            result[f"spans{family:d}"] = Lookup(Kind.SPAN, family)
+            result[f"endpoints_out{family:d}"] = Lookup(Kind.ENDPOINT, family)
+            result[f"endpoints_in{family:d}"] = Lookup(Kind.ENDPOINT, family)
+    for row in rows:
+        for family in Family:
+            result[_address_map(row, family)] = Lookup(Kind.ADDRESS, family, row=row)
+            for length in shape.lengths(family):
+                result[_block_map(row, family, length)] = Lookup(Kind.BLOCK, family, length, row)
+            result[_range_map(row, family)] = Lookup(Kind.RANGE, family, row=row)
+    return result
+
+
+def _address_map(row: str, family: Family) -> str:
+    return f"{row}_{family:d}"
+
+
+def _block_map(row: str, family: Family, length: int) -> str:
+    return f"{row}_{family:d}_block{length}"
+
+
+def _range_map(row: str, family: Family) -> str:
+    return f"{row}_{family:d}_range"
+
+
+def _shape(view: View) -> Shape:
+    lengths: dict[Family, set[int]] = {Family.V4: set(), Family.V6: set()}
+    for network in view.networks.values():
+        if network.block_length < network.cidr.family.bits:
+            lengths[network.cidr.family].add(network.block_length)
+    faults = [
+        Fault(
+            "networks",
+            f"IPv{family:d} networks use the block lengths {', '.join(f'/{length}' for length in sorted(found))}; at "
+            f"most {BLOCK_LENGTHS_MAX} distinct ones can be enforced, so give some networks the same block length",
+        )
+        for family, found in lengths.items()
+        if len(found) > BLOCK_LENGTHS_MAX
+    ]
+    if faults:
+        raise Invalid(*faults)
+    return Shape(*(tuple(sorted(lengths[family], reverse=True)) for family in Family))
+
+
+def _verdicts(row: str, view: View) -> dict[Prefix, str]:
+    known = view.profiles.keys() | {ACCEPT, DROP}
+    return {
+        prefix: profile if profile in known else DROP for prefix, profile in sorted(view.entries.get(row, {}).items())
+    }
+
+
+def _row_content(
+    row: str, verdicts: Mapping[Prefix, str], shape: Shape
+) -> tuple[dict[Element, str], dict[str, tuple[Range, ...]]]:
+    """Share out a row's entries so that looking up address, block and range in turn finds the most specific entry.
+
+    An entry of block length is a block only when no entry inside it has to be a range, because blocks are asked first.
+    """
+    elements: dict[Element, str] = {}
+    ranged: dict[Family, list[tuple[Prefix, str]]] = {Family.V4: [], Family.V6: []}
+    hidden: set[Prefix] = set()
+    for prefix, verdict in sorted(verdicts.items(), key=lambda entry: (-entry[0].length, entry[0])):
+        family, length = prefix.family, prefix.length
+        if prefix.is_address:
+            elements[Element(_address_map(row, family), prefix)] = verdict
+        elif length in shape.lengths(family) and prefix not in hidden:
+            elements[Element(_block_map(row, family, length), prefix)] = verdict
+        else:
+            ranged[family].append((prefix, verdict))
+            hidden.update(prefix.supernet(block) for block in shape.lengths(family) if block < length)
+    return elements, {_range_map(row, family): _flatten(parts) for family, parts in ranged.items()}
+
+
+def _flatten(entries: Iterable[tuple[Prefix, str]]) -> tuple[Range, ...]:
+    """Disjoint ranges in ascending order where the most specific entry wins; what is dropped is left out, since a row
+    drops what it does not find. Neighbours with the same verdict are one range.
+    """
+    ranges: list[Range] = []
+    for part in _pieces(sorted(entries)):
+        if part.verdict == DROP:
+            continue
+        if ranges and ranges[-1].last + 1 == part.first and ranges[-1].verdict == part.verdict:
+            ranges[-1] = Range(ranges[-1].first, part.last, part.verdict)
+        else:
+            ranges.append(part)
+    return tuple(ranges)
+
+
+def _pieces(entries: list[tuple[Prefix, str]]) -> Iterator[Range]:
+    """Cut sorted nested prefixes of one family into disjoint pieces."""
+    open_entries: list[tuple[int, str]] = []
+    position = 0
+
+    def close(until: int) -> Iterator[Range]:
+        nonlocal position
+        while open_entries and open_entries[-1][0] < until:
+            last, verdict = open_entries.pop()
+            if position <= last:
+                yield Range(position, last, verdict)
+                position = last + 1
+
+    for prefix, verdict in entries:
+        yield from close(prefix.value)
+        if open_entries and position < prefix.value:
+            yield Range(position, prefix.value - 1, open_entries[-1][1])
+        position = prefix.value
+        open_entries.append((prefix.last, verdict))
+    if entries:
+        yield from close(1 << entries[0][0].family.bits)
