@@ -21,6 +21,7 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
 
     `tenants` empty means open to all. `reserved` are CIDRs never handed out. A span is the unit of routing, a block the
     unit of ownership; both are lengths in bits, `cidr.length <= span_length <= block_length <= address length`.
+    `order` is its position in the plan, which decides between networks that serve one tenant.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     tenants: tuple[str, ...] = ()
     reserved: tuple[Prefix, ...] = ()
     placement: Placement = Placement.TOPOLOGY
+    order: int = 0
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):

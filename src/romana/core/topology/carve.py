@@ -47,7 +47,7 @@ def carve(request: PlanRequest) -> AddressPlan:
     _check_topologies(request, networks, faults)
     carver = _Carver(networks, faults)
     topologies = tuple(carver.topology(topology) for topology in request.topologies)
-    finished = tuple(carver.finish(network) for network in networks.values())
+    finished = tuple(carver.finish(network, order) for order, network in enumerate(networks.values()))
     _check_hosts(request.topologies, faults)
     if faults:
         raise Invalid(*faults)
@@ -177,7 +177,7 @@ class _Carver:
                 self.faults.append(Fault(_at(group, "name"), f"two groups beside each other are named {group.name!r}"))
             seen.add(group.name)
 
-    def finish(self, request: NetworkRequest) -> Network:
+    def finish(self, request: NetworkRequest, order: int) -> Network:
         """The network with its lengths, once all leaves are known."""
         leaves = [leaf for leaf in self.leaves if request.name in leaf.group.cidrs]
         block = request.block_length or request.cidr.length
@@ -194,6 +194,7 @@ class _Carver:
             span_length=span,
             tenants=request.tenants,
             reserved=tuple(sorted(request.reserved)),
+            order=order,
         )
 
     def check_room(self, network: str, leaves: Iterable[_Leaf], block: int, span: int) -> None:

@@ -79,7 +79,7 @@ def test_spare_parts_stay_closed() -> None:
 
 
 def test_explicit_cidrs_for_unequal_racks() -> None:
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"name": "big", "cidrs": {"n": "10.0.0.0/17"}},
         {"name": "small", "cidrs": {"n": "10.0.128.0/20"}, "groups": named(2)},
     ]

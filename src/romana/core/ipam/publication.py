@@ -1,0 +1,186 @@
+"""What an agent did, taken over by the control plane: blocks taken, endpoints started, endpoints gone.
+
+Owns the rules by which an agent's word is believed. Refuses to know how it is stored. Invariants: an address has one
+endpoint; an agent's endpoints lie in blocks that it allocates and that serve their identity; a stale message changes
+nothing, and a repeated one neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Generic, TypeVar
+
+import msgspec
+
+from romana.model.address import Address, Prefix
+from romana.model.endpoint import Endpoint
+from romana.model.errors import Conflict, Fault, Invalid
+from romana.model.ipam import Block
+from romana.model.view import BlockTaken, Publication, Released
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class PublicationState(msgspec.Struct, frozen=True, kw_only=True):
+    """What a publication is judged by: `blocks` (at least the host's), `endpoints` by id, and who has an address."""
+
+    blocks: Mapping[Prefix, Block]
+    endpoints: Mapping[str, Endpoint]
+    holders: Mapping[Address, str]
+
+
+class PublicationChanges(msgspec.Struct, frozen=True, kw_only=True):
+    """What to store: changed blocks, new or changed endpoints, and the ids of endpoints to delete."""
+
+    blocks: tuple[Block, ...] = ()
+    started: tuple[Endpoint, ...] = ()
+    released: tuple[str, ...] = ()
+
+
+def apply_publication(state: PublicationState, publication: Publication) -> PublicationChanges:
+    """The changes of one publication, whole or not at all; Conflict or Invalid as the functions below raise them.
+
+    Its lists have lost the order between a start and a release, which sequences tell: what started and is gone again
+    never appears, and a release frees its address before another endpoint starts with it.
+    """
+    blocks = _Overlay(state.blocks)
+    endpoints = _Overlay(state.endpoints)
+    holders = _Overlay(state.holders)
+    current = PublicationState(blocks=blocks, endpoints=endpoints, holders=holders)
+    taken: dict[Prefix, Block] = {}
+    for one in publication.taken:
+        block = apply_taken(blocks, publication.host, one)
+        if block is not None:
+            taken[one.cidr] = block
+            blocks.put(one.cidr, block)
+    gone = {(released.endpoint, _key(released.sequences)) for released in publication.released}
+    removed: dict[str, None] = {}
+    for released in publication.released:
+        if apply_released(endpoints, publication.host, released):
+            for address in endpoints[released.endpoint].addresses:
+                holders.put(address, None)
+            endpoints.put(released.endpoint, None)
+            removed[released.endpoint] = None
+    started: dict[str, Endpoint] = {}
+    for endpoint in publication.started:
+        if (endpoint.id, _key(_sequences(endpoint))) in gone:
+            continue
+        if endpoint.host != publication.host:
+            raise Invalid(Fault(f"started.{endpoint.id}", f"is on {endpoint.host}, not on {publication.host}"))
+        accepted = apply_started(current, endpoint)
+        if accepted is not None:
+            started[endpoint.id] = accepted
+            endpoints.put(endpoint.id, accepted)
+            for address in accepted.addresses:
+                holders.put(address, endpoint.id)
+    return PublicationChanges(
+        blocks=tuple(taken.values()),
+        started=tuple(started.values()),
+        released=tuple(name for name in removed if name not in started),
+    )
+
+
+def apply_taken(blocks: Mapping[Prefix, Block], host: str, taken: BlockTaken) -> Block | None:
+    """The block with its new owner; None when that is known already.
+
+    Invalid when the block is not the host's to give; Conflict when it has another owner or another history.
+    """
+    block = blocks.get(taken.cidr)
+    place = f"taken.{taken.cidr}"
+    if block is None or block.host != host or block.allocator != host:
+        raise Invalid(Fault(place, f"is no block that host {host} allocates"))
+    if block.owner == taken.owner and block.sequence == taken.sequence and taken.identity in block.identities:
+        return None
+    if block.owner is not None:
+        raise Conflict(f"block {block.cidr} belongs to {block.owner} (use {block.sequence}), not to {taken.owner}")
+    if taken.sequence != block.sequence + 1:
+        raise Conflict(f"block {block.cidr} is at use {block.sequence}; {host} took it as use {taken.sequence}")
+    return msgspec.structs.replace(block, owner=taken.owner, identities=(taken.identity,), sequence=taken.sequence)
+
+
+def apply_started(state: PublicationState, endpoint: Endpoint) -> Endpoint | None:
+    """The endpoint to store; None when it is known exactly so.
+
+    Invalid when an address is not in a block that its host allocates and that serves its identity; Conflict when an
+    address or the id belongs to another endpoint.
+    """
+    known = state.endpoints.get(endpoint.id)
+    if known == endpoint:
+        return None
+    if known is not None and (known.host != endpoint.host or known.allocations != endpoint.allocations):
+        raise Conflict(
+            f"endpoint {endpoint.id} is known on host {known.host} with {_listed(known)}; "
+            f"{endpoint.host} reports {_listed(endpoint)}"
+        )
+    faults = [fault for index in range(len(endpoint.allocations)) for fault in _faults(state, endpoint, index)]
+    if len({address.family for address in endpoint.addresses}) != len(endpoint.addresses) or not endpoint.addresses:
+        faults.append(Fault(f"started.{endpoint.id}", f"needs one address a family, has {_listed(endpoint)}"))
+    if faults:
+        raise Invalid(*faults)
+    for address in endpoint.addresses:
+        holder = state.holders.get(address, endpoint.id)
+        if holder != endpoint.id:
+            raise Conflict(f"{address} belongs to endpoint {holder}, so {endpoint.id} cannot have it")
+    return endpoint
+
+
+def apply_released(endpoints: Mapping[str, Endpoint], host: str, released: Released) -> bool:
+    """Whether the endpoint is to be deleted. False for one that is gone, for another use of its addresses, and for one
+    that is another host's.
+    """
+    known = endpoints.get(released.endpoint)
+    return known is not None and known.host == host and _sequences(known) == released.sequences
+
+
+class _Overlay(Mapping[K, V], Generic[K, V]):
+    """A mapping with changes over it, so that a publication costs nothing for what it does not touch."""
+
+    def __init__(self, below: Mapping[K, V]) -> None:
+        self.below = below
+        self.changes: dict[K, V | None] = {}
+
+    def put(self, key: K, value: V | None) -> None:
+        """Set a value; None takes the key away."""
+        self.changes[key] = value
+
+    def __getitem__(self, key: K) -> V:
+        value = self.changes[key] if key in self.changes else self.below[key]
+        if value is None:
+            raise KeyError(key)
+        return value
+
+    def __iter__(self) -> Iterator[K]:
+        yield from (key for key in self.below if key not in self.changes)
+        yield from (key for key, value in self.changes.items() if value is not None)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def _faults(state: PublicationState, endpoint: Endpoint, index: int) -> list[Fault]:
+    allocation = endpoint.allocations[index]
+    place = f"started.{endpoint.id}.allocations[{index}]"
+    block = state.blocks.get(allocation.block)
+    if block is None or block.host != endpoint.host or block.allocator != endpoint.host:
+        return [Fault(place, f"{allocation.block} is no block that host {endpoint.host} allocates")]
+    faults = []
+    if not block.cidr.contains(allocation.address):
+        faults.append(Fault(place, f"{allocation.address} is not in block {block.cidr}"))
+    if allocation.endpoint != endpoint.id:
+        faults.append(Fault(place, f"{allocation.address} was allocated for {allocation.endpoint}"))
+    if endpoint.identity.id not in block.identities or block.owner != endpoint.identity.owner:
+        faults.append(Fault(place, f"block {block.cidr} does not serve identity {endpoint.identity.id}"))
+    return faults
+
+
+def _sequences(endpoint: Endpoint) -> dict[Address, int]:
+    return {allocation.address: allocation.sequence for allocation in endpoint.allocations}
+
+
+def _key(sequences: Mapping[Address, int]) -> tuple[tuple[Address, int], ...]:
+    return tuple(sorted(sequences.items()))
+
+
+def _listed(endpoint: Endpoint) -> str:
+    return ", ".join(f"{one.address} (use {one.sequence})" for one in endpoint.allocations) or "no address"
