@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from romana.codec.text import parse_address, parse_prefix
+from romana.core.ipam import REST, AddressBook
+from romana.model.address import Address
+from romana.model.endpoint import Endpoint
+from romana.model.errors import Conflict, Exhausted
+from romana.model.ipam import Allocation, Block
+from romana.model.tenancy import Identity, Owner
+from romana.model.topology import Network
+from romana.model.view import BlockTaken
+
+WEB = Identity(owner=Owner("acme", "web"))
+DB = Identity(owner=Owner("acme", "db"))
+
+
+def network(name: str, cidr: str, **fields: Any) -> Network:
+    prefix = parse_prefix(cidr)
+    return Network(name=name, cidr=prefix, block_length=prefix.family.bits - 2, span_length=24, **fields)
+
+
+NETWORKS = {"n4": network("n4", "10.0.0.0/8"), "n6": network("n6", "fd00::/48")}
+
+
+def block(text: str, *who: Identity, sequence: int = 1, host: str = "h") -> Block:
+    cidr = parse_prefix(text)
+    name = "n4" if cidr.family == 4 else "n6"
+    owner = who[0].owner if who else None
+    members = tuple(one.id for one in who)
+    return Block(
+        cidr=cidr,
+        span=cidr,
+        network=name,
+        host=host,
+        allocator=host,
+        owner=owner,
+        identities=members,
+        sequence=sequence,
+    )
+
+
+def book(*blocks: Block, boot_id: str = "boot", **fields: Any) -> AddressBook:
+    made = AddressBook("h", boot_id=boot_id, **fields)
+    made.update(NETWORKS, {one.cidr: one for one in blocks})
+    return made
+
+
+def give(one: AddressBook, name: str, now: int, who: Identity = WEB, networks: tuple[str, ...] = ("n4",)) -> list[str]:
+    return [str(allocation.address) for allocation in one.allocate(name, who.id, networks, now)]
+
+
+def remembered(*allocations: Allocation) -> Endpoint:
+    name = allocations[0].endpoint
+    return Endpoint(id=name, name=name, host="h", identity=WEB, link="rom", allocations=allocations)
+
+
+def test_addresses_in_order_with_growing_sequences() -> None:
+    one = book(block("10.0.0.0/30", WEB), sequence=41)
+    first = one.allocate("a", WEB.id, ("n4",), 0)
+    assert first == (
+        Allocation(address=parse_address("10.0.0.0"), block=parse_prefix("10.0.0.0/30"), endpoint="a", sequence=42),
+    )
+    assert one.allocate("b", WEB.id, ("n4",), 0)[0].sequence == 43
+    assert one.holder(parse_address("10.0.0.0")) == first[0]
+
+
+def test_a_repeated_request_gets_the_same_answer() -> None:
+    one = book(block("10.0.0.0/30", WEB))
+    assert one.allocate("a", WEB.id, ("n4",), 0) == one.allocate("a", WEB.id, ("n4",), 9)
+    assert one.counts(0)["in-use"] == 1
+
+
+def test_a_freed_address_rests_and_the_longest_rested_is_next() -> None:
+    one = book(block("10.0.0.0/30", WEB))
+    for name in "abcd":
+        give(one, name, 0)
+    one.release("c", 10)
+    one.release("a", 20)
+    with pytest.raises(Exhausted) as caught:
+        give(one, "e", 10 + REST - 1)
+    assert str(caught.value) == (
+        f"no IPv4 address is left for identity {WEB.id} on host h: network n4: 1 block(s) serve it with 4 address(es), "
+        "2 in use, 2 resting, 0 reserved or waiting; 0 ownerless block(s) in stock"
+    )
+    assert one.full(WEB.id, ("n4",), 10 + REST - 1) == (parse_prefix("10.0.0.0/30"),)
+    assert one.full(WEB.id, ("n4",), 10 + REST) == ()
+    assert give(one, "e", 10 + REST) == ["10.0.0.2"]
+    with pytest.raises(Exhausted):
+        give(one, "f", 20 + REST - 1)
+    assert give(one, "f", 20 + REST) == ["10.0.0.0"]
+
+
+def test_an_address_never_used_comes_before_a_rested_one() -> None:
+    one = book(block("10.0.0.0/30", WEB), block("10.0.0.4/30", WEB))
+    give(one, "a", 0)
+    one.release("a", 0)
+    assert [give(one, str(index), 1000)[0] for index in range(8)] == [
+        *(f"10.0.0.{last}" for last in range(1, 8)),
+        "10.0.0.0",
+    ]
+
+
+def test_a_repeated_release_is_success() -> None:
+    one = book(block("10.0.0.0/30", WEB))
+    allocations = one.allocate("a", WEB.id, ("n4",), 0)
+    assert one.release("a", 5) == allocations
+    assert one.release("a", 6) == ()
+    assert one.rested(5 + REST - 1) == []
+    assert one.rested(5 + REST) == [parse_address("10.0.0.0")]
+    assert one.rested(5 + REST) == []
+
+
+def test_dual_stack_is_all_or_nothing() -> None:
+    one = book(block("10.0.0.0/30", WEB), block("fd00::/127", WEB))
+    both = ("n6", "n4")
+    assert give(one, "a", 0, networks=both) == ["10.0.0.0", "fd00::"]
+    assert give(one, "b", 0, networks=both) == ["10.0.0.1", "fd00::1"]
+    with pytest.raises(Exhausted, match="no IPv6 address is left"):
+        give(one, "c", 0, networks=both)
+    assert one.counts(0)["in-use"] == 4
+    assert give(one, "d", 0) == ["10.0.0.2"]
+
+
+def test_networks_of_a_family_are_tried_in_order() -> None:
+    one = AddressBook("h", boot_id="boot")
+    more = NETWORKS | {"m4": network("m4", "11.0.0.0/8")}
+    blocks = [block("10.0.0.0/31", WEB), msgspec.structs.replace(block("11.0.0.0/30", WEB), network="m4")]
+    one.update(more, {each.cidr: each for each in blocks})
+    got = [give(one, str(index), 0, networks=("n4", "m4"))[0] for index in range(3)]
+    assert got == ["10.0.0.0", "10.0.0.1", "11.0.0.0"]
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        pytest.param((block("10.0.0.0/30", DB),), id="another-owner"),
+        pytest.param((block("10.0.0.0/30"),), id="ownerless"),
+        pytest.param((block("10.0.0.0/30", WEB, host="g"),), id="another-host"),
+        pytest.param((msgspec.structs.replace(block("10.0.0.0/30", WEB), allocator=""),), id="the-servers"),
+        pytest.param((), id="none"),
+    ],
+)
+def test_only_own_blocks_that_serve_the_identity(blocks: tuple[Block, ...]) -> None:
+    with pytest.raises(Exhausted):
+        give(book(*blocks), "a", 0)
+
+
+def test_no_network_at_all() -> None:
+    with pytest.raises(Exhausted, match=r"host h draws from none of the networks \(none\)"):
+        give(book(), "a", 0, networks=())
+
+
+def test_reserved_addresses_are_left_out_also_when_reserved_later() -> None:
+    one = book(block("10.0.0.0/29", WEB))
+    assert give(one, "a", 0) == ["10.0.0.0"]
+    one.release("a", 0)
+    reserved = tuple(map(parse_prefix, ("10.0.0.0/31", "10.0.0.4/30")))
+    changed = {"n4": msgspec.structs.replace(NETWORKS["n4"], reserved=reserved)}
+    one.update(changed, {parse_prefix("10.0.0.0/29"): block("10.0.0.0/29", WEB)})
+    assert [give(one, name, 999)[0] for name in "bc"] == ["10.0.0.2", "10.0.0.3"]
+    with pytest.raises(Exhausted):
+        give(one, "d", 999)
+    one.update(NETWORKS, {parse_prefix("10.0.0.0/29"): block("10.0.0.0/29", WEB)})
+    assert sorted(give(one, name, 999)[0] for name in "defghi"[:5]) == [f"10.0.0.{last}" for last in (1, 4, 5, 6, 7)]
+    assert give(one, "z", 999) == ["10.0.0.0"]
+
+
+def test_stock_is_taken_and_stays_taken_until_the_view_knows() -> None:
+    one = book(block("10.0.0.0/30", sequence=3), block("10.0.0.4/30", sequence=0))
+    assert one.stock("n4") == (parse_prefix("10.0.0.0/30"), parse_prefix("10.0.0.4/30"))
+    assert not one.serves(WEB.id, "n4")
+    taken = one.take(WEB, "n4")
+    assert taken == BlockTaken(cidr=parse_prefix("10.0.0.0/30"), owner=WEB.owner, identity=WEB.id, sequence=4)
+    assert one.serves(WEB.id, "n4")
+    assert give(one, "a", 0) == ["10.0.0.0"]
+    old_view = [block("10.0.0.0/30", sequence=3), block("10.0.0.4/30", sequence=0)]
+    one.update(NETWORKS, {each.cidr: each for each in old_view})
+    assert give(one, "b", 0) == ["10.0.0.1"]
+    assert one.stock("n4") == (parse_prefix("10.0.0.4/30"),)
+    new_view = [block("10.0.0.0/30", WEB, DB, sequence=4)]
+    one.update(NETWORKS, {each.cidr: each for each in new_view})
+    assert give(one, "c", 0, DB) == ["10.0.0.2"]
+    with pytest.raises(Exhausted, match="host h has no ownerless block left in network n4 for acme/db"):
+        one.take(DB, "n4")
+
+
+def test_a_block_that_is_gone_keeps_its_endpoints() -> None:
+    one = book(block("10.0.0.0/30", WEB))
+    give(one, "a", 0)
+    give(one, "b", 0)
+    one.release("b", 1)
+    one.update(NETWORKS, {})
+    with pytest.raises(Exhausted):
+        give(one, "c", 999)
+    assert [str(each.address) for each in one.release("a", 2)] == ["10.0.0.0"]
+    one.update(NETWORKS, {parse_prefix("10.0.0.0/30"): block("10.0.0.0/30", WEB)})
+    assert [give(one, name, 2)[0] for name in "cd"] == ["10.0.0.2", "10.0.0.3"]
+    with pytest.raises(Exhausted):
+        give(one, "e", 2)
+    assert [give(one, name, 999)[0] for name in "ef"] == ["10.0.0.1", "10.0.0.0"]
+
+
+def test_identities_come_and_go() -> None:
+    one = book(block("10.0.0.0/31", WEB))
+    give(one, "a", 0)
+    one.release("a", 0)
+    cidr = parse_prefix("10.0.0.0/31")
+    one.update(NETWORKS, {cidr: block("10.0.0.0/31", WEB, DB)})
+    assert give(one, "b", 999, DB) == ["10.0.0.1"]
+    one.update(NETWORKS, {cidr: block("10.0.0.0/31", WEB)})
+    with pytest.raises(Exhausted):
+        give(one, "c", 999, DB)
+    assert give(one, "c", 999) == ["10.0.0.0"]
+
+
+def test_memory_is_taken_in() -> None:
+    cidr = parse_prefix("10.0.0.0/29")
+    one = book(block("10.0.0.0/29", WEB), block("10.0.0.8/29", sequence=2))
+    held = Allocation(address=cidr.address(0), block=cidr, endpoint="a", sequence=9)
+    resting = {cidr.address(1): (100, "boot"), cidr.address(2): (400, "earlier boot"), cidr.address(0): (1, "boot")}
+    taken = BlockTaken(cidr=parse_prefix("10.0.0.8/29"), owner=DB.owner, identity=DB.id, sequence=3)
+    one.restore([remembered(held)], resting, taken=[taken], now=50)
+    assert one.allocate("a", WEB.id, ("n4",), 50) == (held,)
+    assert [give(one, name, 50)[0] for name in "bcdef"] == [f"10.0.0.{last}" for last in (3, 4, 5, 6, 7)]
+    assert give(one, "g", 100 + REST) == ["10.0.0.2"], "a new boot restarts the rest: since 50"
+    assert give(one, "h", 100 + REST) == ["10.0.0.1"]
+    assert give(one, "i", 50, DB) == ["10.0.0.8"]
+    given = one.holder(Address(cidr.family, cidr.value + 3))
+    assert given is not None
+    assert given.sequence > 9
+
+
+def test_memory_with_one_address_twice_is_refused() -> None:
+    cidr = parse_prefix("10.0.0.0/29")
+    twice = [
+        remembered(Allocation(address=cidr.address(0), block=cidr, endpoint=name, sequence=1)) for name in ("a", "b")
+    ]
+    with pytest.raises(Conflict, match=r"10\.0\.0\.0 is remembered for a and for b"):
+        book(block("10.0.0.0/29", WEB)).restore(twice, {}, now=0)
+
+
+def test_an_agent_without_memory_lets_everything_rest() -> None:
+    one = book(block("10.0.0.0/30", WEB))
+    give(one, "a", 0)
+    give(one, "b", 0)
+    one.release("b", 0)
+    one.rest_everything(1000)
+    with pytest.raises(Exhausted):
+        give(one, "c", 1000 + REST - 1)
+    assert [give(one, name, 1000 + REST)[0] for name in "cde"] == ["10.0.0.2", "10.0.0.3", "10.0.0.1"]
+
+
+def test_what_is_left_behind_in_the_pools_stays_small() -> None:
+    one = book(block("10.0.0.0/30", WEB, DB), rest=1)
+    for now in range(0, 5000, 2):
+        give(one, "a", now)
+        one.release("a", now)
+    assert all(len(pool.resting) < 200 for pool in one._pools.values())
