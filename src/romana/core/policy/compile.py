@@ -1,0 +1,189 @@
+"""Policies and identities to a program: one row for each class and direction.
+
+Owns how a deciding tier becomes entries along the address tree. Invariants: the same world gives the same bytes in
+whatever order its mappings are; an entry's profile is exact for every address it decides, and where it is not known who
+has an address it is the null class's, the least of all classes' that could live there (`tiers`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from romana.core.policy.classes import Classes, PolicyClass, classify
+from romana.core.policy.places import NULL_CLASS, Places, find_places, in_order, whole_space
+from romana.core.policy.profile import union
+from romana.core.policy.tiers import Tier, deciding_tier
+from romana.core.policy.world import PolicyWorld
+from romana.model.address import Family, Prefix
+from romana.model.policy import CidrPeer, Direction, Policy, Selector
+from romana.model.program import DROP, Profile, Program, Row, row_id
+
+WORDS_LIMIT = 100
+"""Characters of a row's words; they become a comment of the kernel's ruleset, which takes at most 128 bytes."""
+
+
+def compile_program(world: PolicyWorld) -> Program:
+    """The whole program of a world."""
+    classes = classify(world)
+    places = find_places(world, classes)
+    lengths = block_lengths(world)
+    rows: dict[str, Row] = {}
+    profiles: dict[str, Profile] = {}
+    for one in classes.by_id.values():
+        for direction in Direction:
+            tier = tier_of(world.policies, one, direction)
+            entries = row_entries(tier, classes, places, lengths)
+            profiles.update((profile.id, profile) for profile in entries.values())
+            row = Row(
+                id=row_id(one.id, direction),
+                class_id=one.id,
+                direction=direction,
+                entries={prefix: profile.id for prefix, profile in entries.items()},
+                policies=tier.policies,
+                words=comment(tier.words),
+            )
+            rows[row.id] = row
+    return Program(classes=classes.of, rows=dict(sorted(rows.items())), profiles=dict(sorted(profiles.items())))
+
+
+def tier_of(policies: Mapping[str, Policy], one: PolicyClass, direction: Direction) -> Tier:
+    """The tier that decides for a class in a direction."""
+    return deciding_tier((policies[id_] for id_ in one.policies), direction, one.identity, one.isolation)
+
+
+def block_lengths(world: PolicyWorld) -> dict[Family, frozenset[int]]:
+    """The block lengths in use, by family: entries of these lengths are looked up before all shorter and longer ones
+    but single addresses.
+    """
+    found: dict[Family, set[int]] = {family: set() for family in Family}
+    for network in world.networks.values():
+        found[network.cidr.family].add(network.block_length)
+    for block in world.blocks:
+        found[block.family].add(block.length)
+    return {family: frozenset(lengths) for family, lengths in found.items()}
+
+
+def row_entries(
+    tier: Tier, classes: Classes, places: Places, lengths: dict[Family, frozenset[int]]
+) -> dict[Prefix, Profile]:
+    """What a tier accepts by the other end's address; the most specific entry decides, both whole spaces are there."""
+    verdicts = _Verdicts(tier, classes)
+    entries = _without_repeats(_cut(verdicts, places))
+    return _without_hidden(entries, lengths)
+
+
+def comment(words: str) -> str:
+    """Words as the kernel's comment takes them: printable ASCII, no double quote or backslash, not too long."""
+    plain = "".join(char if " " <= char <= "~" and char not in '"\\' else "?" for char in words)
+    return plain if len(plain) <= WORDS_LIMIT else f"{plain[: WORDS_LIMIT - 3]}..."
+
+
+class _Verdicts:
+    """A tier's clauses by kind of peer: anyone, classes, CIDRs; and their sum for a class inside some CIDRs."""
+
+    def __init__(self, tier: Tier, classes: Classes) -> None:
+        anyone: list[Profile] = []
+        by_class: dict[str, list[Profile]] = {}
+        self.cidrs: list[tuple[CidrPeer, Profile]] = []
+        for clause in tier.clauses:
+            if clause.peers is None:
+                anyone.append(clause.profile)
+            for peer in clause.peers or ():
+                if isinstance(peer, Selector):
+                    for class_id in classes.matched_by(peer):
+                        by_class.setdefault(class_id, []).append(clause.profile)
+                elif not any(excluded.contains(peer.cidr) for excluded in peer.excluded):
+                    self.cidrs.append((peer, clause.profile))
+        self._anyone = union(*anyone)
+        sums: dict[tuple[Profile, ...], Profile] = {}
+        self.by_class = {class_id: sums.setdefault(tuple(found), union(*found)) for class_id, found in by_class.items()}
+        self._known: dict[tuple[Profile, frozenset[int]], Profile] = {}
+
+    def of(self, class_id: str, inside: frozenset[int]) -> Profile:
+        """What is accepted from a class at an address that these of the CIDRs (by place) hold."""
+        own = self.by_class.get(class_id, DROP)
+        key = (own, inside)
+        found = self._known.get(key)
+        if found is None:
+            found = union(self._anyone, own, *(self.cidrs[place][1] for place in inside))
+            self._known[key] = found
+        return found
+
+
+class _Cut(msgspec.Struct):
+    """What begins at a prefix: a class, CIDR peers (by place) that hold it, CIDR peers that except it."""
+
+    class_id: str | None = None
+    enter: set[int] = msgspec.field(default_factory=set)
+    leave: set[int] = msgspec.field(default_factory=set)
+
+
+def _cut(verdicts: _Verdicts, places: Places) -> dict[Prefix, Profile]:
+    """A profile for each prefix at which something changes, covering prefixes first."""
+    cuts = {whole_space(family): _Cut() for family in Family}
+    for place, (peer, _) in enumerate(verdicts.cidrs):
+        cuts.setdefault(peer.cidr, _Cut()).enter.add(place)
+        for excluded in peer.excluded:
+            cuts.setdefault(excluded, _Cut()).leave.add(place)
+    for prefix in _occupied(verdicts, places):
+        cuts.setdefault(prefix, _Cut()).class_id = places.at[prefix]
+    found: dict[Prefix, Profile] = {}
+    covers: list[tuple[Prefix, str, frozenset[int]]] = []
+    for prefix in in_order(cuts):
+        cut = cuts[prefix]
+        while covers and not covers[-1][0].contains(prefix):
+            covers.pop()
+        _, class_id, inside = covers[-1] if covers else (prefix, NULL_CLASS, frozenset[int]())
+        class_id = class_id if cut.class_id is None else cut.class_id
+        inside = frozenset((inside | cut.enter) - cut.leave)
+        covers.append((prefix, class_id, inside))
+        found[prefix] = verdicts.of(class_id, inside)
+    return found
+
+
+def _occupied(verdicts: _Verdicts, places: Places) -> Iterable[Prefix]:
+    """The places whose class matters to this row."""
+    for class_id in verdicts.by_class:
+        yield from places.by_class.get(class_id, ())
+    yield from places.nested
+
+
+def _without_repeats(entries: dict[Prefix, Profile]) -> dict[Prefix, Profile]:
+    """Without the entries that say what covers them says already; whole spaces stay."""
+    kept: dict[Prefix, Profile] = {}
+    covers: list[Prefix] = []
+    for prefix, profile in entries.items():
+        while covers and not covers[-1].contains(prefix):
+            covers.pop()
+        if not covers or kept[covers[-1]] != profile:
+            kept[prefix] = profile
+            covers.append(prefix)
+    return kept
+
+
+def _without_hidden(entries: dict[Prefix, Profile], lengths: dict[Family, frozenset[int]]) -> dict[Prefix, Profile]:
+    """Blocks are looked up before ranges: a block-long entry with a range inside it gives way to its two halves."""
+    while True:
+        hiding = _hiding(entries, lengths)
+        if not hiding:
+            return entries
+        halved = {prefix: profile for prefix, profile in entries.items() if prefix not in hiding}
+        for prefix in hiding:
+            for half in prefix.subnets(prefix.length + 1):
+                halved.setdefault(half, entries[prefix])
+        entries = {prefix: halved[prefix] for prefix in in_order(halved)}
+
+
+def _hiding(entries: Iterable[Prefix], lengths: dict[Family, frozenset[int]]) -> set[Prefix]:
+    """The block-long entries that hold a range: an entry that is neither block-long nor one address."""
+    hiding: set[Prefix] = set()
+    covers: list[Prefix] = []
+    for prefix in entries:
+        while covers and not covers[-1].contains(prefix):
+            covers.pop()
+        if not prefix.is_address and prefix.length not in lengths[prefix.family]:
+            hiding.update(cover for cover in covers if cover.length in lengths[cover.family])
+        covers.append(prefix)
+    return hiding

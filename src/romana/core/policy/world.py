@@ -1,0 +1,43 @@
+"""Everything that policy depends on, as one value. Owns nothing else; knows no store and no document.
+
+Invariant: the compiled program is a function of this value alone, whatever the order of its mappings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from romana.model.address import Prefix
+from romana.model.endpoint import Endpoint
+from romana.model.ipam import Block
+from romana.model.policy import Policy
+from romana.model.tenancy import Identity, Tenant
+from romana.model.topology import Network
+
+
+class PolicyWorld(msgspec.Struct, frozen=True, kw_only=True):
+    """Tenants by name, policies by id, identities by id, networks by name, blocks by CIDR, endpoints by id.
+
+    Rows are compiled for `identities` and for the identities of `endpoints`. A tenant that is not listed is isolated
+    by tenant and has no labels.
+    """
+
+    tenants: Mapping[str, Tenant] = {}
+    policies: Mapping[str, Policy] = {}
+    identities: Mapping[str, Identity] = {}
+    networks: Mapping[str, Network] = {}
+    blocks: Mapping[Prefix, Block] = {}
+    endpoints: Mapping[str, Endpoint] = {}
+
+    def tenant(self, name: str) -> Tenant:
+        """The tenant of that name, with the defaults when it is not listed."""
+        return self.tenants.get(name) or Tenant(name=name)
+
+    def all_identities(self) -> dict[str, Identity]:
+        """Those listed and those of endpoints, by id."""
+        found = dict(self.identities)
+        for endpoint in self.endpoints.values():
+            found.setdefault(endpoint.identity.id, endpoint.identity)
+        return found
