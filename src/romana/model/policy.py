@@ -6,13 +6,15 @@ from enum import StrEnum
 
 import msgspec
 
-from romana.model.address import Prefix
+from romana.model.address import Address, Prefix
 
 TCP, UDP, SCTP, ICMP, ICMPV6 = 6, 17, 132, 1, 58
 PORT_PROTOCOLS = frozenset({TCP, UDP, SCTP})
 """IP protocol numbers (IANA) whose traffic is told apart by destination port."""
 ICMP_PROTOCOLS = frozenset({ICMP, ICMPV6})
 """IP protocol numbers whose traffic is told apart by type * 256 + code."""
+PROTOCOL_NAMES = {TCP: "tcp", UDP: "udp", SCTP: "sctp", ICMP: "icmp", ICMPV6: "icmpv6"}
+"""How documents and people name them."""
 
 
 class Direction(StrEnum):
@@ -54,6 +56,10 @@ class CidrPeer(msgspec.Struct, frozen=True, kw_only=True, tag="cidr"):
     cidr: Prefix
     excluded: tuple[Prefix, ...] = ()
 
+    def holds(self, address: Address) -> bool:
+        """Whether the address is one of them."""
+        return self.cidr.contains(address) and not any(excluded.contains(address) for excluded in self.excluded)
+
 
 Peer = Selector | CidrPeer
 
@@ -64,6 +70,21 @@ class Traffic(msgspec.Struct, frozen=True):
     protocol: int | None = None
     first: int = 0
     last: int = 65535
+
+    def __str__(self) -> str:
+        """As people write it: `any`, `tcp`, `tcp/80`, `udp/53-60`, `icmp/8` (a type), `icmp/3/4` (type and code)."""
+        if self.protocol is None and (self.first, self.last) == (0, 65535):
+            return "any"
+        name = "any" if self.protocol is None else PROTOCOL_NAMES.get(self.protocol, str(self.protocol))
+        if (self.first, self.last) == (0, 65535):
+            return name
+        if self.protocol in ICMP_PROTOCOLS:
+            kind, code = divmod(self.first, 256)
+            if self.first == self.last:
+                return f"{name}/{kind}/{code}"
+            if (self.first, self.last) == (kind * 256, kind * 256 + 255):
+                return f"{name}/{kind}"
+        return f"{name}/{self.first}" if self.first == self.last else f"{name}/{self.first}-{self.last}"
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):

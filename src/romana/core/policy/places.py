@@ -48,9 +48,7 @@ def find_places(world: PolicyWorld, classes: Classes) -> Places:
         found = {classes.of.get(identity, NULL_CLASS) for identity in block.identities} | lodgers.get(cidr, set())
         if block.owner is not None and len(found) == 1 and NULL_CLASS not in found:
             at[cidr] = found.pop()
-    for address, class_id in _addresses(world, classes, at).items():
-        at[address] = class_id
-    return _places(at)
+    return _places(at | _addresses(world, classes, at))
 
 
 def in_order(prefixes: Iterable[Prefix]) -> list[Prefix]:

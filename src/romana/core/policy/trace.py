@@ -6,13 +6,23 @@ of `romana trace`. Knows no store.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
+from romana.core.policy.classes import classify
+from romana.core.policy.compile import tier_of
+from romana.core.policy.evaluate import verdict
+from romana.core.policy.places import find_places
+from romana.core.policy.profile import covers, meets
+from romana.core.policy.tiers import ISOLATION, Clause, Tier
 from romana.core.policy.world import PolicyWorld
 from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
-from romana.model.policy import Direction, Traffic
-from romana.model.program import Program
+from romana.model.errors import Fault, Invalid
+from romana.model.policy import Direction, Selector, Traffic
+from romana.model.program import Program, row_id
+from romana.model.tenancy import Isolation
 
 
 class AllowingRule(msgspec.Struct, frozen=True):
@@ -58,11 +68,169 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
 
     def lines(self) -> list[str]:
         """The trace for a person, one fact a line."""
-        raise NotImplementedError
+        return [
+            f"{self.traffic} from {_end_name(self.egress)} to {_end_name(self.ingress)}: {_word(self.verdict)}",
+            *_end_lines("sender", self.egress),
+            *_end_lines("receiver", self.ingress),
+        ]
 
 
 def trace(
     world: PolicyWorld, program: Program, source: Endpoint | Address, destination: Endpoint | Address, traffic: Traffic
 ) -> Trace:
-    """Explain a connection. An address that an endpoint has stands for it; Invalid when the ends share no family."""
-    raise NotImplementedError
+    """Explain a connection. An address that an endpoint has stands for it; Invalid when the ends share no family.
+
+    Between two endpoints with addresses of both families the IPv4 addresses are meant.
+    """
+    tracer = _Tracer(world, program, traffic)
+    from_address, to_address = _common_family(source, destination)
+    sender, receiver = tracer.endpoint(source, from_address), tracer.endpoint(destination, to_address)
+    if sender is not None and sender == receiver:
+        egress, ingress = (tracer.itself(direction, sender, from_address) for direction in _BOTH)
+    else:
+        egress = tracer.end(Direction.EGRESS, sender, from_address, to_address)
+        ingress = tracer.end(Direction.INGRESS, receiver, to_address, from_address)
+    return Trace(
+        source=from_address,
+        destination=to_address,
+        traffic=traffic,
+        verdict=egress.verdict and ingress.verdict,
+        egress=egress,
+        ingress=ingress,
+    )
+
+
+_BOTH = (Direction.EGRESS, Direction.INGRESS)
+
+
+class _Tracer:
+    """What explaining both ends needs."""
+
+    def __init__(self, world: PolicyWorld, program: Program, traffic: Traffic) -> None:
+        self._world = world
+        self._program = program
+        self._traffic = traffic
+        self._classes = classify(world)
+        self._places = find_places(world, self._classes)
+
+    def endpoint(self, end: Endpoint | Address, address: Address) -> Endpoint | None:
+        if isinstance(end, Endpoint):
+            return end
+        found = (one for one in self._world.endpoints.values() if address in one.addresses)
+        return min(found, key=lambda one: one.id, default=None)
+
+    def itself(self, direction: Direction, endpoint: Endpoint, address: Address) -> End:
+        sentence = "an endpoint always reaches itself"
+        return _end(direction, address, endpoint, verdict=True, sentence=sentence)
+
+    def end(self, direction: Direction, endpoint: Endpoint | None, address: Address, peer: Address) -> End:
+        if endpoint is None:
+            return self._no_endpoint(direction, address)
+        class_id = self._program.classes.get(endpoint.identity.id)
+        if class_id is None:
+            sentence = "the program does not know this endpoint's identity yet, so it has no rows"
+            return _end(direction, address, endpoint, verdict=False, sentence=sentence)
+        matched, profile = verdict(self._program, direction, class_id, peer)
+        row = self._program.rows[row_id(class_id, direction)]
+        accepted = covers(profile, self._traffic)
+        tier, rules, sentence = self._explain(direction, endpoint, peer, accepted=accepted)
+        return _end(
+            direction,
+            address,
+            endpoint,
+            verdict=accepted,
+            sentence=sentence,
+            class_id=class_id,
+            tier=tier,
+            policies=row.policies,
+            rules=rules,
+            row=row.id,
+            matched=matched,
+            profile=profile.id,
+        )
+
+    def _no_endpoint(self, direction: Direction, address: Address) -> End:
+        networks = [one.name for one in self._world.networks.values() if one.cidr.contains(address)]
+        if networks:
+            sentence = f"no endpoint has this address of network {min(networks)}"
+        else:
+            sentence = "outside of all networks; not decided here"
+        return End(direction=direction, address=address, verdict=not networks, sentence=sentence)
+
+    def _explain(
+        self, direction: Direction, endpoint: Endpoint, peer: Address, *, accepted: bool
+    ) -> tuple[str, tuple[AllowingRule, ...], str]:
+        one = self._classes.by_id.get(self._classes.of.get(endpoint.identity.id, ""))
+        if one is None:
+            return "", (), "the state behind the program has no such identity any more"
+        tier = tier_of(self._world.policies, one, direction)
+        hits = [clause for clause in tier.clauses if self._hits(clause, peer)]
+        rules = tuple(AllowingRule(clause.policy, clause.rule) for clause in hits if clause.policy)
+        return tier.name, rules, _sentence(tier, rules, one.isolation, accepted=accepted)
+
+    def _hits(self, clause: Clause, peer: Address) -> bool:
+        """Whether a clause accepts some of the traffic from (or to) the peer."""
+        class_id = self._places.class_of(peer)
+        return meets(clause.profile, self._traffic) and (
+            clause.peers is None
+            or any(
+                class_id in self._classes.matched_by(one) if isinstance(one, Selector) else one.holds(peer)
+                for one in clause.peers
+            )
+        )
+
+
+def _sentence(tier: Tier, rules: tuple[AllowingRule, ...], isolation: Isolation, *, accepted: bool) -> str:
+    names = ", ".join(tier.policies)
+    if tier.name == ISOLATION:
+        default = f"isolation default `{isolation}`" if "ingress" in tier.words else "default for sending"
+        return f"no policy governs it; its {default} {'accepts' if accepted else 'does not accept'} this"
+    if accepted:
+        return "; ".join(f"rule {one.rule} of policy {one.policy} accepts it" for one in rules)
+    if rules:
+        return f"only a part of it is accepted, by {', '.join(f'rule {r.rule} of policy {r.policy}' for r in rules)}"
+    return f"selected by {names}, and no rule of {'it' if len(tier.policies) == 1 else 'them'} accepts it"
+
+
+def _end(direction: Direction, address: Address, endpoint: Endpoint, **decided: Any) -> End:
+    return End(
+        direction=direction,
+        address=address,
+        endpoint=endpoint.id,
+        name=endpoint.name,
+        owner=str(endpoint.identity.owner),
+        **decided,
+    )
+
+
+def _common_family(source: Endpoint | Address, destination: Endpoint | Address) -> tuple[Address, Address]:
+    from_addresses, to_addresses = (
+        one.addresses if isinstance(one, Endpoint) else (one,) for one in (source, destination)
+    )
+    for one in from_addresses:
+        for other in to_addresses:
+            if one.family is other.family:
+                return one, other
+    raise Invalid(
+        Fault("destination", "has no address of a family that the source has; name two of the same IP version")
+    )
+
+
+def _end_name(end: End) -> str:
+    return f"{end.name} ({end.address})" if end.name else str(end.address)
+
+
+def _word(accepted: bool) -> str:
+    return "ACCEPTED" if accepted else "DROPPED"
+
+
+def _end_lines(role: str, end: End) -> list[str]:
+    lines = [f"{role}: {end.direction} of {_end_name(end)}: {_word(end.verdict)}", f"  why: {end.sentence}"]
+    if not end.row:
+        return lines
+    return [
+        *lines,
+        f"  who: {end.owner}, class {end.class_id}",
+        f"  tier: {end.tier}" + (f", policies: {', '.join(end.policies)}" if end.policies else ""),
+        f"  program: row {end.row}, entry {end.matched}, profile {end.profile}",
+    ]
