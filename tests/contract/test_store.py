@@ -1,0 +1,183 @@
+"""What every store promises, tried on each of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from romana.adapters.store.memory import MemoryStore
+from romana.adapters.store.sqlite import SqliteStore
+from romana.model.errors import Conflict, Unavailable
+from romana.ports import Store, StoreEvent, Transaction
+
+Test = Callable[[Store], Awaitable[None]]
+Run = Callable[[Test], None]
+
+
+@asynccontextmanager
+async def opened(kind: str, path: Path) -> AsyncIterator[Store]:
+    store: Store = MemoryStore(keep=5) if kind == "memory" else SqliteStore(path, keep=5)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
+    def runner(test: Test) -> None:
+        async def body() -> None:
+            async with opened(request.param, tmp_path / "store.db") as store:
+                await asyncio.wait_for(test(store), 20)
+
+        asyncio.run(body())
+
+    return runner
+
+
+def test_a_commit_is_read_back_with_its_revision(run: Run) -> None:
+    async def test(store: Store) -> None:
+        revision = await store.commit(Transaction(puts={"a/1": b"x", "a/2": b"y", "b/1": b"z"}))
+        record = await store.get("a/1")
+        assert record is not None
+        assert (record.value, record.revision) == (b"x", revision)
+        assert [(r.key, r.value) for r in (await store.scan("a/"))[1]] == [("a/1", b"x"), ("a/2", b"y")]
+        assert await store.get("c") is None
+
+    run(test)
+
+
+def test_a_failed_compare_changes_nothing(run: Run) -> None:
+    async def test(store: Store) -> None:
+        first = await store.commit(Transaction(compares={"a": 0}, puts={"a": b"1"}))
+        with pytest.raises(Conflict):
+            await store.commit(Transaction(compares={"a": 0}, puts={"a": b"2", "b": b"2"}))
+        with pytest.raises(Conflict):
+            await store.commit(Transaction(compares={"a": first + 7}, deletes=("a",)))
+        assert (await store.scan())[0] == first
+        record = await store.get("a")
+        assert record is not None
+        assert record.value == b"1"
+        assert await store.get("b") is None
+
+    run(test)
+
+
+def test_only_comparing_answers_the_present_revision(run: Run) -> None:
+    async def test(store: Store) -> None:
+        revision = await store.commit(Transaction(puts={"a": b"1"}))
+        assert await store.commit(Transaction(compares={"a": revision, "b": 0})) == revision
+        with pytest.raises(Conflict):
+            await store.commit(Transaction(compares={"b": 1}))
+
+    run(test)
+
+
+def test_of_two_writers_of_one_key_one_wins(run: Run) -> None:
+    async def test(store: Store) -> None:
+        tries = [store.commit(Transaction(compares={"a": 0}, puts={"a": bytes([i])})) for i in range(20)]
+        answers = await asyncio.gather(*tries, return_exceptions=True)
+        assert sum(isinstance(answer, int) for answer in answers) == 1
+        assert sum(isinstance(answer, Conflict) for answer in answers) == 19
+
+    run(test)
+
+
+def test_a_watch_sees_every_change_once_and_in_order(run: Run) -> None:
+    async def test(store: Store) -> None:
+        start = await store.commit(Transaction(puts={"a/0": b"0"}))
+        seen: list[StoreEvent] = []
+
+        async def follow() -> None:
+            async for events in store.watch("a/", start):
+                seen.extend(events)
+                if len(seen) == 4:
+                    return
+
+        task = asyncio.create_task(follow())
+        await store.commit(Transaction(puts={"a/1": b"1", "b/1": b"not ours"}))
+        await store.commit(Transaction(puts={"b/2": b"not ours"}))
+        await store.commit(Transaction(deletes=("a/0",), puts={"a/2": b"2"}))
+        last = await store.commit(Transaction(puts={"a/1": b"3"}))
+        await task
+        assert [(e.key, e.value) for e in seen] == [("a/1", b"1"), ("a/0", None), ("a/2", b"2"), ("a/1", b"3")]
+        assert seen[-1].revision == last
+
+    run(test)
+
+
+def test_a_watch_from_too_long_ago_is_told_so(run: Run) -> None:
+    async def test(store: Store) -> None:
+        start = await store.commit(Transaction(puts={"a": b"0"}))
+        for i in range(9):
+            await store.commit(Transaction(puts={"a": bytes([i])}))
+        with pytest.raises(Conflict, match="compacted"):
+            await anext(store.watch("", start))
+
+    run(test)
+
+
+def test_closing_ends_watches(run: Run) -> None:
+    async def test(store: Store) -> None:
+        async def follow() -> None:
+            async for _ in store.watch("", 0):
+                pass
+
+        task = asyncio.create_task(follow())
+        await asyncio.sleep(0)
+        await store.close()
+        with pytest.raises(Unavailable):
+            await task
+
+    async def memory() -> None:
+        await test(MemoryStore())
+
+    asyncio.run(memory())
+
+
+KEYS = st.sampled_from(["a/1", "a/2", "b"])
+STEPS = st.lists(
+    st.tuples(st.dictionaries(KEYS, st.binary(max_size=3), max_size=3), st.lists(KEYS, max_size=2, unique=True)),
+    max_size=12,
+)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=STEPS)
+def test_sqlite_does_what_memory_does_also_after_opening_again(
+    steps: list[tuple[dict[str, bytes], list[str]]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("same") / "store.db"
+
+    async def body() -> None:
+        memory, sqlite = MemoryStore(), SqliteStore(path)
+        identity = await sqlite.incarnation()
+        for puts, deletes in steps:
+            transaction = Transaction(puts=puts, deletes=tuple(key for key in deletes if key not in puts))
+            assert await memory.commit(transaction) == await sqlite.commit(transaction)
+            assert await memory.scan() == await sqlite.scan()
+        await sqlite.close()
+        again = SqliteStore(path)
+        assert await again.scan() == await memory.scan()
+        assert await again.incarnation() == identity
+        await again.close()
+
+    asyncio.run(body())
+
+
+def test_a_second_holder_of_the_file_is_refused(tmp_path: Path) -> None:
+    async def body() -> None:
+        first = SqliteStore(tmp_path / "store.db")
+        with pytest.raises(Unavailable, match="another romanad"):
+            SqliteStore(tmp_path / "store.db")
+        await first.close()
+        second = SqliteStore(tmp_path / "store.db")
+        await second.close()
+
+    asyncio.run(body())
