@@ -35,14 +35,14 @@ class MemoryStore:
             record = self._records.get(key)
             if (record.revision if record else 0) != revision:
                 raise Conflict(f"{key} changed meanwhile")
-        if not transaction.puts and not transaction.deletes:
-            return self._feed.head
         revision = self._feed.head + 1
         gone = [key for key in transaction.deletes if self._records.pop(key, None) is not None]
         events = [StoreEvent(key, None, revision) for key in gone]
         for key, value in transaction.puts.items():
             self._records[key] = Record(key, value, revision)
             events.append(StoreEvent(key, value, revision))
+        if not events:
+            return self._feed.head
         self._feed.add(revision, events)
         return revision
 
