@@ -36,7 +36,7 @@ fi
 
 # How this machine reaches its package sources goes along; nothing else of it does.
 cp -a /etc/apt/. "$root/etc/apt/"
-cp -aL /etc/ssl/certs/. "$root/etc/ssl/certs/"
+rm -rf "$root/etc/ssl/certs" && cp -aL /etc/ssl/certs "$root/etc/ssl/certs"
 for file in /etc/resolv.conf /etc/hosts /etc/pip.conf; do [ ! -e "$file" ] || cp -L "$file" "$root$file"; done
 mount -t proc proc "$root/proc"
 mount --rbind /sys "$root/sys" && mount --make-rslave "$root/sys"
