@@ -1,7 +1,7 @@
 """Addresses: which network serves a request, who gets which span and block, and which address is next."""
 
 from romana.core.ipam.addresses import REST, AddressBook
-from romana.core.ipam.claims import ClaimChanges, ClaimState, claim, fill_stock
+from romana.core.ipam.claims import ClaimChanges, ClaimState, claim, claim_state, fill_stock
 from romana.core.ipam.networks import candidate_networks
 from romana.core.ipam.publication import (
     PublicationChanges,
@@ -25,5 +25,6 @@ __all__ = [
     "apply_taken",
     "candidate_networks",
     "claim",
+    "claim_state",
     "fill_stock",
 ]

@@ -10,7 +10,7 @@ and blocks there are.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
@@ -46,7 +46,8 @@ class AddressBook:
         self._held_in: Counter[Prefix] = Counter()  # block -> addresses in use
         self._endpoints: dict[str, tuple[Allocation, ...]] = {}
         self._resting: dict[Address, int] = {}  # -> since when; kept after the rest, until the address is used again
-        self._unreported: dict[Address, int] = {}  # the part of it that `rested` has not answered yet, oldest first
+        # the part of it that `rested` has not answered yet, oldest first
+        self._unreported: OrderedDict[Address, int] = OrderedDict()
         self._homeless: dict[Address, int] = {}  # the part of it that lies in no block we know of (yet)
 
     def restore(
@@ -80,7 +81,6 @@ class AddressBook:
         }
         for address in sorted(since, key=lambda address: (since[address], address)):
             self._rest(address, self._home(address), since[address])
-        self._rebuild()
 
     def update(self, networks: Mapping[str, Network], blocks: Mapping[Prefix, Block]) -> None:
         """The host's networks and blocks as its view now has them.
@@ -300,9 +300,9 @@ class AddressBook:
                 room.resting.pop(address, None)
 
     def _rest(self, address: Address, room: Room | None, since: int) -> None:
-        for mapping in (self._resting, self._unreported):
-            mapping.pop(address, None)
-            mapping[address] = since
+        self._resting[address] = since
+        self._unreported.pop(address, None)
+        self._unreported[address] = since
         if room is None:
             self._homeless[address] = since
             return

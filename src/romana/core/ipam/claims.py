@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from romana.core.ipam.networks import candidate_networks
+from romana.core.topology.place import leaf_groups
 from romana.model.address import Prefix
 from romana.model.errors import Exhausted
 from romana.model.ipam import Block, Span
 from romana.model.tenancy import Identity, Owner
-from romana.model.topology import Network
+from romana.model.topology import AddressPlan, Host, Network
 from romana.model.view import Claim
 
 STOCK = 2
@@ -41,6 +42,28 @@ class ClaimState(msgspec.Struct, frozen=True, kw_only=True):
     used: Mapping[Prefix, int] = {}
     sole: frozenset[str] = frozenset()
     stock: int = STOCK
+
+
+def claim_state(
+    plan: AddressPlan,
+    host: Host,
+    *,
+    spans: Mapping[Prefix, Span],
+    blocks: Mapping[Prefix, Block],
+    class_of: Mapping[str, str],
+    used: Mapping[Prefix, int],
+) -> ClaimState:
+    """The state for a host's claims under a plan; the mappings are as `ClaimState` has them."""
+    groups = leaf_groups(plan, host)
+    return ClaimState(
+        networks={network.name: network for network in plan.networks},
+        group_cidrs={name: group.cidrs[name] for name, group in groups.items()},
+        sole=frozenset(name for name, group in groups.items() if group.sole_host == host.name),
+        spans=spans,
+        blocks=blocks,
+        class_of=class_of,
+        used=used,
+    )
 
 
 class ClaimChanges(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ no longer true.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 
 from romana.model.address import Address, Prefix
@@ -37,7 +37,8 @@ class Pool:
 
     def __init__(self) -> None:
         self.blocks: dict[Prefix, None] = {}
-        self.fresh: dict[Prefix, None] = {}
+        # a dict would look at all keys that were taken from its front before it finds the first one
+        self.fresh: OrderedDict[Prefix, None] = OrderedDict()
         self.resting: deque[tuple[int, Prefix, Address]] = deque()
         self._size_after_keep = 0
 

@@ -8,12 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from romana.codec.text import parse_prefix
-from romana.core.ipam import ClaimChanges, ClaimState, claim, fill_stock
+from romana.codec.topology import read_plan
+from romana.core.ipam import ClaimChanges, ClaimState, claim, claim_state, fill_stock
+from romana.core.topology import carve, place_host
 from romana.model.address import Prefix
 from romana.model.errors import Exhausted, NotFound
 from romana.model.ipam import Block, Span
 from romana.model.tenancy import Identity, Owner
-from romana.model.topology import Network
+from romana.model.topology import Host, Network
 from romana.model.view import Claim
 
 
@@ -148,6 +150,24 @@ def test_a_group_of_one_host_is_its_span() -> None:
     cluster.sole = frozenset({"n4"})
     cluster.claim()
     assert list(map(str, cluster.spans)) == ["10.0.64.0/18"]
+
+
+def test_the_state_of_a_host_under_a_plan() -> None:
+    plan = carve(
+        read_plan(
+            {
+                "version": 1,
+                "networks": [{"name": "n", "cidr": "10.0.0.0/16"}, {"name": "elsewhere", "cidr": "10.1.0.0/16"}],
+                "topologies": [
+                    {"name": "t", "networks": ["n"], "groups": [{"name": "a", "hosts": ["h"]}, {"name": "b"}]},
+                ],
+            }
+        )
+    )
+    host = place_host(plan, {}, Host(name="h"))
+    state = claim_state(plan, host, spans={}, blocks={}, class_of={}, used={})
+    assert (state.group_cidrs, state.sole) == ({"n": parse_prefix("10.0.0.0/17")}, frozenset({"n"}))
+    assert [str(span.cidr) for span in fill_stock(state, "h").spans] == ["10.0.0.0/17"]
 
 
 def test_reserved_parts_are_skipped() -> None:
