@@ -1,0 +1,220 @@
+"""Nodes: namespaces that look like machines of their own.
+
+Owns making, entering and ending them. Refuses to know what runs in them. Invariant: everything of a node lives in its
+PID namespace, so the end of its first process is the end of all of it: processes, mounts, pods, links.
+
+A node has network, mount, PID and UTS namespaces of its own. /run and /var/lib/romana are empty, /etc, /var/lib and
+/opt are private copies (overlayfs in the node's own /run), so that paths are those of a real host and nothing of the
+machine changes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from romana.apps.lab.record import LabRecord, Process
+from romana.apps.lab.wiring import Fabric
+from romana.model.errors import Unavailable
+
+FIRST = """\
+set -e
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t tmpfs -o mode=755 tmpfs /run
+for dir in etc var/lib opt; do
+    [ -d /$dir ] || continue
+    mkdir -p /run/.private/$dir /run/.work/$dir
+    mount -t overlay -o lowerdir=/$dir,upperdir=/run/.private/$dir,workdir=/run/.work/$dir overlay /$dir
+done
+mkdir -p /etc/romana /etc/bird /etc/cni/net.d /var/lib/romana /run/romana /run/bird /run/netns
+mount -t tmpfs -o mode=755 tmpfs /var/lib/romana
+echo "$NODE" > /proc/sys/kernel/hostname
+cd /proc/sys/net
+echo 1 > ipv4/ip_forward
+echo 1 > ipv6/conf/all/forwarding
+for which in all default; do
+    echo 0 > ipv4/conf/$which/rp_filter
+    echo 0 > ipv4/conf/$which/send_redirects
+    echo 0 > ipv6/conf/$which/accept_dad
+    echo 0 > ipv6/conf/$which/accept_ra
+done
+echo 1 > ipv4/fib_multipath_hash_policy
+echo 1 > ipv6/fib_multipath_hash_policy
+ip link set lo up
+cd /
+echo ready
+read go
+exec env --unset=FIRST sleep infinity < /dev/null > /dev/null 2>&1
+"""
+"""What a node's first process does. It goes on only when it was recorded: its creator's death ends it before that."""
+
+
+def start_nodes(names: Sequence[str], log: Path) -> dict[str, tuple[subprocess.Popen[str], Process]]:
+    """Make the namespaces of all these nodes at once; they wait for `release`. Unavailable when one does not come up.
+
+    When it fails, all of them end by themselves.
+    """
+    started = {name: _spawn_first(name, log) for name in names}
+    answers: dict[str, tuple[subprocess.Popen[str], Process]] = {}
+    for name, popen in started.items():
+        assert popen.stdout is not None  # noqa: S101 - it was asked for
+        if popen.stdout.readline().strip() != "ready":
+            for other in started.values():
+                _close(other)
+            said = (log / f"{name}-first.log").read_text().strip() or "it says nothing"
+            raise Unavailable(f"node {name} does not come up: {said}")
+        answers[name] = (popen, Process.of(_only_child(popen.pid)))
+    return answers
+
+
+def release(started: Iterable[subprocess.Popen[str]]) -> None:
+    """Let nodes live on, after they were recorded."""
+    for popen in started:
+        assert popen.stdin is not None  # noqa: S101 - it was asked for
+        popen.stdin.write("go\n")
+        popen.stdin.flush()
+        _close(popen)
+
+
+def _close(popen: subprocess.Popen[str]) -> None:
+    for stream in (popen.stdin, popen.stdout):
+        if stream is not None:
+            stream.close()
+
+
+def _spawn_first(name: str, log: Path) -> subprocess.Popen[str]:
+    command = ["unshare", "--net", "--mount", "--pid", "--uts", "--fork", "--", "sh", "-c", 'eval "$FIRST"', name]
+    with (log / f"{name}-first.log").open("w") as errors:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=environment() | {"NODE": name, "FIRST": FIRST},
+            start_new_session=True,
+        )
+
+
+def _only_child(pid: int, seconds: float = 2) -> int:
+    """The pid of the one child of a process that forks at once."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        except OSError:
+            break
+        if children:
+            return int(children[0])
+        time.sleep(0.002)
+    raise Unavailable(f"process {pid} started nothing")
+
+
+def environment() -> dict[str, str]:
+    """The environment of programs in nodes: this installation's programs and the system's, and no one's secrets."""
+    path = f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    kept = {key: os.environ[key] for key in ("TERM", "LANG", "NO_COLOR", "COLUMNS") if key in os.environ}
+    return {"PATH": path, "HOME": "/root", **kept}
+
+
+def entering(process: Process, command: Sequence[str]) -> list[str]:
+    """The command line that runs a command inside a node."""
+    return ["nsenter", f"--target={process.pid}", "--net", "--mount", "--pid", "--uts", "--", *command]
+
+
+def run(process: Process, command: Sequence[str], text: str = "", *, seconds: float = 20) -> str:
+    """Run a command inside a node and answer its output; Unavailable with its own words when it fails."""
+    try:
+        ran = subprocess.run(
+            entering(process, command),
+            input=text,
+            capture_output=True,
+            text=True,
+            env=environment(),
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise Unavailable(f"`{' '.join(command)}` did not end within {seconds} s") from None
+    if ran.returncode:
+        said = (ran.stderr or ran.stdout).strip()
+        raise Unavailable(f"`{' '.join(command)}` failed with status {ran.returncode}: {said}")
+    return ran.stdout
+
+
+def start(process: Process, command: Sequence[str], log: Path, more: Mapping[str, str] | None = None) -> Process:
+    """Start a program inside a node, its output into a log; it outlives us. Answers its process."""
+    with log.open("a") as output:
+        popen = subprocess.Popen(
+            entering(process, command),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment() | dict(more or {}),
+            start_new_session=True,
+        )
+    try:
+        return Process.of(_only_child(popen.pid))
+    except (Unavailable, RuntimeError) as error:
+        raise Unavailable(f"`{command[0]}` ended at once: {log.read_text()[-2000:].strip()}") from error
+
+
+def end(processes: Iterable[Process], number: int = signal.SIGKILL, *, seconds: float = 10) -> None:
+    """Send a signal to recorded processes, and wait until they are gone; Unavailable when one stays."""
+    waiting = list(processes)
+    for process in waiting:
+        if process.alive:
+            os.kill(process.pid, number)
+    deadline = time.monotonic() + seconds
+    while any(process.alive for process in waiting):
+        if time.monotonic() > deadline:
+            stays = ", ".join(str(process.pid) for process in waiting if process.alive)
+            raise Unavailable(f"processes {stays} did not end within {seconds} s")
+        time.sleep(0.005)
+
+
+def link_nodes(record: LabRecord, fabric: Fabric) -> None:
+    """Make all links, directly between the namespaces of two nodes, with their addresses, up."""
+    for name in fabric.nodes:
+        lines = [
+            f"link add {link.above.name} type veth peer name {link.below.name} "
+            f"netns {record.nodes[link.below.node].pid}"
+            for link in fabric.links
+            if link.above.node == name
+        ]
+        if lines:
+            _ip(record.nodes[name], lines)
+    for name in fabric.nodes:
+        _ip(record.nodes[name], _address_lines(fabric, name))
+
+
+def _address_lines(fabric: Fabric, name: str) -> list[str]:
+    lines = [f"address add {address.text}/{address.length} dev lo" for address in fabric.nodes[name].loopbacks]
+    for end_ in fabric.interfaces(name):
+        lines += [f"address add {address.text}/{address.length - 1} dev {end_.name}" for address in end_.addresses]
+        lines.append(f"link set {end_.name} up")
+    if fabric.nodes[name].role == "control":
+        (link,) = [link for link in fabric.links if link.below.node == name]
+        lines += [f"route add default via {address.text}" for address in link.above.addresses]
+    return lines
+
+
+def _ip(process: Process, lines: Iterable[str]) -> None:
+    """One `ip -batch` in a node's network namespace alone: peers are named by pids of this PID namespace."""
+    text = "".join(f"{line}\n" for line in lines)
+    ran = subprocess.run(
+        ["nsenter", f"--target={process.pid}", "--net", "--", "ip", "-batch", "-"],  # noqa: S607
+        input=text,
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
+    )
+    if ran.returncode:
+        raise Unavailable(f"the kernel refuses the lab's links: {ran.stderr.strip()}\n{text}")
