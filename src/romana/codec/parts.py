@@ -1,0 +1,50 @@
+"""Reading a document part by part, so that faults of form in one part do not hide faults of meaning in another.
+
+Owns the list of faults while a document is read. Knows no particular document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from romana.codec.document import convert, faults
+from romana.model.errors import Fault, Invalid
+
+T = TypeVar("T")
+
+
+class Parts:
+    """Collects the faults of all parts; `finish` raises them together."""
+
+    def __init__(self) -> None:
+        self.found: list[Fault] = []
+
+    def read(self, value: object, kind: type[T], path: str) -> T | None:
+        """A part as a value of `kind`; None, with its faults noted under `path`, when it is not one."""
+        wrong = faults(value, kind)
+        if wrong:
+            self.found.extend(Fault(joined(path, fault.path), fault.sentence) for fault in wrong)
+            return None
+        return convert(value, kind)
+
+    def fault(self, path: str, sentence: str) -> None:
+        """Note one fault."""
+        self.found.append(Fault(path, sentence))
+
+    def finish(self) -> None:
+        """Raise Invalid when any fault was noted."""
+        if self.found:
+            raise Invalid(*self.found)
+
+
+def joined(path: str, inner: str) -> str:
+    """A path and a path inside it."""
+    if not path or not inner or inner.startswith("["):
+        return f"{path}{inner}"
+    return f"{path}.{inner}"
+
+
+def within(path: str, found: Sequence[Fault]) -> tuple[Fault, ...]:
+    """The faults of a part, with their paths from the top."""
+    return tuple(Fault(joined(path, fault.path), fault.sentence) for fault in found)

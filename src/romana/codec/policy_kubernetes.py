@@ -1,0 +1,263 @@
+"""Kubernetes' NetworkPolicy (networking.k8s.io/v1), read into the neutral form.
+
+Owns the translation: a namespace is a tenant, its labels are the tenant's. Knows no cluster. Invariant: a document
+gives a policy that means what the Kubernetes API reference says, or Invalid with every fault.
+
+Source: Kubernetes API reference, NetworkPolicy v1 and LabelSelector; its defaulting of `policyTypes`; the limits of
+its validation.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any, Literal
+
+import msgspec
+
+from romana.codec.parts import Parts
+from romana.model.address import Family, Prefix
+from romana.model.policy import SCTP, TCP, UDP, CidrPeer, Operator, Peer, Policy, Requirement, Rule, Selector, Traffic
+
+KIND = "kubernetes"
+API_VERSION = "networking.k8s.io/v1"
+_PROTOCOLS = {"TCP": TCP, "UDP": UDP, "SCTP": SCTP}
+_LAST_PORT = 65535
+_NAME = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
+_NAMESPACE = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+
+
+class PolicyObject(msgspec.Struct, frozen=True, kw_only=True):
+    """The object; metadata has fields that are none of our business, so only two of them are looked at."""
+
+    api_version: str = msgspec.field(name="apiVersion")
+    kind: str
+    metadata: dict[str, Any]
+    spec: dict[str, Any] = {}
+    status: Any = None
+
+
+class PolicySpec(msgspec.Struct, frozen=True, kw_only=True):
+    """The specification; selectors and rules are read one by one."""
+
+    pod_selector: Any = msgspec.field(default=None, name="podSelector")
+    ingress: list[Any] | None = None
+    egress: list[Any] | None = None
+    policy_types: list[Literal["Ingress", "Egress"]] | None = msgspec.field(default=None, name="policyTypes")
+
+
+class LabelExpression(msgspec.Struct, frozen=True, kw_only=True):
+    """One element of `matchExpressions`."""
+
+    key: str
+    operator: Operator
+    values: list[str] | None = None
+
+
+class LabelSelector(msgspec.Struct, frozen=True, kw_only=True):
+    """A label selector; an empty one matches everything."""
+
+    match_labels: dict[str, str] | None = msgspec.field(default=None, name="matchLabels")
+    match_expressions: list[LabelExpression] | None = msgspec.field(default=None, name="matchExpressions")
+
+
+class IpBlock(msgspec.Struct, frozen=True, kw_only=True):
+    """Addresses; Kubernetes takes CIDRs with bits set after their length, so they are read as text."""
+
+    cidr: str
+    excluded: list[str] | None = msgspec.field(default=None, name="except")
+
+
+class PolicyPort(msgspec.Struct, frozen=True, kw_only=True):
+    """A port, a range, or all ports of a protocol; `port` may be a name."""
+
+    protocol: Literal["TCP", "UDP", "SCTP"] | None = None
+    port: int | str | None = None
+    end_port: int | None = msgspec.field(default=None, name="endPort")
+
+
+class PolicyPeer(msgspec.Struct, frozen=True, kw_only=True):
+    """One element of `from` or `to`."""
+
+    pod_selector: Any = msgspec.field(default=None, name="podSelector")
+    namespace_selector: Any = msgspec.field(default=None, name="namespaceSelector")
+    ip_block: Any = msgspec.field(default=None, name="ipBlock")
+
+
+class IngressRule(msgspec.Struct, frozen=True, kw_only=True):
+    """No peers, or none listed: anyone. No ports: all traffic."""
+
+    peers: list[Any] | None = msgspec.field(default=None, name="from")
+    ports: list[Any] | None = None
+
+
+class EgressRule(msgspec.Struct, frozen=True, kw_only=True):
+    """The same about where to."""
+
+    peers: list[Any] | None = msgspec.field(default=None, name="to")
+    ports: list[Any] | None = None
+
+
+def read(document: object) -> Policy:
+    """The policy of a loaded object; Invalid with every fault. Its id is `kube.<namespace>.<name>`."""
+    return _Reader().policy(document)
+
+
+class _Reader:
+    """Reads one object, part by part."""
+
+    def __init__(self) -> None:
+        self.parts = Parts()
+        self.namespace = ""
+
+    def policy(self, document: object) -> Policy:
+        self.kind(document)
+        top = self.parts.read(document, PolicyObject, "")
+        body: dict[str, Any] = document if isinstance(document, dict) else {}
+        name = self.metadata(top.metadata if top else body.get("metadata"))
+        written = body.get("spec") if isinstance(body.get("spec"), dict) else {}
+        spec = self.parts.read(written, PolicySpec, "spec") or PolicySpec()
+        subject = self.selector(spec.pod_selector, "spec.podSelector")
+        ingress = self.rules(spec.ingress, "spec.ingress", IngressRule)
+        egress = self.rules(spec.egress, "spec.egress", EgressRule)
+        types = spec.policy_types or (["Ingress", "Egress"] if spec.egress else ["Ingress"])
+        self.parts.finish()
+        return Policy(
+            id=f"kube.{self.namespace}.{name}",
+            kind=KIND,
+            subjects=(Selector(tenants=(self.namespace,), labels=subject),),
+            ingress=ingress if "Ingress" in types else None,
+            egress=egress if "Egress" in types else None,
+            document=msgspec.json.encode(document).decode(),
+        )
+
+    def kind(self, document: object) -> None:
+        """Stop early on what is no NetworkPolicy at all."""
+        if isinstance(document, dict) and (document.get("apiVersion"), document.get("kind")) != (
+            API_VERSION,
+            "NetworkPolicy",
+        ):
+            what = f"{document.get('kind')} of {document.get('apiVersion')}"
+            self.parts.fault("kind", f"{what} is not read here; expected NetworkPolicy of {API_VERSION}")
+            self.parts.finish()
+
+    def metadata(self, metadata: object) -> str:
+        """The name; notes the namespace."""
+        if not isinstance(metadata, dict):
+            return ""
+        found = {}
+        for key, pattern in (("name", _NAME), ("namespace", _NAMESPACE)):
+            value = metadata.get(key)
+            if value is None:
+                self.parts.fault(f"metadata.{key}", f"is missing; write the policy's {key}")
+            elif not isinstance(value, str) or not re.fullmatch(pattern, value):
+                self.parts.fault(f"metadata.{key}", f"{value!r} is not a {key} that Kubernetes allows")
+            else:
+                found[key] = value
+        self.namespace = found.get("namespace", "")
+        return found.get("name", "")
+
+    def rules(
+        self, written: list[Any] | None, path: str, kind: type[IngressRule] | type[EgressRule]
+    ) -> tuple[Rule, ...]:
+        found = []
+        for index, one in enumerate(written or ()):
+            place = f"{path}[{index}]"
+            rule: IngressRule | EgressRule | None = self.parts.read(one, kind, place)
+            if rule is None:
+                continue
+            key = "from" if kind is IngressRule else "to"
+            peers = [self.peer(peer, f"{place}.{key}[{number}]") for number, peer in enumerate(rule.peers or ())]
+            traffic = [self.port(port, f"{place}.ports[{number}]") for number, port in enumerate(rule.ports or ())]
+            found.append(
+                Rule(
+                    peers=tuple(peer for peer in peers if peer is not None) if peers else None,
+                    traffic=tuple(one for one in traffic if one is not None),
+                )
+            )
+        return tuple(found)
+
+    def peer(self, written: object, path: str) -> Peer | None:
+        peer = self.parts.read(written, PolicyPeer, path)
+        if peer is None:
+            return None
+        selects = peer.pod_selector is not None or peer.namespace_selector is not None
+        if peer.ip_block is not None:
+            if selects:
+                self.parts.fault(path, "has an ipBlock beside a selector; write them as two peers")
+            return self.ip_block(peer.ip_block, f"{path}.ipBlock")
+        if not selects:
+            self.parts.fault(path, "is an empty peer; write a podSelector, a namespaceSelector or an ipBlock")
+            return None
+        return Selector(
+            tenants=(self.namespace,) if peer.namespace_selector is None else None,
+            tenant_labels=self.selector(peer.namespace_selector, f"{path}.namespaceSelector"),
+            labels=self.selector(peer.pod_selector, f"{path}.podSelector"),
+        )
+
+    def selector(self, written: object, path: str) -> tuple[Requirement, ...]:
+        selector = self.parts.read({} if written is None else written, LabelSelector, path)
+        if selector is None:
+            return ()
+        found = [
+            Requirement(key, Operator.IN, (value,)) for key, value in sorted((selector.match_labels or {}).items())
+        ]
+        for index, one in enumerate(selector.match_expressions or ()):
+            self.expression(one, f"{path}.matchExpressions[{index}]")
+            found.append(Requirement(one.key, one.operator, tuple(one.values or ())))
+        if any(not requirement.key for requirement in found):
+            self.parts.fault(path, "has a label without a name")
+        return tuple(found)
+
+    def expression(self, one: LabelExpression, path: str) -> None:
+        compares = one.operator in (Operator.IN, Operator.NOT_IN)
+        if compares and not one.values:
+            self.parts.fault(f"{path}.values", f"is empty; {one.operator} needs at least one value")
+        if not compares and one.values:
+            self.parts.fault(f"{path}.values", f"must be left out; {one.operator} looks at the label's presence only")
+
+    def ip_block(self, written: object, path: str) -> CidrPeer | None:
+        block = self.parts.read(written, IpBlock, path)
+        if block is None:
+            return None
+        cidr = self.cidr(block.cidr, f"{path}.cidr")
+        excluded = []
+        for index, text in enumerate(block.excluded or ()):
+            part = self.cidr(text, f"{path}.except[{index}]")
+            if part is not None and cidr is not None and (part == cidr or not cidr.contains(part)):
+                self.parts.fault(f"{path}.except[{index}]", f"{part} is not a smaller part of {cidr}")
+            if part is not None:
+                excluded.append(part)
+        return None if cidr is None else CidrPeer(cidr=cidr, excluded=tuple(excluded))
+
+    def cidr(self, text: str, path: str) -> Prefix | None:
+        try:
+            if not re.fullmatch(r"[^/]+/\d{1,3}", text, re.ASCII):
+                raise ValueError  # noqa: TRY301 - one sentence for all of it
+            network = ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            self.parts.fault(path, f"{text!r} is not a CIDR, such as 10.0.0.0/8 or 2001:db8::/48")
+            return None
+        return Prefix(Family(network.version), int(network.network_address), network.prefixlen)
+
+    def port(self, written: object, path: str) -> Traffic | None:
+        port = self.parts.read(written, PolicyPort, path)
+        if port is None:
+            return None
+        protocol = _PROTOCOLS[port.protocol or "TCP"]
+        if isinstance(port.port, str):
+            self.parts.fault(f"{path}.port", f"named ports such as {port.port!r} come later; write the number")
+            return None
+        if port.port is None:
+            if port.end_port is not None:
+                self.parts.fault(f"{path}.endPort", "needs `port`, the first of the range, beside it")
+            return Traffic(protocol)
+        last = port.port if port.end_port is None else port.end_port
+        for key, number in (("port", port.port), ("endPort", last)):
+            if not 1 <= number <= _LAST_PORT:
+                self.parts.fault(f"{path}.{key}", f"{number} is no port; ports are 1 to {_LAST_PORT}")
+                return None
+        if last < port.port:
+            self.parts.fault(f"{path}.endPort", f"{last} is less than port {port.port}")
+            return None
+        return Traffic(protocol, port.port, last)

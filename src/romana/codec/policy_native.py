@@ -1,0 +1,188 @@
+"""Romana's own policy documents (`version: 1`, `kind: policy`).
+
+Owns the format. Knows no world: tenants and segments are names here. Invariant: a document gives a policy, or Invalid
+with every fault. Nothing is assumed where leaving something out could be a slip: who a rule is about is always written.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+import msgspec
+
+from romana.codec.document import field_path
+from romana.codec.parts import Parts
+from romana.codec.traffic import parse_traffic
+from romana.model.address import Prefix
+from romana.model.policy import CidrPeer, Operator, Peer, Policy, Requirement, Rule, Selector, Traffic
+
+KIND = "native"
+_ANY = "any"
+_ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}"
+_RESERVED = "kube."
+
+
+class PolicyDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """The document; its parts are read one by one. A direction that is left out is not governed."""
+
+    version: Literal[1]
+    kind: Literal["policy"]
+    id: str
+    applies_to: list[Any]
+    description: str = ""
+    ingress: list[Any] | None = None
+    egress: list[Any] | None = None
+
+
+class SelectorDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """Endpoints: those for which everything that is written holds. A list means any of its values."""
+
+    tenant: str | list[str] | None = None
+    segment: str | list[str] | None = None
+    labels: dict[str, str | list[str]] = {}
+
+
+class CidrDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """Addresses, whoever has them."""
+
+    cidr: Prefix
+    excluded: list[Prefix] = msgspec.field(default=[], name="except")
+
+
+class IngressDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule about who may connect; without `ports`, all traffic."""
+
+    peers: str | list[Any] = msgspec.field(name="from")
+    ports: list[str] | None = None
+
+
+class EgressDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule about where to; without `ports`, all traffic."""
+
+    peers: str | list[Any] = msgspec.field(name="to")
+    ports: list[str] | None = None
+
+
+def read(document: object) -> Policy:
+    """The policy of a loaded document; Invalid with every fault."""
+    parts = Parts()
+    policy = parts.read(document, PolicyDocument, "")
+    body: dict[str, Any] = document if isinstance(document, dict) else {}
+    if policy is not None:
+        _check(policy, parts)
+    subjects = [
+        _selector(one, f"applies_to[{index}]", parts) for index, one in enumerate(_list(body.get("applies_to")))
+    ]
+    ingress = _rules(body.get("ingress"), "ingress", IngressDocument, parts)
+    egress = _rules(body.get("egress"), "egress", EgressDocument, parts)
+    parts.finish()
+    assert policy is not None  # noqa: S101 - without faults it was read
+    return Policy(
+        id=policy.id,
+        kind=KIND,
+        subjects=tuple(one for one in subjects if one is not None),
+        ingress=ingress,
+        egress=egress,
+        description=policy.description,
+        document=msgspec.json.encode(document).decode(),
+    )
+
+
+def _check(policy: PolicyDocument, parts: Parts) -> None:
+    if not re.fullmatch(_ID, policy.id):
+        parts.fault("id", f"{policy.id!r} is no id: letters, digits, dots, dashes and underscores, at most 127")
+    elif policy.id.startswith(_RESERVED):
+        parts.fault("id", f"ids that begin with {_RESERVED} are those of Kubernetes policies; choose another one")
+    if not policy.applies_to:
+        parts.fault("applies_to", "is empty, so the policy would select nobody; name a tenant, a segment or labels")
+    if policy.ingress is None and policy.egress is None:
+        parts.fault("", "governs nothing; write `ingress`, `egress` or both (an empty list allows nothing)")
+
+
+def _rules(
+    value: object, path: str, kind: type[IngressDocument] | type[EgressDocument], parts: Parts
+) -> tuple[Rule, ...] | None:
+    if value is None:
+        return None
+    found = []
+    for index, one in enumerate(_list(value)):
+        place = f"{path}[{index}]"
+        rule: IngressDocument | EgressDocument | None = parts.read(one, kind, place)
+        if rule is None:
+            continue
+        key = "from" if kind is IngressDocument else "to"
+        peers = _peers(rule.peers, f"{place}.{key}", parts)
+        found.append(Rule(peers=peers, traffic=_traffic(rule.ports, f"{place}.ports", parts)))
+    return tuple(found)
+
+
+def _peers(value: str | list[Any], path: str, parts: Parts) -> tuple[Peer, ...] | None:
+    """The peers; None for anyone."""
+    written = [value] if isinstance(value, str) else value
+    if not written:
+        parts.fault(path, f"is empty, so the rule would be about nobody; write `{_ANY}` for anyone")
+    found: list[Peer | None] = []
+    for index, one in enumerate(written):
+        place = path if isinstance(value, str) else f"{path}[{index}]"
+        if isinstance(one, str):
+            if one != _ANY:
+                parts.fault(
+                    place, f"{one!r} is no peer; write `{_ANY}`, a `tenant`, `segment` or `labels`, or a `cidr`"
+                )
+        elif isinstance(one, dict) and ("cidr" in one or "except" in one):
+            found.append(_cidr(one, place, parts))
+        else:
+            found.append(_selector(one, place, parts))
+    return None if _ANY in written else tuple(one for one in found if one is not None)
+
+
+def _cidr(value: object, path: str, parts: Parts) -> CidrPeer | None:
+    peer = parts.read(value, CidrDocument, path)
+    if peer is None:
+        return None
+    for index, excluded in enumerate(peer.excluded):
+        if excluded == peer.cidr or not peer.cidr.contains(excluded):
+            parts.fault(f"{path}.except[{index}]", f"{excluded} is not a smaller part of {peer.cidr}")
+    return CidrPeer(cidr=peer.cidr, excluded=tuple(peer.excluded))
+
+
+def _selector(value: object, path: str, parts: Parts) -> Selector | None:
+    one = parts.read(value, SelectorDocument, path)
+    if one is None:
+        return None
+    if one == SelectorDocument():
+        parts.fault(path, "names nobody; write a `tenant`, a `segment` or `labels`")
+    return Selector(
+        tenants=_names(one.tenant, f"{path}.tenant", parts),
+        segments=_names(one.segment, f"{path}.segment", parts),
+        labels=tuple(
+            Requirement(key, Operator.IN, _names(wanted, field_path(f"{path}.labels", key), parts) or ())
+            for key, wanted in sorted(one.labels.items())
+        ),
+    )
+
+
+def _names(value: str | list[str] | None, path: str, parts: Parts) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    names = (value,) if isinstance(value, str) else tuple(value)
+    if not names:
+        parts.fault(path, "is an empty list, which nobody matches; leave it out or name some")
+    return names
+
+
+def _traffic(ports: list[str] | None, path: str, parts: Parts) -> tuple[Traffic, ...]:
+    found = []
+    for index, text in enumerate(ports or ()):
+        try:
+            found.append(parse_traffic(text))
+        except ValueError as error:
+            parts.fault(f"{path}[{index}]", str(error))
+    if ports is not None and not ports:
+        parts.fault(path, "is empty; leave it out for all traffic")
+    return tuple(found)
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,46 @@
+"""Traffic as people write it: `tcp/80`, `udp/53-60`, `icmp`, `any`; the reverse of `str(Traffic)`."""
+
+from __future__ import annotations
+
+import re
+
+from romana.model.policy import ICMP_PROTOCOLS, PROTOCOL_NAMES, Traffic
+
+_NUMBERS = {name: number for number, name in PROTOCOL_NAMES.items()}
+_LAST_PORT = 65535
+_EXAMPLES = "write any, tcp, tcp/80, udp/53-60, sctp/1, icmp, icmp/8 (a type) or icmpv6/1/4 (type and code)"
+
+
+def parse_traffic(text: str) -> Traffic:
+    """One kind of traffic; ValueError with a sentence when the text is none."""
+    word, slash, rest = text.strip().lower().partition("/")
+    if word == "any" and not slash:
+        return Traffic()
+    protocol = _NUMBERS.get(word)
+    if protocol is None:
+        raise ValueError(f"{text!r} names no traffic; {_EXAMPLES}")
+    if not slash:
+        return Traffic(protocol)
+    first, last = _icmp(text, rest) if protocol in ICMP_PROTOCOLS else _ports(text, rest)
+    return Traffic(protocol, first, last)
+
+
+def _ports(text: str, rest: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", rest, re.ASCII)
+    if found is None:
+        raise ValueError(f"{text!r} has no port or range of ports; {_EXAMPLES}")
+    first = int(found[1])
+    last = int(found[2] or found[1])
+    if not 1 <= first <= last <= _LAST_PORT:
+        raise ValueError(f"{text!r}: ports are 1 to {_LAST_PORT}, and a range starts with the lower one")
+    return first, last
+
+
+def _icmp(text: str, rest: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d{1,3})(?:/(\d{1,3}))?", rest, re.ASCII)
+    if found is None:
+        raise ValueError(f"{text!r} has no ICMP type; {_EXAMPLES}")
+    kind, code = int(found[1]), int(found[2] or 0)
+    if kind > 255 or code > 255:
+        raise ValueError(f"{text!r}: ICMP types and codes are 0 to 255")
+    return (kind * 256 + code, kind * 256 + code) if found[2] else (kind * 256, kind * 256 + 255)
