@@ -1,0 +1,44 @@
+"""romanad's configuration, /etc/romana/romanad.toml."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class StoreSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the records are.
+
+    path: the SQLite file, on a local disk (never NFS).
+    """
+
+    path: str = "/var/lib/romana/romanad.db"
+
+
+class ListenSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where requests are taken.
+
+    socket: the UNIX socket, for this machine's root.
+    port: the TCP port on loopback (127.0.0.1 and ::1); 0 for none.
+    """
+
+    socket: str = "/run/romana/romanad.sock"
+    port: int = 9600
+
+
+class LogSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is logged on stderr.
+
+    level: debug, info, warning or error.
+    format: `json`, `text`, or `auto` (text on a terminal).
+    """
+
+    level: str = "info"
+    format: str = "auto"
+
+
+class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """romanad's configuration."""
+
+    store: StoreSection = StoreSection()
+    listen: ListenSection = ListenSection()
+    log: LogSection = LogSection()

@@ -1,0 +1,52 @@
+"""Configuration: a TOML file, with every key also as an environment variable, as one typed value.
+
+Owns the merging and the names of the variables. Refuses to know files. Invariant: a value or Invalid with every fault.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from typing import Any, TypeVar, get_type_hints
+
+import msgspec
+
+from romana.codec.document import convert
+from romana.model.errors import Fault, Invalid
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+def load(kind: type[T], text: str, environment: Mapping[str, str]) -> T:
+    """The configuration of a program.
+
+    `kind` is a struct whose fields are sections (structs of plain keys). `ROMANA_<SECTION>_<KEY>` in the environment
+    goes before the file; it is read as TOML where the key is not text.
+    """
+    try:
+        document: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise Invalid(Fault("", f"is not TOML: {error}")) from error
+    for (section, key), (name, hint) in variables(kind).items():
+        if name in environment:
+            value = environment[name] if hint is str else _value(name, environment[name])
+            place = document.setdefault(section, {})
+            if isinstance(place, dict):
+                place[key] = value
+    return convert(document, kind)
+
+
+def variables(kind: type[msgspec.Struct]) -> dict[tuple[str, str], tuple[str, Any]]:
+    """(section, key) -> (environment variable, type), in the order of the fields."""
+    found: dict[tuple[str, str], tuple[str, Any]] = {}
+    for section, inner in get_type_hints(kind).items():
+        for key, hint in get_type_hints(inner).items():
+            found[section, key] = (f"ROMANA_{section}_{key}".upper(), hint)
+    return found
+
+
+def _value(name: str, text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        raise Invalid(Fault(name, f"{text!r} is not a TOML value, such as 5, true or ['a', 'b']")) from None

@@ -1,0 +1,101 @@
+"""The control plane's records: one small record for each thing, under a key that says what it is.
+
+Owns keys and the form of values. Invariant: every record carries the version of its schema, and one of a newer schema
+is
+refused rather than misread.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from romana.codec.json import encode, from_text
+from romana.model.address import Prefix
+from romana.model.endpoint import Endpoint
+from romana.model.errors import Unavailable
+from romana.model.ipam import Block, Span
+from romana.model.policy import Policy
+from romana.model.tenancy import Identity, Segment, Tenant
+from romana.model.topology import AddressPlan, Host
+
+SCHEMA = 1
+T = TypeVar("T")
+
+
+class StoredPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """The carved plan, and the document it came from as JSON text."""
+
+    plan: AddressPlan
+    document: str
+
+
+class Published(msgspec.Struct, frozen=True, kw_only=True):
+    """The last publication taken over from a host: which epoch, which number."""
+
+    epoch: int
+    number: int
+
+
+class StoredIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """An identity that some block declares."""
+
+    identity: Identity
+
+
+class Kind(Generic[T]):
+    """One kind of record: keys are `<name>/<id>`."""
+
+    def __init__(self, name: str, value: Any) -> None:
+        self.name = name
+        self._decoder = msgspec.json.Decoder(_envelope(value), dec_hook=from_text)
+
+    def key(self, *parts: object) -> str:
+        """The key of one record of this kind."""
+        return "/".join((self.name, *map(str, parts)))
+
+    def encode(self, value: T) -> bytes:
+        """The stored form."""
+        return encode({"schema": SCHEMA, "value": value})
+
+    def decode(self, text: bytes) -> T:
+        """The value; Unavailable when the record is of a newer schema."""
+        stored = self._decoder.decode(text)
+        if stored.schema > SCHEMA:
+            raise Unavailable(
+                f"a {self.name} record has schema {stored.schema}, this program knows {SCHEMA}: upgrade it"
+            )
+        value: T = stored.value
+        return value
+
+
+def _envelope(value: Any) -> Any:
+    return msgspec.defstruct("Envelope", [("schema", int), ("value", value)], frozen=True)
+
+
+PLAN: Kind[StoredPlan] = Kind("plan", StoredPlan)
+HOST: Kind[Host] = Kind("host", Host)
+TENANT: Kind[Tenant] = Kind("tenant", Tenant)
+SEGMENT: Kind[Segment] = Kind("segment", Segment)
+IDENTITY: Kind[StoredIdentity] = Kind("identity", StoredIdentity)
+SPAN: Kind[Span] = Kind("span", Span)
+BLOCK: Kind[Block] = Kind("block", Block)
+ENDPOINT: Kind[Endpoint] = Kind("endpoint", Endpoint)
+POLICY: Kind[Policy] = Kind("policy", Policy)
+PUBLISHED: Kind[Published] = Kind("published", Published)
+
+PLAN_KEY = PLAN.key("current")
+KINDS: dict[str, Kind[Any]] = {
+    kind.name: kind for kind in (PLAN, HOST, TENANT, SEGMENT, IDENTITY, SPAN, BLOCK, ENDPOINT, POLICY, PUBLISHED)
+}
+
+
+def span_key(cidr: Prefix) -> str:
+    """The key of a span's record."""
+    return SPAN.key(cidr)
+
+
+def block_key(cidr: Prefix) -> str:
+    """The key of a block's record."""
+    return BLOCK.key(cidr)

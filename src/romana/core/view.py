@@ -1,0 +1,113 @@
+"""A host's view of the plan: made from the whole, compared with the one before, changed by messages.
+
+Owns which part of the plan a host needs. Refuses to know streams. Invariant: `apply_change(old, diff_view(old, new))`
+is
+`new`, whatever both are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from romana.core.diff import diff
+from romana.model.address import Prefix
+from romana.model.ipam import Block, Span
+from romana.model.policy import Direction
+from romana.model.program import Program, row_id
+from romana.model.tenancy import Identity
+from romana.model.topology import Network
+from romana.model.view import IdentityRows, RowHead, View, ViewChange
+
+SECTIONS = ("networks", "spans", "blocks", "identities", "rows", "profiles")
+"""The fields of a view that are plain mappings; `entries` is the one of two levels."""
+
+
+class ViewSource(msgspec.Struct, frozen=True, kw_only=True):
+    """What views of one revision are made from; spans and blocks are those of all hosts."""
+
+    incarnation: str
+    revision: int
+    networks: Mapping[str, Network]
+    spans: Mapping[Prefix, Span]
+    blocks: Mapping[Prefix, Block]
+    identities: Mapping[str, Identity]
+    program: Program
+
+
+def host_view(source: ViewSource, host: str, networks: frozenset[str]) -> View:
+    """The view of one host, which draws from these networks: its spans and blocks, the identities that its blocks
+    declare, and their rows and profiles.
+    """
+    blocks = {cidr: block for cidr, block in source.blocks.items() if block.host == host}
+    names = sorted({name for block in blocks.values() for name in block.identities})
+    program = source.program
+    identities: dict[str, IdentityRows] = {}
+    for name in names:
+        class_id = program.classes.get(name)
+        if class_id is not None and name in source.identities:
+            identities[name] = IdentityRows(
+                identity=source.identities[name],
+                class_id=class_id,
+                ingress=row_id(class_id, Direction.INGRESS),
+                egress=row_id(class_id, Direction.EGRESS),
+            )
+    used = sorted({row for rows in identities.values() for row in (rows.ingress, rows.egress)})
+    entries = {row: program.rows[row].entries for row in used}
+    profiles = sorted({profile for row in entries.values() for profile in row.values()})
+    return View(
+        incarnation=source.incarnation,
+        revision=source.revision,
+        networks={name: network for name, network in source.networks.items() if name in networks},
+        spans={cidr: span for cidr, span in source.spans.items() if span.host == host},
+        blocks=blocks,
+        identities=identities,
+        rows={row: RowHead(direction=program.rows[row].direction, words=program.rows[row].words) for row in used},
+        entries=entries,
+        profiles={name: program.profiles[name] for name in profiles},
+    )
+
+
+def diff_view(old: View, new: View) -> ViewChange | None:
+    """The message that turns one view into the other; None when only the revision differs."""
+    put: dict[str, Any] = {}
+    gone: dict[str, Any] = {}
+    for section in SECTIONS:
+        changes = diff(getattr(new, section), getattr(old, section))
+        put[section] = {**changes.add, **changes.replace}
+        gone[f"delete_{section}"] = tuple(changes.remove)
+    put["entries"] = {}
+    gone["delete_entries"] = {}
+    for row in {**old.entries, **new.entries}:
+        changes = diff(new.entries.get(row, {}), old.entries.get(row, {}))
+        if changes.add or changes.replace or (row in new.entries and row not in old.entries):
+            put["entries"][row] = {**changes.add, **changes.replace}
+        if changes.remove:
+            gone["delete_entries"][row] = tuple(changes.remove)
+    if not any(put.values()) and not any(gone.values()):
+        return None
+    return ViewChange(put=View(incarnation=new.incarnation, revision=new.revision, **put), **gone)
+
+
+def snapshot(view: View) -> ViewChange:
+    """The message that replaces everything."""
+    return ViewChange(put=view, snapshot=True)
+
+
+def apply_change(view: View, change: ViewChange) -> View:
+    """The view after a message."""
+    if change.snapshot:
+        return change.put
+    sections: dict[str, Any] = {}
+    for section in SECTIONS:
+        gone = set(getattr(change, f"delete_{section}"))
+        kept = {key: value for key, value in getattr(view, section).items() if key not in gone}
+        sections[section] = {**kept, **getattr(change.put, section)}
+    entries = {row: found for row, found in view.entries.items() if row in sections["rows"]}
+    for row in {*change.put.entries, *change.delete_entries} & set(sections["rows"]):
+        removed = set(change.delete_entries.get(row, ()))
+        kept = {prefix: profile for prefix, profile in entries.get(row, {}).items() if prefix not in removed}
+        entries[row] = {**kept, **change.put.entries.get(row, {})}
+    return View(incarnation=change.put.incarnation, revision=change.put.revision, entries=entries, **sections)

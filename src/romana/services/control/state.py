@@ -1,0 +1,139 @@
+"""The control plane's state in memory: what the store's records say, indexed for deciding.
+
+Owns nothing that is not in the store. Refuses to decide. Invariant: it changes only by the store's events, in their
+order, so every replica that has seen the same revision holds the same state.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from romana.codec import records
+from romana.codec.records import Published
+from romana.core.policy.world import PolicyWorld
+from romana.model.address import Address, Prefix
+from romana.model.endpoint import Endpoint
+from romana.model.ipam import Block, Span
+from romana.model.policy import Policy
+from romana.model.tenancy import Identity, Segment, Tenant
+from romana.model.topology import AddressPlan, Host
+from romana.ports import StoreEvent
+
+POLICY_KINDS = frozenset({"plan", "tenant", "policy", "identity", "block"})
+"""Kinds of records whose change can change the compiled program, besides endpoints in blocks of several identities."""
+
+
+class State:
+    """Everything by its natural key. `revision` is the last event's; `policy_generation` grows when policy may
+    differ."""
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self.policy_generation = 0
+        self.revisions: dict[str, int] = {}  # record key -> revision
+        self.plan = AddressPlan(networks=(), topologies=())
+        self.plan_document = ""
+        self.hosts: dict[str, Host] = {}
+        self.tenants: dict[str, Tenant] = {}
+        self.segments: dict[tuple[str, str], Segment] = {}
+        self.identities: dict[str, Identity] = {}
+        self.spans: dict[Prefix, Span] = {}
+        self.blocks: dict[Prefix, Block] = {}
+        self.endpoints: dict[str, Endpoint] = {}
+        self.policies: dict[str, Policy] = {}
+        self.published: dict[str, Published] = {}
+        self.holders: dict[Address, str] = {}  # address -> endpoint id
+        self.used: Counter[Prefix] = Counter()  # block -> published addresses
+
+    def world(self) -> PolicyWorld:
+        """What policy is compiled from; a view on this state, not a copy."""
+        return PolicyWorld(
+            tenants=self.tenants,
+            policies=self.policies,
+            identities=self.identities,
+            networks={network.name: network for network in self.plan.networks},
+            blocks=self.blocks,
+            endpoints=self.endpoints,
+        )
+
+    def apply(self, events: Iterable[StoreEvent]) -> None:
+        """Take over one transaction of the store."""
+        for event in events:
+            kind, _, rest = event.key.partition("/")
+            if event.value is None:
+                self.revisions.pop(event.key, None)
+                self._remove(kind, rest)
+            else:
+                self.revisions[event.key] = event.revision
+                if kind in records.KINDS:
+                    self._put(kind, rest, records.KINDS[kind].decode(event.value))
+            self.revision = event.revision
+            if kind in POLICY_KINDS:
+                self.policy_generation += 1
+
+    def _put(self, kind: str, rest: str, value: Any) -> None:
+        match kind:
+            case "plan":
+                self.plan, self.plan_document = value.plan, value.document
+            case "host":
+                self.hosts[rest] = value
+            case "tenant":
+                self.tenants[rest] = value
+            case "segment":
+                self.segments[value.tenant, value.name] = value
+            case "identity":
+                self.identities[rest] = value.identity
+            case "span":
+                self.spans[value.cidr] = value
+            case "block":
+                self.blocks[value.cidr] = value
+            case "endpoint":
+                self._remove_endpoint(rest)
+                self.endpoints[rest] = value
+                self._count(value, 1)
+            case "policy":
+                self.policies[rest] = value
+            case _:
+                self.published[rest] = value
+
+    def _remove(self, kind: str, rest: str) -> None:
+        match kind:
+            case "plan":
+                self.plan, self.plan_document = AddressPlan(networks=(), topologies=()), ""
+            case "segment":
+                tenant, _, name = rest.partition("/")
+                self.segments.pop((tenant, name), None)
+            case "span":
+                self.spans = {cidr: span for cidr, span in self.spans.items() if str(cidr) != rest}
+            case "block":
+                self.blocks = {cidr: block for cidr, block in self.blocks.items() if str(cidr) != rest}
+            case "endpoint":
+                self._remove_endpoint(rest)
+            case "host":
+                self.hosts.pop(rest, None)
+            case "tenant":
+                self.tenants.pop(rest, None)
+            case "identity":
+                self.identities.pop(rest, None)
+            case "policy":
+                self.policies.pop(rest, None)
+            case _:
+                self.published.pop(rest, None)
+
+    def _remove_endpoint(self, name: str) -> None:
+        known = self.endpoints.pop(name, None)
+        if known is not None:
+            self._count(known, -1)
+
+    def _count(self, endpoint: Endpoint, by: int) -> None:
+        for allocation in endpoint.allocations:
+            self.used[allocation.block] += by
+            if by > 0:
+                self.holders[allocation.address] = endpoint.id
+            else:
+                self.holders.pop(allocation.address, None)
+            block = self.blocks.get(allocation.block)
+            if block is None or len(block.identities) > 1:
+                self.policy_generation += 1
