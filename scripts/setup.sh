@@ -7,58 +7,75 @@ packages=(
     bird2 ca-certificates conntrack containernetworking-plugins debootstrap gcc iproute2 iputils-ping kmod libc6-dev libnftables1
     musl-tools nftables procps python3-venv tcpdump
 )
+policy=/usr/sbin/policy-rc.d
+python=.venv/bin/python
 
-started=$SECONDS
-step() { printf '== %-52s %3ds\n' "$1" $((SECONDS - started)); }
+step() { printf '== %s\n' "$1"; started=$(date +%s%N); }
+took() { printf '   %d.%01d s\n' $((($(date +%s%N) - started) / 1000000000)) $((($(date +%s%N) - started) / 100000000 % 10)); }
 fail() { printf 'setup: %s\n' "$1" >&2; exit 1; }
 
 [ "$(id -u)" = 0 ] || fail "needs root: it installs Debian packages, and everything after it makes network namespaces"
 grep -q 'VERSION_ID="12"' /etc/os-release || printf 'setup: written for Debian 12; trying anyway\n' >&2
+mkdir -p build/bench
 
 missing=()
 for package in "${packages[@]}"; do
     [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
 done
+install_packages() {
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >build/apt.log 2>&1
+}
 if [ ${#missing[@]} -gt 0 ]; then
     step "installing ${#missing[@]} Debian packages: ${missing[*]}"
     # Packages must not start their services here; a policy that the machine already has stays as it is.
-    if [ ! -e /usr/sbin/policy-rc.d ]; then
-        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
-        printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
-        chmod 755 /usr/sbin/policy-rc.d
+    if [ ! -e $policy ]; then
+        trap 'rm -f $policy' EXIT
+        printf '#!/bin/sh\nexit 101\n' >$policy
+        chmod 755 $policy
     fi
-    export DEBIAN_FRONTEND=noninteractive
-    apt-get install -y -qq --no-install-recommends "${missing[@]}" >build-apt.log 2>&1 || {
-        step "refreshing the package lists"
-        apt-get update -qq
-        apt-get install -y -qq --no-install-recommends "${missing[@]}" >build-apt.log 2>&1 || { tail -n 20 build-apt.log >&2; fail "apt-get failed"; }
-    }
-    rm -f build-apt.log
+    if ! install_packages; then
+        echo "   refreshing the package lists first"
+        apt-get update -qq || fail "apt-get update failed; look at /etc/apt"
+        install_packages || { tail -n 20 build/apt.log >&2; fail "apt-get failed; all of it is in build/apt.log"; }
+    fi
+    if [ -n "$(trap -p EXIT)" ]; then
+        rm -f $policy
+        trap - EXIT
+    fi
+    took
 fi
 
-if [ ! -x .venv/bin/python ]; then
-    step "making .venv"
+if ! $python -c '' 2>/dev/null; then
+    step "making .venv with /usr/bin/python3"
+    rm -rf .venv
     /usr/bin/python3 -m venv .venv
+    took
 fi
-if [ ! -x .venv/bin/uv ] || ! .venv/bin/uv --version | grep -qF "$(sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements/uv.txt)"; then
-    step "installing uv"
-    .venv/bin/python -m pip install -q --require-hashes -r requirements/uv.txt
+wanted=$(sed -n 's/^uv==\([^ ]*\).*/\1/p' requirements/uv.txt)
+if [ "$(.venv/bin/uv --version 2>/dev/null | cut -d' ' -f2)" != "$wanted" ]; then
+    step "installing uv $wanted"
+    $python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.txt
+    took
 fi
-step "installing the locked dependencies"
-# The lock was made without uv itself; installing (not syncing) keeps it, and versions that differ are replaced.
-.venv/bin/uv pip install -q --python .venv/bin/python --require-hashes -r requirements/lock.txt
-.venv/bin/uv pip install -q --python .venv/bin/python --no-deps --no-build-isolation -e .
+# What the environment should hold is named by these files' content; it is made so again only when that changes.
+content=$(cat requirements/lock.txt requirements/uv.txt pyproject.toml | sha256sum)
+if [ "$(cat .venv/romana-content 2>/dev/null)" != "$content" ]; then
+    step "installing the locked dependencies"
+    .venv/bin/uv pip sync -q --python $python --require-hashes requirements/uv.txt requirements/lock.txt
+    .venv/bin/uv pip install -q --python $python --no-deps --no-build-isolation -e .
+    printf '%s' "$content" >.venv/romana-content
+    took
+fi
 
 step "compiling"
-mkdir -p build/bench
-if [ native/romana-cni.c -nt build/romana-cni ]; then
-    musl-gcc -static -O2 -s -std=c11 -Wall -Wextra -Werror -o build/romana-cni native/romana-cni.c
-fi
+compile() { # program, source, compiler and its options
+    [ "$2" -nt "$1" ] || return 0
+    echo "   $2"
+    "${@:3}" -O2 -Wall -Wextra -Werror -o "$1.new" "$2"
+    mv "$1.new" "$1"
+}
+[ ! -e native/romana-cni.c ] || compile build/romana-cni native/romana-cni.c musl-gcc -static -s -std=gnu11
 for source in bench/native/*.c; do
-    [ -e "$source" ] || continue
-    program=build/bench/$(basename "$source" .c)
-    if [ "$source" -nt "$program" ]; then
-        gcc -O2 -std=gnu11 -Wall -Wextra -Werror -pthread -o "$program" "$source"
-    fi
+    [ ! -e "$source" ] || compile "build/bench/$(basename "$source" .c)" "$source" gcc -std=gnu11 -pthread
 done
-step "ready"
+took

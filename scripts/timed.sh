@@ -2,8 +2,9 @@
 # Runs a command and says how long it took: timed.sh NAME COMMAND [ARGUMENT ...]
 name=$1
 shift
-started=$(date +%s.%N)
+started=$(date +%s%N)
 "$@"
 status=$?
-printf '[%s: %.1f s%s]\n' "$name" "$(echo "$(date +%s.%N) $started" | awk '{print $1 - $2}')" "$([ $status = 0 ] || echo ", exit $status")"
+tenths=$((($(date +%s%N) - started) / 100000000))
+printf '[%s: %d.%d s%s]\n' "$name" $((tenths / 10)) $((tenths % 10)) "$([ $status = 0 ] || echo ", exit $status")"
 exit $status
