@@ -113,13 +113,13 @@ class _Reader:
     def policy(self, document: object) -> Policy:
         self.kind(document)
         top = self.parts.read(document, PolicyObject, "")
-        body: dict[str, Any] = document if isinstance(document, dict) else {}
+        body = _mapping(document)
         name = self.metadata(top.metadata if top else body.get("metadata"))
-        written = body.get("spec") if isinstance(body.get("spec"), dict) else {}
+        written = _mapping(body.get("spec"))
         spec = self.parts.read(written, PolicySpec, "spec") or PolicySpec()
-        subject = self.selector(spec.pod_selector, "spec.podSelector")
-        ingress = self.rules(spec.ingress, "spec.ingress", IngressRule)
-        egress = self.rules(spec.egress, "spec.egress", EgressRule)
+        subject = self.selector(written.get("podSelector"), "spec.podSelector")
+        ingress = self.rules(written.get("ingress"), "spec.ingress", IngressRule)
+        egress = self.rules(written.get("egress"), "spec.egress", EgressRule)
         types = spec.policy_types or (["Ingress", "Egress"] if spec.egress else ["Ingress"])
         self.parts.finish()
         return Policy(
@@ -157,18 +157,15 @@ class _Reader:
         self.namespace = found.get("namespace", "")
         return found.get("name", "")
 
-    def rules(
-        self, written: list[Any] | None, path: str, kind: type[IngressRule] | type[EgressRule]
-    ) -> tuple[Rule, ...]:
+    def rules(self, written: object, path: str, kind: type[IngressRule] | type[EgressRule]) -> tuple[Rule, ...]:
+        key = "from" if kind is IngressRule else "to"
         found = []
-        for index, one in enumerate(written or ()):
+        for index, one in enumerate(_list(written)):
             place = f"{path}[{index}]"
-            rule: IngressRule | EgressRule | None = self.parts.read(one, kind, place)
-            if rule is None:
-                continue
-            key = "from" if kind is IngressRule else "to"
-            peers = [self.peer(peer, f"{place}.{key}[{number}]") for number, peer in enumerate(rule.peers or ())]
-            traffic = [self.port(port, f"{place}.ports[{number}]") for number, port in enumerate(rule.ports or ())]
+            self.parts.read(one, kind, place)  # for its faults; the elements are read from what is written
+            rule = _mapping(one)
+            peers = [self.peer(peer, f"{place}.{key}[{at}]") for at, peer in enumerate(_list(rule.get(key)))]
+            traffic = [self.port(port, f"{place}.ports[{at}]") for at, port in enumerate(_list(rule.get("ports")))]
             found.append(
                 Rule(
                     peers=tuple(peer for peer in peers if peer is not None) if peers else None,
@@ -261,3 +258,11 @@ class _Reader:
             self.parts.fault(f"{path}.endPort", f"{last} is less than port {port.port}")
             return None
         return Traffic(protocol, port.port, last)
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -106,14 +106,15 @@ def _rules(
     if value is None:
         return None
     found = []
+    key = "from" if kind is IngressDocument else "to"
     for index, one in enumerate(_list(value)):
         place = f"{path}[{index}]"
         rule: IngressDocument | EgressDocument | None = parts.read(one, kind, place)
-        if rule is None:
-            continue
-        key = "from" if kind is IngressDocument else "to"
-        peers = _peers(rule.peers, f"{place}.{key}", parts)
-        found.append(Rule(peers=peers, traffic=_traffic(rule.ports, f"{place}.ports", parts)))
+        if rule is not None:
+            peers = _peers(rule.peers, f"{place}.{key}", parts)
+            found.append(Rule(peers=peers, traffic=_traffic(rule.ports, f"{place}.ports", parts)))
+        elif isinstance(one, dict) and isinstance(one.get(key), list):
+            _peers(one[key], f"{place}.{key}", parts)  # a rule with a fault of form: its peers are looked at as well
     return tuple(found)
 
 

@@ -1,0 +1,141 @@
+"""Native policy documents: what they mean, and every way they can be wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from romana.codec.document import load
+from romana.codec.policy import read_policies
+from romana.codec.policy_native import read
+from romana.codec.text import parse_prefix
+from romana.codec.traffic import parse_traffic
+from romana.model.errors import Invalid
+from romana.model.policy import ICMP, TCP, UDP, CidrPeer, Operator, Requirement, Rule, Selector, Traffic
+
+TEXT = """
+version: 1
+kind: policy
+id: db-from-api
+description: only the API talks to the database
+applies_to:
+  - {tenant: shop, segment: db}
+ingress:
+  - from:
+      - {tenant: shop, segment: [api, jobs], labels: {tier: back, env: [test, live]}}
+      - {cidr: 10.0.0.0/8, except: [10.9.0.0/16]}
+    ports: [tcp/5432, udp/53-60, icmp/8]
+  - from: any
+    ports: [icmp]
+egress: []
+"""
+
+
+def document(**fields: Any) -> dict[str, Any]:
+    return {"version": 1, "kind": "policy", "id": "p", "applies_to": [{"tenant": "a"}], "ingress": [], **fields}
+
+
+def faults(value: object) -> dict[str, str]:
+    with pytest.raises(Invalid) as caught:
+        read(value)
+    return {fault.path: fault.sentence for fault in caught.value.faults}
+
+
+def test_a_whole_document() -> None:
+    (policy,) = read_policies(load(TEXT))
+    assert policy.id == "db-from-api"
+    assert policy.kind == "native"
+    assert policy.subjects == (Selector(tenants=("shop",), segments=("db",)),)
+    selector = Selector(
+        tenants=("shop",),
+        segments=("api", "jobs"),
+        labels=(Requirement("env", Operator.IN, ("test", "live")), Requirement("tier", Operator.IN, ("back",))),
+    )
+    cidr = CidrPeer(cidr=parse_prefix("10.0.0.0/8"), excluded=(parse_prefix("10.9.0.0/16"),))
+    assert policy.ingress == (
+        Rule(
+            peers=(selector, cidr),
+            traffic=(Traffic(TCP, 5432, 5432), Traffic(UDP, 53, 60), Traffic(ICMP, 2048, 2303)),
+        ),
+        Rule(traffic=(Traffic(ICMP),)),
+    )
+    assert policy.egress == ()
+
+
+def test_a_direction_left_out_is_not_governed() -> None:
+    policy = read(document(egress=[{"to": ["any"]}]))
+    assert policy.egress == (Rule(),)
+    assert read(document()).egress is None
+
+
+def test_any_beside_others_is_anyone() -> None:
+    assert read(document(ingress=[{"from": [{"tenant": "b"}, "any"]}])).ingress == (Rule(),)
+
+
+def test_all_faults_at_once() -> None:
+    wrong = document(
+        id="kube.a.b",
+        applies_to=[{}, {"tennant": "a"}, {"tenant": []}],
+        ingress=[
+            {"ports": ["tcp/80"]},
+            {"from": [], "ports": []},
+            {"from": "everyone", "ports": ["tcp/0", "http", "icmp/256", "udp/9-8"]},
+            {
+                "from": [
+                    {"cidr": "10.0.0.1/8"},
+                    {"cidr": "10.0.0.0/8", "except": ["11.0.0.0/9"]},
+                    {"labels": {"a/b": []}},
+                ]
+            },
+            {"from": [{}], "to": "any"},
+        ],
+    )
+    assert set(faults(wrong)) == {
+        "id",
+        "applies_to[0]",
+        "applies_to[1].tennant",
+        "applies_to[2].tenant",
+        "ingress[0].from",
+        "ingress[1].from",
+        "ingress[1].ports",
+        "ingress[2].from",
+        "ingress[2].ports[0]",
+        "ingress[2].ports[1]",
+        "ingress[2].ports[2]",
+        "ingress[2].ports[3]",
+        "ingress[3].from[0].cidr",
+        "ingress[3].from[1].except[0]",
+        'ingress[3].from[2].labels["a/b"]',
+        "ingress[4].from[0]",
+        "ingress[4].to",
+    }
+
+
+def test_a_policy_about_nobody_or_nothing_is_refused() -> None:
+    found = faults({"version": 1, "kind": "policy", "id": "p", "applies_to": []})
+    assert set(found) == {"", "applies_to"}
+
+
+@pytest.mark.parametrize("value", [3, "text", {}, {"kind": "Pod"}, {"id": "x", "rules": []}])
+def test_what_is_no_policy_is_refused(value: object) -> None:
+    with pytest.raises(Invalid, match=r"expected a mapping|is no policy"):
+        read_policies(value)
+
+
+def test_a_romana_v2_document_is_named() -> None:
+    with pytest.raises(Invalid, match="Romana v2"):
+        read_policies({"id": "x", "direction": "ingress", "applied_to": [], "ingress": []})
+
+
+@pytest.mark.parametrize(
+    "text", ["any", "tcp", "tcp/80", "udp/53-60", "sctp/1", "icmp", "icmp/8", "icmp/3/4", "icmpv6/135/0"]
+)
+def test_traffic_is_written_as_it_is_read(text: str) -> None:
+    assert str(parse_traffic(text)) == text
+
+
+@pytest.mark.parametrize("text", ["", "any/80", "tcp/", "tcp/0", "tcp/65536", "tcp/9-1", "gre", "icmp/8/256", "tcp/٣"])
+def test_what_is_no_traffic_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"write any|ports are|types and codes"):
+        parse_traffic(text)

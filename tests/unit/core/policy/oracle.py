@@ -1,0 +1,109 @@
+"""Who may talk to whom, straight from the words of the specifications; shares no code with the compiler.
+
+There are no classes, prefixes or profiles here: every question is answered by reading every policy.
+"""
+
+from __future__ import annotations
+
+from romana.core.policy.world import PolicyWorld
+from romana.model.address import Address, Prefix
+from romana.model.endpoint import Endpoint
+from romana.model.policy import Direction, Peer, Requirement, Selector, Traffic
+from romana.model.tenancy import Identity
+
+
+def allowed(
+    world: PolicyWorld, source: Endpoint | Address, destination: Endpoint | Address, protocol: int, port: int
+) -> bool:
+    """Both ends decide; an end that is no endpoint decides nothing. For endpoints of one family."""
+    from_address = source if isinstance(source, Address) else source.addresses[0]
+    to_address = destination if isinstance(destination, Address) else destination.addresses[0]
+    from_identity = source.identity if isinstance(source, Endpoint) else None
+    to_identity = destination.identity if isinstance(destination, Endpoint) else None
+    if from_identity is not None and source == destination:
+        return True
+    return (
+        from_identity is None
+        or end_allows(world, Direction.EGRESS, from_identity, to_address, to_identity, protocol, port)
+    ) and (
+        to_identity is None
+        or end_allows(world, Direction.INGRESS, to_identity, from_address, from_identity, protocol, port)
+    )
+
+
+def end_allows(
+    world: PolicyWorld,
+    direction: Direction,
+    own: Identity,
+    peer_address: Address,
+    peer: Identity | None,
+    protocol: int,
+    port: int,
+) -> bool:
+    """What one end decides about a peer, of which nothing but its address is known when `peer` is None."""
+    governed = False
+    for policy in world.policies.values():
+        rules = policy.ingress if direction is Direction.INGRESS else policy.egress
+        if rules is None or not any(selects(world, subject, own) for subject in policy.subjects):
+            continue
+        governed = True
+        for rule in rules:
+            about_peer = rule.peers is None or any(is_about(world, one, peer_address, peer) for one in rule.peers)
+            about_traffic = not rule.traffic or any(is_traffic(one, protocol, port) for one in rule.traffic)
+            if about_peer and about_traffic:
+                return True
+    if governed:
+        return False
+    if direction is Direction.EGRESS:
+        return True
+    tenant = world.tenants.get(own.owner.tenant)
+    isolation = tenant.isolation if tenant is not None else "tenant"
+    if isolation == "none":
+        return True
+    if peer is None or peer.owner.tenant != own.owner.tenant:
+        return False
+    return isolation == "tenant" or peer.owner.segment == own.owner.segment
+
+
+def is_about(world: PolicyWorld, peer: Peer, address: Address, identity: Identity | None) -> bool:
+    if isinstance(peer, Selector):
+        return identity is not None and selects(world, peer, identity)
+    return inside(address, peer.cidr) and not any(inside(address, excluded) for excluded in peer.excluded)
+
+
+def inside(address: Address, cidr: Prefix) -> bool:
+    return address.family == cidr.family and cidr.value <= address.value <= cidr.last
+
+
+def selects(world: PolicyWorld, selector: Selector, identity: Identity) -> bool:
+    if selector.tenants is not None and identity.owner.tenant not in selector.tenants:
+        return False
+    if selector.segments is not None and identity.owner.segment not in selector.segments:
+        return False
+    tenant = world.tenants.get(identity.owner.tenant)
+    tenant_labels = dict(tenant.labels) if tenant is not None else {}
+    tenant_labels["kubernetes.io/metadata.name"] = identity.owner.tenant
+    for requirement in selector.tenant_labels:
+        if not is_true(requirement, tenant_labels):
+            return False
+    return all(is_true(requirement, identity.labels) for requirement in selector.labels)
+
+
+def is_true(requirement: Requirement, labels: dict[str, str]) -> bool:
+    match requirement.operator:
+        case "In":
+            return requirement.key in labels and labels[requirement.key] in requirement.values
+        case "NotIn":
+            return requirement.key not in labels or labels[requirement.key] not in requirement.values
+        case "Exists":
+            return requirement.key in labels
+        case "DoesNotExist":
+            return requirement.key not in labels
+    raise AssertionError(requirement.operator)
+
+
+def is_traffic(traffic: Traffic, protocol: int, port: int) -> bool:
+    if traffic.protocol is None:
+        whole = traffic.first == 0 and traffic.last == 65535
+        return whole or (protocol in (6, 17, 132) and traffic.first <= port <= traffic.last)
+    return traffic.protocol == protocol and traffic.first <= port <= traffic.last

@@ -1,0 +1,137 @@
+"""The compiled program against the specification's words, on random worlds."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import msgspec
+import pytest
+
+from romana.codec.json import encode
+from romana.core.policy.compile import block_lengths, compile_program
+from romana.core.policy.evaluate import verdict
+from romana.core.policy.profile import allows
+from romana.core.policy.trace import trace
+from romana.core.policy.world import PolicyWorld
+from romana.model.address import Address, Family, Prefix
+from romana.model.policy import Direction, Traffic
+from romana.model.program import Program, row_id
+from romana.model.tenancy import Identity
+
+from .oracle import allowed, end_allows
+from .random_worlds import PROBES, random_world
+
+SEEDS = range(60)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_program_says_what_the_specification_says(seed: int) -> None:
+    made = random_world(seed)
+    world = made.world
+    program = compile_program(world)
+    known = {address: one.identity for one in world.endpoints.values() for address in one.addresses}
+    random = Random(seed)
+    asked = 0
+    for identity in world.all_identities().values():
+        for peer in random.sample(made.addresses, min(12, len(made.addresses))):
+            for direction in Direction:
+                protocol, port = random.choice(PROBES)
+                _, profile = verdict(program, direction, program.classes[identity.id], peer)
+                answer = allows(profile, protocol, port)
+                least, most = _bounds(world, program, peer, known)
+                asked += 1
+                assert answer <= end_allows(world, direction, identity, peer, most, protocol, port)
+                assert answer >= end_allows(world, direction, identity, peer, least, protocol, port)
+    assert asked > 40
+
+
+def _bounds(
+    world: PolicyWorld, program: Program, address: Address, known: dict[Address, Identity]
+) -> tuple[Identity | None, Identity | None]:
+    """As whom an address must at least, and may at most, be treated; the same twice where the answer is exact.
+
+    An address without an endpoint counts as nobody, or in a block whose identities are all of one class as one of them.
+    """
+    if address in known:
+        return known[address], known[address]
+    block = next((one for cidr, one in world.blocks.items() if cidr.contains(address)), None)
+    if block is None or block.owner is None:
+        return None, None
+    lodgers = {one.identity.id for one in world.endpoints.values() if block.cidr.contains(one.addresses[0])}
+    ids = lodgers | set(block.identities)
+    everybody = world.all_identities()
+    if not ids or not ids <= set(everybody) or len({program.classes[id_] for id_ in ids}) != 1:
+        return None, None
+    one = everybody[min(ids)]
+    return one, one
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_lookup_by_address_block_range_finds_the_most_specific_entry(seed: int) -> None:
+    made = random_world(seed)
+    program = compile_program(made.world)
+    lengths = block_lengths(made.world)
+    for row in program.rows.values():
+        for address in made.addresses:
+            expected, _ = verdict(program, row.direction, row.class_id, address)
+            assert _looked_up(row.entries, address, lengths[address.family]) == expected
+
+
+def _looked_up(entries: dict[Prefix, str], address: Address, lengths: frozenset[int]) -> Prefix:
+    bits = address.family.bits
+    ranges = [length for length in range(bits, -1, -1) if length not in lengths and length != bits]
+    for length in (bits, *sorted(lengths, reverse=True), *ranges):
+        if address.supernet(length) in entries:
+            return address.supernet(length)
+    raise AssertionError(address)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_trace_agrees_with_the_specification_and_says_why(seed: int) -> None:
+    made = random_world(seed)
+    program = compile_program(made.world)
+    endpoints = sorted(made.world.endpoints.values(), key=lambda one: one.id)
+    random = Random(seed)
+    pairs = [
+        (one, other) for one in endpoints for other in endpoints if one.addresses[0].family is other.addresses[0].family
+    ]
+    for one, other in random.sample(pairs, min(6, len(pairs))):
+        protocol, port = random.choice(PROBES)
+        told = trace(made.world, program, one.addresses[0], other, Traffic(protocol, port, port))
+        assert told.verdict == allowed(made.world, one, other, protocol, port)
+        for end in (told.egress, told.ingress):
+            if end.tier == "policies":
+                assert bool(end.rules) == end.verdict
+                assert end.policies
+            assert end.sentence
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_bytes_do_not_depend_on_the_order_of_anything(seed: int) -> None:
+    world = random_world(seed).world
+    random = Random(seed)
+
+    def shuffled(name: str) -> dict[Any, Any]:
+        items = list(getattr(world, name).items())
+        random.shuffle(items)
+        return dict(items)
+
+    other = PolicyWorld(**{name: shuffled(name) for name in PolicyWorld.__struct_fields__})
+    assert encode(compile_program(other)) == encode(compile_program(world))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_row_answers_for_both_families_and_repeats_nothing(seed: int) -> None:
+    program = compile_program(random_world(seed).world)
+    for class_id in program.classes.values():
+        for direction in Direction:
+            row = program.rows[row_id(class_id, direction)]
+            assert {Prefix(family, 0, 0) for family in Family} <= set(row.entries)
+            assert set(row.entries.values()) <= set(program.profiles)
+            assert row.words.isascii()
+            assert len(row.words) <= 100
+            assert '"' not in row.words
+    assert len({msgspec.json.encode((one.default, one.protocols)) for one in program.profiles.values()}) == len(
+        program.profiles
+    )
