@@ -62,8 +62,9 @@ class AgentVerbs:
                 new = Host(name=hello.host, addresses=hello.addresses, labels=hello.labels)
                 known = place_host(state.plan, state.hosts, new)
             if known.instance not in ("", hello.instance) and self._live[hello.host]:
-                raise Conflict(f"another agent (instance {known.instance}) runs for host {hello.host}; stop one of
-                them")
+                raise Conflict(
+                    f"another agent (instance {known.instance}) runs for host {hello.host}; stop one of them"
+                )
             bound = known
             if known.instance != hello.instance:
                 bound = msgspec.structs.replace(known, instance=hello.instance, epoch=known.epoch + 1)
@@ -192,7 +193,8 @@ def _claim_state(state: State, host: Host, new: dict[str, Identity]) -> ClaimSta
 
 def _put_claimed(draft: Draft, changes: ClaimChanges, host: Host) -> None:
     """Spans and blocks, and the host's record with them: whoever removes or moves the host must see that it got
-    room."""
+    room.
+    """
     for span in changes.spans:
         draft.put(SPAN, SPAN.key(span.cidr), span)
     for block in changes.blocks:

@@ -12,6 +12,7 @@ from typing import Any
 
 from romana.codec import records
 from romana.codec.records import Published
+from romana.codec.text import parse_prefix
 from romana.core.policy.world import PolicyWorld
 from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
@@ -27,7 +28,8 @@ POLICY_KINDS = frozenset({"plan", "tenant", "policy", "identity", "block"})
 
 class State:
     """Everything by its natural key. `revision` is the last event's; `policy_generation` grows when policy may
-    differ."""
+    differ.
+    """
 
     def __init__(self) -> None:
         self.revision = 0
@@ -106,9 +108,9 @@ class State:
                 tenant, _, name = rest.partition("/")
                 self.segments.pop((tenant, name), None)
             case "span":
-                self.spans = {cidr: span for cidr, span in self.spans.items() if str(cidr) != rest}
+                self.spans.pop(parse_prefix(rest), None)
             case "block":
-                self.blocks = {cidr: block for cidr, block in self.blocks.items() if str(cidr) != rest}
+                self.blocks.pop(parse_prefix(rest), None)
             case "endpoint":
                 self._remove_endpoint(rest)
             case "host":

@@ -1,0 +1,379 @@
+"""The table of everything that romanad answers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+
+from romana.apps.server.http import Call, Endpoint, Stream, page
+from romana.codec.document import convert
+from romana.codec.text import parse_address
+from romana.codec.traffic import parse_traffic
+from romana.core.policy.trace import Trace, trace
+from romana.core.routing.plan import device_plan, devices
+from romana.model.address import Address
+from romana.model.endpoint import Endpoint as Workload
+from romana.model.errors import Fault, Invalid, NotFound
+from romana.model.ipam import Block, Span
+from romana.model.policy import Policy
+from romana.model.route import DevicePlan
+from romana.model.tenancy import Segment, Tenant
+from romana.model.topology import AddressPlan, Host, Network
+from romana.model.view import Claim, ClaimAnswer, Hello, Publication, ViewChange, Welcome
+from romana.services.control.agents import AgentVerbs
+from romana.services.control.core import Core
+from romana.services.control.plan import HostDocument, PlanVerbs
+from romana.services.control.tenancy import TenancyVerbs, TenantDocument
+
+PAGE = ("limit", "after")
+
+
+class TraceRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Two ends, each an address, an endpoint's id or its name; and traffic such as `tcp/80`."""
+
+    source: str
+    destination: str
+    traffic: str
+
+
+class TopologyAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The carved plan, and the document it came from as JSON text."""
+
+    plan: AddressPlan
+    document: str
+
+
+class TraceAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A trace, and the same in lines for a person."""
+
+    trace: Trace
+    lines: list[str]
+
+
+class WatchEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """A record that changed: its key, whether it is gone, and the revision."""
+
+    revision: int
+    key: str
+    deleted: bool
+    value: msgspec.Raw | None = None
+
+
+class Api:
+    """Handlers that need more than one call of a verb."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self.plan = PlanVerbs(core)
+        self.tenancy = TenancyVerbs(core)
+        self.agents = AgentVerbs(core)
+
+    async def put_topology(self, call: Call) -> TopologyAnswer:
+        """Put a plan in force, or only carve it."""
+        dry = call.query.get("dry_run", "false") == "true"
+        plan = await self.plan.set_topology(call.document(), dry_run=dry)
+        return TopologyAnswer(plan=plan, document="" if dry else self.core.state.plan_document)
+
+    async def get_topology(self, _call: Call) -> TopologyAnswer:
+        """The plan in force."""
+        return TopologyAnswer(plan=self.core.state.plan, document=self.core.state.plan_document)
+
+    async def trace(self, call: Call) -> TraceAnswer:
+        """Explain a connection."""
+        request = convert(call.document(), TraceRequest)
+        try:
+            traffic = parse_traffic(request.traffic)
+        except ValueError as error:
+            raise Invalid(Fault("traffic", str(error))) from error
+        state = self.core.state
+        found = trace(
+            state.world(), self.core.program, self._end(request.source), self._end(request.destination), traffic
+        )
+        return TraceAnswer(trace=found, lines=found.lines())
+
+    def _end(self, text: str) -> Workload | Address:
+        state = self.core.state
+        if text in state.endpoints:
+            return state.endpoints[text]
+        named = [endpoint for endpoint in state.endpoints.values() if endpoint.name == text]
+        if len(named) == 1:
+            return named[0]
+        if named:
+            raise Invalid(Fault(text, f"is the name of {len(named)} endpoints; give an id or an address"))
+        try:
+            return parse_address(text)
+        except ValueError:
+            raise NotFound(
+                f"{text!r} is neither an address nor an endpoint; `romana endpoint list` shows them"
+            ) from None
+
+    async def routes(self, call: Call) -> list[DevicePlan]:
+        """What devices originate and hold."""
+        state = self.core.state
+        wanted = call.query.get("device")
+        names = [wanted] if wanted else devices(state.plan, state.hosts)
+        return [device_plan(state.plan, state.hosts, state.spans.values(), name) for name in names]
+
+    async def watch(self, call: Call) -> Stream:
+        """Changes from a revision on."""
+        try:
+            after = int(call.query.get("from", self.core.state.revision))
+        except ValueError:
+            raise Invalid(Fault("from", "is a revision, a number")) from None
+        return Stream(self._watch(after))
+
+    async def _watch(self, after: int) -> AsyncIterator[WatchEvent]:
+        yield WatchEvent(revision=after, key="", deleted=False)
+        async for events in self.core.store.watch("", after):
+            for event in events:
+                value = None if event.value is None else msgspec.Raw(event.value)
+                yield WatchEvent(revision=event.revision, key=event.key, deleted=event.value is None, value=value)
+
+
+def _one(found: Any, kind: str, name: str) -> Any:
+    if found is None:
+        raise NotFound(f"no {kind} {name!r}; `romana {kind} list` shows them")
+    return found
+
+
+def _listing(api: Api) -> list[Endpoint]:
+    state = api.core.state
+
+    def lister(values: Any, name: Any, keep: Any = None) -> Any:
+        async def handler(call: Call) -> object:
+            return page([item for item in values() if keep is None or keep(item, call.query)], call, name)
+
+        return handler
+
+    def on_host(item: Any, query: dict[str, str]) -> bool:
+        return query.get("host") in (None, item.host)
+
+    def endpoint_fits(item: Workload, query: dict[str, str]) -> bool:
+        owner = item.identity.owner
+        return (
+            on_host(item, query)
+            and query.get("tenant") in (None, owner.tenant)
+            and query.get("segment") in (None, owner.segment)
+        )
+
+    def of_tenant(item: Segment, query: dict[str, str]) -> bool:
+        return query.get("tenant") in (None, item.tenant)
+
+    def line(path: str, summary: str, kind: Any, handler: Any, query: tuple[str, ...] = ()) -> Endpoint:
+        rel = path.rsplit("/", 1)[1]
+        return Endpoint(
+            method="GET", path=path, summary=summary, handler=handler, gives=kind, query=(*PAGE, *query), rel=rel
+        )
+
+    return [
+        line("/v1/networks", "All networks", Network, lister(lambda: state.plan.networks, lambda n: n.name)),
+        line("/v1/hosts", "All hosts", Host, lister(state.hosts.values, lambda h: h.name)),
+        line("/v1/tenants", "All tenants", Tenant, lister(state.tenants.values, lambda t: t.name)),
+        line(
+            "/v1/segments",
+            "All segments",
+            Segment,
+            lister(state.segments.values, lambda s: f"{s.tenant}/{s.name}", of_tenant),
+            ("tenant",),
+        ),
+        line(
+            "/v1/spans",
+            "All spans",
+            Span,
+            lister(state.spans.values, lambda s: str(s.cidr), on_host),
+            ("host",),
+        ),
+        line(
+            "/v1/blocks",
+            "All blocks",
+            Block,
+            lister(state.blocks.values, lambda b: str(b.cidr), on_host),
+            ("host",),
+        ),
+        line(
+            "/v1/endpoints",
+            "All endpoints",
+            Workload,
+            lister(state.endpoints.values, lambda e: e.id, endpoint_fits),
+            ("host", "tenant", "segment"),
+        ),
+        line("/v1/policies", "All policies", Policy, lister(state.policies.values, lambda p: p.id)),
+    ]
+
+
+def _line(method: str, path: str, summary: str, handler: Any, **more: Any) -> Endpoint:
+    return Endpoint(method=method, path=path, summary=summary, handler=handler, **more)
+
+
+def _plain(verb: Any, *names: str, document: bool = False) -> Any:
+    """A handler that calls a verb with path parameters, and the body's document."""
+
+    async def handler(call: Call) -> object:
+        found = [call.path[name] for name in names]
+        return await (verb(*found, call.document()) if document else verb(*found))
+
+    return handler
+
+
+def _message(verb: Any, kind: Any) -> Any:
+    """A handler that calls a verb with an agent's message."""
+
+    async def handler(call: Call) -> object:
+        sent = call.message(kind)
+        if sent.host != call.path["host"]:
+            raise Invalid(Fault("host", f"is {sent.host!r}, the address says {call.path['host']!r}"))
+        return await verb(sent)
+
+    return handler
+
+
+def _getter(kind: str, look: Any, name: str) -> Any:
+    """A handler that answers one thing by its name."""
+
+    async def handler(call: Call) -> object:
+        return _one(look(call.path[name]), kind, call.path[name])
+
+    return handler
+
+
+def endpoints(api: Api) -> list[Endpoint]:
+    """The table."""
+    state, plan, tenancy, agents = api.core.state, api.plan, api.tenancy, api.agents
+
+    async def view(call: Call) -> Stream:
+        return Stream(agents.view(call.path["host"]))
+
+    async def healthy(_call: Call) -> dict[str, object]:
+        return {"healthy": True, "revision": state.revision, "incarnation": api.core.incarnation}
+
+    async def policies(call: Call) -> list[Policy]:
+        return await tenancy.apply_policies(call.document())
+
+    def network(name: str) -> Network | None:
+        return next((found for found in state.plan.networks if found.name == name), None)
+
+    return [
+        *_listing(api),
+        _line("GET", "/v1/networks/{name}", "One network", _getter("network", network, "name"), gives=Network),
+        _line("GET", "/v1/topology", "The address plan", api.get_topology, gives=TopologyAnswer, rel="topology"),
+        _line(
+            "PUT",
+            "/v1/topology",
+            "Put a topology document in force",
+            api.put_topology,
+            takes=dict[str, Any],
+            gives=TopologyAnswer,
+            query=("dry_run",),
+        ),
+        _line("GET", "/v1/hosts/{name}", "One host", _getter("host", state.hosts.get, "name"), gives=Host),
+        _line(
+            "PUT",
+            "/v1/hosts/{name}",
+            "Add or change a host",
+            _plain(plan.set_host, "name", document=True),
+            takes=HostDocument,
+            gives=Host,
+        ),
+        _line("DELETE", "/v1/hosts/{name}", "Remove a host", _plain(plan.remove_host, "name")),
+        _line("GET", "/v1/tenants/{name}", "One tenant", _getter("tenant", state.tenants.get, "name"), gives=Tenant),
+        _line(
+            "PUT",
+            "/v1/tenants/{name}",
+            "Make or change a tenant",
+            _plain(tenancy.set_tenant, "name", document=True),
+            takes=TenantDocument,
+            gives=Tenant,
+        ),
+        _line("DELETE", "/v1/tenants/{name}", "Remove a tenant", _plain(tenancy.remove_tenant, "name")),
+        _line(
+            "PUT",
+            "/v1/tenants/{tenant}/segments/{name}",
+            "Make a segment",
+            _plain(tenancy.set_segment, "tenant", "name"),
+            gives=Segment,
+        ),
+        _line(
+            "DELETE",
+            "/v1/tenants/{tenant}/segments/{name}",
+            "Remove a segment",
+            _plain(tenancy.remove_segment, "tenant", "name"),
+        ),
+        _line(
+            "GET",
+            "/v1/endpoints/{name:path}",
+            "One endpoint",
+            _getter("endpoint", state.endpoints.get, "name"),
+            gives=Workload,
+        ),
+        _line(
+            "POST",
+            "/v1/policies",
+            "Put policies in force, of any known form",
+            policies,
+            takes=dict[str, Any],
+            gives=list[Policy],
+        ),
+        _line(
+            "GET", "/v1/policies/{name:path}", "One policy", _getter("policy", state.policies.get, "name"), gives=Policy
+        ),
+        _line(
+            "DELETE", "/v1/policies/{name:path}", "Take a policy out of force", _plain(tenancy.remove_policy, "name")
+        ),
+        _line(
+            "GET",
+            "/v1/routes",
+            "The route plan of all devices, or of one",
+            api.routes,
+            gives=list[DevicePlan],
+            query=("device",),
+            rel="routes",
+        ),
+        _line(
+            "POST",
+            "/v1/trace",
+            "Why a connection is accepted or not",
+            api.trace,
+            takes=TraceRequest,
+            gives=TraceAnswer,
+            rel="trace",
+        ),
+        _line(
+            "GET",
+            "/v1/watch",
+            "Changes as JSON lines, from a revision",
+            api.watch,
+            gives=WatchEvent,
+            query=("from",),
+            streams=True,
+            rel="watch",
+        ),
+        _line(
+            "POST",
+            "/v1/hosts/{host}/hello",
+            "An agent reports in",
+            _message(agents.hello, Hello),
+            takes=Hello,
+            gives=Welcome,
+        ),
+        _line(
+            "POST",
+            "/v1/hosts/{host}/claims",
+            "An agent asks for room",
+            _message(agents.claim, Claim),
+            takes=Claim,
+            gives=ClaimAnswer,
+        ),
+        _line(
+            "POST",
+            "/v1/hosts/{host}/publications",
+            "An agent says what it did",
+            _message(agents.publish, Publication),
+            takes=Publication,
+            gives=int,
+        ),
+        _line("GET", "/v1/hosts/{host}/view", "What a host needs, as it changes", view, gives=ViewChange, streams=True),
+        _line("GET", "/healthz", "Whether romanad runs", healthy, rel="health"),
+        _line("GET", "/readyz", "Whether romanad is ready", healthy),
+    ]

@@ -1,0 +1,229 @@
+"""HTTP made from one table of endpoints: routing, the index at `/`, OpenAPI, and errors as RFC 9457 problem details.
+
+Owns how requests are read and answers written. Knows no verb. Invariant: an error of the error tree always becomes its
+own status and carries its reason word and every fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import msgspec
+import structlog
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from romana import __version__
+from romana.codec.document import load
+from romana.codec.json import decode, encode
+from romana.model.address import Address, Prefix
+from romana.model.errors import (
+    AlreadyExists,
+    Conflict,
+    Exhausted,
+    Fault,
+    Invalid,
+    NotFound,
+    RomanaError,
+    Unavailable,
+)
+
+STATUS: dict[type[RomanaError], int] = {
+    NotFound: 404,
+    AlreadyExists: 409,
+    Conflict: 409,
+    Invalid: 422,
+    Exhausted: 507,
+    Unavailable: 503,
+}
+MOST_BODY = 4 << 20
+"""Bytes of a request's body at most."""
+MOST_PAGE = 1000
+
+log = structlog.get_logger()
+
+
+class Call(msgspec.Struct):
+    """One request: path parameters, query parameters, body."""
+
+    path: dict[str, str]
+    query: dict[str, str]
+    body: bytes
+
+    def document(self) -> object:
+        """The body as a document that a person wrote, JSON or YAML."""
+        return load(self.body) if self.body.strip() else {}
+
+    def message(self, kind: Any) -> Any:
+        """The body as a message that a program of ours wrote."""
+        try:
+            return decode(self.body, kind)
+        except (msgspec.DecodeError, ValueError) as error:
+            raise Invalid(Fault("", f"is not a {kind.__name__}: {error}")) from error
+
+
+class Stream(msgspec.Struct):
+    """An answer without end: one JSON value a line."""
+
+    lines: AsyncIterator[object]
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the table. `takes` and `gives` are types of the model, or None; `query` names parameters."""
+
+    method: str
+    path: str
+    summary: str
+    handler: Callable[[Call], Awaitable[object]]
+    takes: Any = None
+    gives: Any = None
+    query: tuple[str, ...] = ()
+    streams: bool = False
+    rel: str = ""
+
+
+def page(items: Sequence[Any], call: Call, name: Callable[[Any], str]) -> dict[str, object]:
+    """Part of a list: at most `limit` items whose name is after `after`; `next` says where to go on."""
+    try:
+        limit = min(int(call.query.get("limit", MOST_PAGE)), MOST_PAGE)
+    except ValueError:
+        raise Invalid(Fault("limit", f"{call.query['limit']!r} is not a number")) from None
+    after = call.query.get("after", "")
+    rest = sorted((item for item in items if name(item) > after), key=name)
+    shown = rest[: max(limit, 1)]
+    return {"items": shown, "next": name(shown[-1]) if len(rest) > len(shown) else None}
+
+
+def application(endpoints: Sequence[Endpoint], lifespan: Any) -> Starlette:
+    """The whole service."""
+    described = openapi(endpoints)
+    index = _index(endpoints)
+    routes = [Route(one.path, _handler(one), methods=[one.method]) for one in endpoints]
+    routes.append(Route("/", _constant(index), methods=["GET"]))
+    routes.append(Route("/openapi.json", _constant(described), methods=["GET"]))
+    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={404: _missing, 405: _missing})
+
+
+def openapi(endpoints: Sequence[Endpoint]) -> dict[str, object]:
+    """The OpenAPI 3.1 document of the table."""
+    kinds = [kind for one in endpoints for kind in (one.takes, one.gives) if kind is not None]
+    schemas, components = msgspec.json.schema_components(
+        kinds, schema_hook=_schema, ref_template="#/components/schemas/{name}"
+    )
+    found = iter(schemas)
+    paths: dict[str, dict[str, object]] = {}
+    for one in endpoints:
+        names = [part[1:-1].partition(":")[0] for part in one.path.split("/") if part.startswith("{")]
+        text: dict[str, object] = {"type": "string"}
+        operation: dict[str, object] = {
+            "summary": one.summary,
+            "operationId": f"{one.method.lower()}{one.path.replace('/', '_').replace('{', '').replace('}', '')}",
+            "parameters": [
+                *({"name": name, "in": "path", "required": True, "schema": text} for name in names),
+                *({"name": name, "in": "query", "required": False, "schema": text} for name in one.query),
+            ],
+        }
+        if one.takes is not None:
+            operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": next(found)}}}
+        media = "application/jsonl" if one.streams else "application/json"
+        answer: dict[str, object] = {"description": "done"}
+        if one.gives is not None:
+            answer["content"] = {media: {"schema": next(found)}}
+        operation["responses"] = {"200": answer, "default": {"description": "an RFC 9457 problem"}}
+        paths.setdefault(one.path.replace(":path", ""), {})[one.method.lower()] = operation
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "romanad", "version": __version__, "license": {"name": "Apache-2.0"}},
+        "paths": paths,
+        "components": {"schemas": components},
+    }
+
+
+def problem(error: RomanaError) -> Response:
+    """RFC 9457 problem details of an error."""
+    status = STATUS.get(type(error), 500)
+    body: dict[str, object] = {"type": f"urn:romana:{error.reason}", "title": error.reason, "status": status}
+    body["detail"] = str(error)
+    if isinstance(error, Invalid):
+        body["faults"] = error.faults
+    return Response(encode(body), status_code=status, media_type="application/problem+json")
+
+
+def _handler(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+    async def handle(request: Request) -> Response:
+        try:
+            call = Call(dict(request.path_params), dict(request.query_params), await _body(request))
+            answer = await endpoint.handler(call)
+            if isinstance(answer, Stream):
+                return StreamingResponse(await _lines(answer.lines), media_type="application/jsonl")
+            return Response(encode(answer), media_type="application/json")
+        except RomanaError as error:
+            log.info("refused", method=request.method, path=request.url.path, reason=error.reason, error=str(error))
+            return problem(error)
+        except ClientDisconnect:
+            return Response(status_code=499)
+        except Exception:
+            log.exception("failed", method=request.method, path=request.url.path)
+            return problem(RomanaError("romanad has a fault of its own; its log says more"))
+
+    return handle
+
+
+async def _body(request: Request) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MOST_BODY:
+            raise Invalid(Fault("", f"is larger than {MOST_BODY >> 20} MiB"))
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def _lines(values: AsyncIterator[object]) -> AsyncIterator[bytes]:
+    """The stream's lines; the first value is made before the answer begins, so that its error has a status."""
+    first = await anext(values)
+
+    async def lines() -> AsyncIterator[bytes]:
+        yield encode(first) + b"\n"
+        try:
+            async for value in values:
+                yield encode(value) + b"\n"
+        except RomanaError as error:
+            log.info("stream ended", reason=error.reason, error=str(error))
+
+    return lines()
+
+
+def _constant(value: object) -> Callable[[Request], Awaitable[Response]]:
+    async def handle(_request: Request) -> Response:
+        return Response(encode(value), media_type="application/json")
+
+    return handle
+
+
+async def _missing(request: Request, error: Exception) -> Response:
+    status = getattr(error, "status_code", 404)
+    sentence = f"there is no {request.method} {request.url.path}; GET / lists everything there is"
+    body = {"type": "urn:romana:not-found", "title": "not-found", "status": status, "detail": sentence}
+    return Response(encode(body), status_code=status, media_type="application/problem+json")
+
+
+def _index(endpoints: Sequence[Endpoint]) -> dict[str, object]:
+    links = [{"rel": one.rel, "href": one.path, "summary": one.summary} for one in endpoints if one.rel]
+    return {
+        "service": "romanad",
+        "version": __version__,
+        "links": [*links, {"rel": "openapi", "href": "/openapi.json"}],
+    }
+
+
+def _schema(kind: type) -> dict[str, object]:
+    if issubclass(kind, Address):
+        return {"type": "string", "description": "an IPv4 or IPv6 address"}
+    if issubclass(kind, Prefix):
+        return {"type": "string", "description": "a CIDR"}
+    raise NotImplementedError

@@ -1,0 +1,176 @@
+"""romanad: reads its configuration, joins store, verbs and HTTP, runs until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+import uvicorn
+
+from romana import __version__
+from romana.adapters.logs import set_up_logs
+from romana.adapters.store.sqlite import SqliteStore
+from romana.apps.server.config import ServerConfig
+from romana.apps.server.endpoints import Api, endpoints
+from romana.apps.server.http import application
+from romana.codec.config import load
+from romana.model.errors import Fault, Invalid, RomanaError, Unavailable
+from romana.services.control.core import Core
+
+log = structlog.get_logger()
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+DEFAULT_CONFIG = Path("/etc/romana/romanad.toml")
+
+
+def main() -> None:
+    """The program."""
+    app()
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Option(help="Configuration file (TOML).")] = DEFAULT_CONFIG,
+    insecure_listen: Annotated[
+        str, typer.Option(metavar="ADDRESS:PORT", help="Listen there without authentication. For the lab alone.")
+    ] = "",
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    """The control plane of romana: REST API on a UNIX socket and on loopback, records in SQLite."""
+    if version:
+        typer.echo(f"romanad {__version__}")
+        return
+    try:
+        text = config.read_text() if config.exists() or config != DEFAULT_CONFIG else ""
+        settings = load(ServerConfig, text, os.environ)
+        set_up_logs(settings.log.level, settings.log.format)
+        sockets = _sockets(settings, insecure_listen)
+        try:
+            asyncio.run(_serve(settings, sockets))
+        finally:
+            Path(settings.listen.socket).unlink(missing_ok=True)
+    except Invalid as error:
+        for fault in error.faults:
+            typer.echo(f"romanad: {config}: {fault}", err=True)
+        sys.exit(2)
+    except (RomanaError, OSError) as error:
+        typer.echo(f"romanad: {error}", err=True)
+        sys.exit(1)
+
+
+async def _serve(settings: ServerConfig, sockets: list[socket.socket]) -> None:
+    store = SqliteStore(Path(settings.store.path))
+    core = Core(store)
+    await core.load()
+    ended: list[BaseException] = []
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: object) -> AsyncIterator[None]:
+        following = asyncio.create_task(core.run())
+
+        def done(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and task.exception() is not None:
+                ended.append(task.exception() or RuntimeError())
+                server.should_exit = True
+
+        following.add_done_callback(done)
+        log.info("ready", revision=core.state.revision, incarnation=core.incarnation, hosts=len(core.state.hosts))
+        yield
+        following.cancel()
+
+    settings_of_server = uvicorn.Config(
+        application(endpoints(Api(core)), lifespan),
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=1,
+        lifespan="on",
+        server_header=False,
+        timeout_keep_alive=75,
+    )
+    server = uvicorn.Server(settings_of_server)
+    try:
+        await server.serve(sockets=sockets)
+    finally:
+        await store.close()
+    if ended:
+        raise Unavailable(str(ended[0]))
+
+
+def _sockets(settings: ServerConfig, insecure: str) -> list[socket.socket]:
+    found = [_unix_socket(Path(settings.listen.socket))]
+    if settings.listen.port:
+        found.append(_tcp_socket(socket.AF_INET, "127.0.0.1", settings.listen.port))
+        with contextlib.suppress(OSError):  # a machine without IPv6
+            found.append(_tcp_socket(socket.AF_INET6, "::1", settings.listen.port))
+    if insecure:
+        found.append(_insecure_socket(insecure))
+    return found
+
+
+def _unix_socket(path: Path) -> socket.socket:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    taken = socket.socket(socket.AF_UNIX)
+    try:
+        taken.connect(str(path))
+    except OSError:
+        path.unlink(missing_ok=True)
+    else:
+        raise Unavailable(f"another romanad answers on {path}; stop that one first")
+    finally:
+        taken.close()
+    unix = socket.socket(socket.AF_UNIX)
+    mask = os.umask(0o177)
+    try:
+        unix.bind(str(path))
+    finally:
+        os.umask(mask)
+    return unix
+
+
+def _tcp_socket(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
+    tcp = socket.socket(family, socket.SOCK_STREAM)
+    tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family is socket.AF_INET6:
+        tcp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    try:
+        tcp.bind((address, port))
+    except OSError as error:
+        tcp.close()
+        raise Unavailable(f"cannot listen on {address} port {port}: {error.strerror}") from error
+    return tcp
+
+
+def _insecure_socket(text: str) -> socket.socket:
+    """The lab's socket; Invalid unless this process is surely outside the machine's own network."""
+    address, _, port = text.rpartition(":")
+    address = address.strip("[]")
+    if not port.isdigit() or not address:
+        raise Invalid(Fault("--insecure-listen", f"{text!r} is not ADDRESS:PORT"))
+    if not outside_own_network():
+        raise Invalid(
+            Fault(
+                "--insecure-listen", "is for the lab alone, and this is the machine's own network; use the UNIX socket"
+            )
+        )
+    log.warning("listening without authentication: anyone who reaches this address is in command", address=text)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return _tcp_socket(family, address, int(port))
+
+
+def outside_own_network() -> bool:
+    """Whether this process is in another network namespace than the machine's first process; doubt says no."""
+    try:
+        return Path("/proc/self/ns/net").readlink() != Path("/proc/1/ns/net").readlink()
+    except OSError:
+        return False
+
+
+if __name__ == "__main__":
+    main()
