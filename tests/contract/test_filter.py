@@ -9,8 +9,6 @@ from contextlib import contextmanager
 
 import pytest
 
-from fakes.filter import FakeFilter
-from fakes.rulesets import HTTP, NOT_HTTP, STORE, WEB, endpoint, entries, view
 from romana.adapters.linux.netns import inside, opened
 from romana.adapters.linux.nftables import NftTable
 from romana.core.ruleset import Ruleset, RulesetChanges, desired_ruleset, ruleset_changes
@@ -18,6 +16,8 @@ from romana.model.endpoint import Endpoint
 from romana.model.errors import Conflict, NotFound
 from romana.model.view import View
 from romana.ports import Filter
+from tests.fakes.filter import FakeFilter
+from tests.fakes.rulesets import HTTP, NOT_HTTP, STORE, WEB, endpoint, entries, view
 
 
 @contextmanager

@@ -39,16 +39,16 @@ def view(
     identities: dict[str, Identity] | None = None,
     block_lengths: tuple[tuple[int, int], ...] = ((29, 122),),
 ) -> View:
-    """A host with span 10.0.0.0/26 and fd00::/118. `rows` are by id; class `web` is the one of WEB, and so on."""
+    """A host with span 10.0.0.0/24 and fd00::/116. `rows` are by id; class `web` is the one of WEB, and so on."""
     networks = {}
     for number, (length4, length6) in enumerate(block_lengths):
         cidr4 = Prefix(Family.V4, (10 + number) << 24, 8)
         cidr6 = Prefix(Family.V6, (0xFD00 + number) << 112, 16)
-        networks[f"four{number}"] = Network(name=f"four{number}", cidr=cidr4, block_length=length4, span_length=26)
-        networks[f"six{number}"] = Network(name=f"six{number}", cidr=cidr6, block_length=length6, span_length=118)
+        networks[f"four{number}"] = Network(name=f"four{number}", cidr=cidr4, block_length=length4, span_length=24)
+        networks[f"six{number}"] = Network(name=f"six{number}", cidr=cidr6, block_length=length6, span_length=116)
     spans = {
         cidr: Span(cidr=cidr, network=name, host="host")
-        for name, cidr in (("four0", prefix("10.0.0.0/26")), ("six0", prefix("fd00::/118")))
+        for name, cidr in (("four0", prefix("10.0.0.0/24")), ("six0", prefix("fd00::/116")))
     }
     known = {"web": WEB, "store": STORE} if identities is None else identities
     return View(

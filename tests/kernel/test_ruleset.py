@@ -1,0 +1,325 @@
+"""The ruleset against the kernel: real TCP, UDP and ICMP between endpoints of one host, the host and the world."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from romana.adapters.linux.netns import inside
+from romana.codec.nft import render_table
+from romana.core.ruleset import desired_ruleset, ruleset_changes
+from romana.model.address import Prefix
+from romana.model.endpoint import Endpoint
+from romana.model.tenancy import Identity, Owner
+from romana.model.view import View
+from tests.fakes.rulesets import HTTP, NOT_HTTP, STORE, WEB, endpoint, entries, view
+from tests.probes.onehost import HOST4, HOST6, WORLD4, WORLD6, OneHost, one_host
+from tests.probes.traffic import Probe, accepted, arrives, bound
+
+OTHER = Identity(owner=Owner("other", "app"))
+ENDPOINTS = {"web": endpoint(1, WEB), "store": endpoint(65, STORE), "other": endpoint(129, OTHER)}
+IDENTITIES = {"web": WEB, "store": STORE, "other": OTHER}
+ALL = ("0.0.0.0/0 accept", "::/0 accept")
+PORTS = (80, 443, 8080)
+
+ROWS = {
+    "in_web": entries(*ALL),
+    "out_web": entries(*ALL),
+    "in_store": entries(
+        *(f"{own} drop" for own in ("10.0.0.0/8", "fd00::/16")),
+        *(f"{web} {HTTP.id}" for web in ("10.0.0.0/29", "fd00::/122")),
+        *(f"{world} {NOT_HTTP.id}" for world in (f"{WORLD4}/31", "2001:db8::2/127")),
+        *(f"{host} accept" for host in (HOST4, HOST6)),
+    ),
+    "out_store": entries("192.0.2.0/24 accept", "2001:db8::/64 accept", f"{HOST4} drop", f"{HOST6} drop"),
+    "in_other": entries(),
+    "out_other": entries(*ALL),
+}
+
+
+def world(rows: dict[str, dict[Prefix, str]] | None = None) -> View:
+    return view({**ROWS, **(rows or {})}, identities=IDENTITIES)
+
+
+def apply(host: OneHost, state: View, *endpoints: Endpoint) -> None:
+    desired = desired_ruleset(state, endpoints or ENDPOINTS.values())
+    host.table.apply(ruleset_changes(desired, host.table.read()))
+    actual = host.table.read()
+    assert actual is not None
+    assert not ruleset_changes(desired, actual)
+
+
+@pytest.fixture(scope="module")
+def built() -> Iterator[tuple[OneHost, list[socket.socket]]]:
+    with one_host() as host:
+        for name, plugged in ENDPOINTS.items():
+            host.plug(name, plugged)
+        servers = [
+            bound(host.spaces[name], kind, address, port)
+            for name in ("web", "store", "other", "host", "world")
+            for address in ("0.0.0.0", "::")
+            for kind in ("tcp", "udp")
+            for port in PORTS
+        ]
+        yield host, servers
+        for server in servers:
+            server.close()
+
+
+@pytest.fixture
+def host(built: tuple[OneHost, list[socket.socket]]) -> Iterator[OneHost]:
+    """Fresh connection tracking and our table, as the rows say."""
+    built[0].table.remove()
+    apply(built[0], world())
+    yield built[0]
+    built[0].nft("flush ruleset")
+
+
+@pytest.fixture
+def servers(built: tuple[OneHost, list[socket.socket]]) -> list[socket.socket]:
+    return built[1]
+
+
+def addresses(name: str) -> tuple[str, str]:
+    if name in ENDPOINTS:
+        first, second = ENDPOINTS[name].addresses
+        return first.text, second.text
+    return {"host": (HOST4, HOST6), "world": (WORLD4, WORLD6)}[name]
+
+
+KINDS = (("tcp", 80), ("tcp", 443), ("tcp", 8080), ("udp", 80), ("udp", 443), ("icmp", 0))
+
+
+def matrix(host: OneHost, servers: list[socket.socket], pairs: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """What arrives between the pairs, in words; both families must agree."""
+    probes = [
+        Probe(host.spaces[source], kind, address, port)
+        for source, target in pairs
+        for address in addresses(target)
+        for kind, port in KINDS
+    ]
+    outcomes = iter(accepted(probes, servers))
+    result = {}
+    for pair in pairs:
+        families = [
+            " ".join(f"{kind}{port or ''}" for kind, port in KINDS if next(outcomes)) or "none"
+            for _ in addresses(pair[1])
+        ]
+        assert families[0] == families[1], f"{pair}: IPv4 has {families[0]}, IPv6 has {families[1]}"
+        result[pair] = families[0]
+    return result
+
+
+EVERYTHING = "tcp80 tcp443 tcp8080 udp80 udp443 icmp"
+EXPECTED = {
+    ("web", "store"): "tcp80 tcp8080 icmp",  # a profile of listed ports, found by block
+    ("web", "other"): "none",  # the receiver's row drops
+    ("web", "world"): EVERYTHING,
+    ("web", "host"): EVERYTHING,
+    ("store", "web"): "none",  # the sender's row drops
+    ("store", "world"): EVERYTHING,
+    ("store", "host"): "none",  # an exact entry inside a range
+    ("other", "web"): EVERYTHING,
+    ("other", "store"): "none",
+    ("world", "web"): EVERYTHING,
+    ("world", "store"): "tcp443 tcp8080 icmp",  # a profile of all but listed ports, found by range
+    ("world", "other"): "none",
+    ("host", "web"): EVERYTHING,
+    ("host", "store"): EVERYTHING,
+    ("host", "other"): "none",
+}
+
+
+def test_each_pair_has_what_both_rows_accept(host: OneHost, servers: list[socket.socket]) -> None:
+    assert matrix(host, servers, list(EXPECTED)) == EXPECTED
+
+
+def test_a_reader_of_the_listing_loads_the_same_table(host: OneHost) -> None:
+    listing = host.table.listing()
+    words = host.nft("list table inet romana")
+    host.table.remove()
+    host.nft(words)
+    assert host.table.listing() == listing
+    host.nft(listing.replace("table inet romana", "table inet again"))
+
+
+def test_a_restarted_agent_reads_back_and_changes_nothing(host: OneHost) -> None:
+    before = host.table.listing()
+    actual = host.table.read()
+    assert actual is not None
+    assert not ruleset_changes(desired_ruleset(world(), ENDPOINTS.values()), actual)
+    apply(host, world())
+    assert host.table.listing() == before
+
+
+def test_a_source_that_is_not_the_endpoints_own_is_dropped(host: OneHost, servers: list[socket.socket]) -> None:
+    web = host.spaces["web"]
+    probes = [
+        Probe(web, "udp", WORLD4, 443),
+        Probe(web, "udp", WORLD4, 443, bind="10.0.0.65"),
+        Probe(web, "udp", HOST4, 443, bind="198.51.100.7"),
+        Probe(web, "udp", WORLD6, 443),
+        Probe(web, "udp", WORLD6, 443, bind="fd00::41"),
+        Probe(web, "udp", HOST6, 443, bind="2001:db8:9::9"),
+    ]
+    assert accepted(probes, servers) == [True, False, False, True, False, False]
+    host.table.remove()
+    assert accepted(probes, servers) == [True] * 6
+
+
+def test_the_world_cannot_send_with_the_address_of_a_local_endpoint(
+    host: OneHost, servers: list[socket.socket]
+) -> None:
+    there = host.spaces["world"]
+    probes = [
+        Probe(there, "udp", "10.0.0.1", 443),
+        Probe(there, "udp", "10.0.0.1", 443, bind="10.0.0.65"),
+        Probe(there, "udp", "10.0.0.1", 443, bind="10.9.0.9"),
+        Probe(there, "udp", "fd00::1", 443, bind="fd00::41"),
+        Probe(there, "udp", HOST6, 443, bind="fd00::41"),
+    ]
+    assert accepted(probes, servers) == [True, False, True, False, False]
+    host.table.remove()
+    assert accepted(probes, servers) == [True] * 5
+
+
+def test_a_link_of_ours_that_is_in_no_map_is_closed(host: OneHost, servers: list[socket.socket]) -> None:
+    apply(host, world(), ENDPOINTS["web"], ENDPOINTS["other"])
+    closed = matrix(
+        host, servers, [("web", "store"), ("store", "world"), ("store", "host"), ("host", "store"), ("world", "store")]
+    )
+    assert set(closed.values()) == {"none"}
+    assert matrix(host, servers, [("web", "world")]) == {("web", "world"): EVERYTHING}
+
+
+def test_an_endpoint_reaches_itself_through_a_service(host: OneHost, servers: list[socket.socket]) -> None:
+    host.nft(
+        "table inet service { chain pre { type nat hook prerouting priority dstnat;"
+        " ip daddr 203.0.113.1 tcp dport 80 dnat ip to 10.0.0.129;"
+        " ip daddr 203.0.113.1 tcp dport 443 dnat ip to 10.0.0.65;"
+        " ip6 daddr 2001:db8:f::1 tcp dport 80 dnat ip6 to fd00::81; }\n"
+        " chain post { type nat hook postrouting priority srcnat; ip saddr 10.0.0.129 ip daddr 10.0.0.129 masquerade;"
+        " ip6 saddr fd00::81 ip6 daddr fd00::81 masquerade; }\n}"
+    )
+    other = host.spaces["other"]
+    outcomes = accepted(
+        [
+            Probe(other, "tcp", "203.0.113.1", 80),
+            Probe(other, "tcp", "2001:db8:f::1", 80),
+            Probe(other, "tcp", "203.0.113.1", 443),
+        ],
+        servers,
+    )
+    assert outcomes == [True, True, False]
+
+
+def connection(host: OneHost, source: str, address: str, port: int) -> socket.socket:
+    with inside(host.spaces[source]):
+        client = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    client.settimeout(3)
+    client.connect((address, port))
+    return client
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", "fd00::1"], ids=["ipv4", "ipv6"])
+def test_an_established_connection_outlives_changed_rows_and_a_replaced_table(host: OneHost, address: str) -> None:
+    server = bound(host.spaces["web"], "tcp", address, 9000)
+    server.settimeout(3)
+    with server, connection(host, "other", address, 9000) as client:
+        peer, _ = server.accept()
+        peer.settimeout(3)
+        with peer:
+
+            def exchange(text: bytes) -> None:
+                client.sendall(text)
+                assert peer.recv(100) == text
+                peer.sendall(text)
+                assert client.recv(100) == text
+
+            exchange(b"before")
+            apply(host, world({"in_web": entries()}))
+            assert not arrives(Probe(host.spaces["other"], "tcp", address, 80), [])
+            exchange(b"rows changed")
+            desired = desired_ruleset(world(), ENDPOINTS.values())
+            host.table.apply(ruleset_changes(desired, None))
+            exchange(b"table replaced")
+            apply(host, view({**ROWS}, identities=IDENTITIES, block_lengths=((28, 120),)))
+            exchange(b"other block length")
+
+
+def test_a_one_way_flow_goes_on_after_its_first_packet(host: OneHost, servers: list[socket.socket]) -> None:
+    """`ct status confirmed`: UDP that nobody answers is never established."""
+    receiver = bound(host.spaces["web"], "udp", "10.0.0.1", 9001)
+    receiver.settimeout(2)
+    with inside(host.spaces["other"]):
+        sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with receiver, sender:
+        sender.sendto(b"first", ("10.0.0.1", 9001))
+        assert receiver.recv(100) == b"first"
+        apply(host, world({"in_web": entries()}))
+        sender.sendto(b"second", ("10.0.0.1", 9001))
+        assert receiver.recv(100) == b"second"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "add rule inet romana ingress accept",
+        "insert rule inet romana in_other accept",
+        "flush chain inet romana in_store",
+        "add chain inet romana foreign",
+        "add set inet romana foreign { type ipv4_addr; }",
+        f"add element inet romana profile_{HTTP.id}_tcp {{ 443 }}",
+        "delete table inet romana; add table inet romana",
+        "delete table inet romana; table inet romana { chain ingress { type filter hook forward priority 0; }\n}",
+    ],
+    ids=[
+        "rule-in-base",
+        "rule-in-row",
+        "flushed-row",
+        "foreign-chain",
+        "foreign-set",
+        "changed-profile",
+        "empty",
+        "other-table",
+    ],
+)
+def test_a_table_that_somebody_changed_is_replaced_whole(host: OneHost, damage: str) -> None:
+    before = host.table.listing()
+    host.nft(damage.replace("; add", "\nadd").replace("; table", "\ntable"))
+    assert host.table.read() is None
+    apply(host, world())
+    assert host.table.listing() == before
+
+
+def test_elements_that_somebody_changed_are_put_back(host: OneHost) -> None:
+    before = host.table.listing()
+    host.nft(
+        "delete element inet romana endpoints_in4 { 10.0.0.1 }\nadd element inet romana in_other_4 { 1.2.3.4 : accept }"
+    )
+    host.nft("flush map inet romana out_web_6_range\nadd element inet romana spans4 { 10.9.0.0/24 }")
+    actual = host.table.read()
+    assert actual is not None
+    assert len(ruleset_changes(desired_ruleset(world(), ENDPOINTS.values()), actual)) == 4
+    apply(host, world())
+    assert sorted(host.table.listing().split()) == sorted(before.split())
+
+
+def test_many_endpoints_make_no_rule(host: OneHost) -> None:
+    def rules() -> int:
+        chains = host.table.listing().partition("chain ")[2]
+        return sum(line.endswith((" accept", "drop")) or " vmap @" in line for line in chains.splitlines())
+
+    before = rules()
+    assert before > 50
+    for number in range(130, 180):
+        host.table.add_endpoint(endpoint(number, OTHER), "in_other", "out_other")
+    assert rules() == before
+
+
+def test_nft_itself_accepts_the_rendered_table(host: OneHost) -> None:
+    host.table.remove()
+    host.nft(render_table(desired_ruleset(world(), ENDPOINTS.values())))
+    assert not ruleset_changes(desired_ruleset(world(), ENDPOINTS.values()), host.table.read())

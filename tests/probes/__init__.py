@@ -1,0 +1,1 @@
+"""Real namespaces and real connections between them, for tests that ask the kernel."""
