@@ -17,7 +17,7 @@ from romana.core.ruleset import Ruleset, RulesetChanges
 from romana.model.address import Address, Family, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.route import Route
-from romana.model.view import Claim, ClaimAnswer, Hello, Publication, ViewChange, Welcome
+from romana.model.view import BlockTaken, Claim, ClaimAnswer, Hello, Publication, ViewChange, Welcome
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -108,7 +108,7 @@ class AgentState(Protocol):
     def rested(self, addresses: Collection[Address]) -> None:
         """These addresses have rested."""
 
-    def take(self, block: Prefix, owner_tenant: str, owner_segment: str, identity: str, sequence: int) -> None:
+    def take(self, taken: BlockTaken) -> None:
         """Remember that an ownerless block was given to an owner, and that this is to be published."""
 
     def published(self, number: int) -> None:
@@ -117,6 +117,9 @@ class AgentState(Protocol):
     def save_view(self, text: bytes) -> None:
         """Keep the last view, so that the agent can start without the control plane."""
 
+    def close(self) -> None:
+        """Let go of what it is kept in; nothing is lost."""
+
 
 class PendingPublication(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of the agent's log that the control plane does not know yet; exactly one of the three is set."""
@@ -124,17 +127,21 @@ class PendingPublication(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     started: Endpoint | None = None
     released: Endpoint | None = None
-    taken: tuple[Prefix, str, str, str, int] | None = None
+    taken: BlockTaken | None = None
 
 
 class AgentMemory(msgspec.Struct, frozen=True, kw_only=True):
-    """What an agent remembers. `resting` has since when (CLOCK_BOOTTIME, seconds) and in which boot (its id)."""
+    """What an agent remembers. `resting` has since when (CLOCK_BOOTTIME, seconds) and in which boot (its id).
+
+    `sequence` is the largest allocation sequence ever written; `pending` is in the order in which it happened.
+    """
 
     endpoints: dict[str, Endpoint]
     resting: dict[Address, tuple[int, str]]
     unlinking: dict[str, Endpoint]
     pending: tuple[PendingPublication, ...]
     view: bytes | None
+    sequence: int = 0
 
 
 class LinkPlan(msgspec.Struct, frozen=True, kw_only=True):

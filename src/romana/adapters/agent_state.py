@@ -1,0 +1,174 @@
+"""An agent's memory in one SQLite file, with the last view in a file beside it.
+
+Owns both files (the first is held by an exclusive lock, so a second agent is refused). Refuses to know what an endpoint
+means. Invariants: what a method remembers is durable when it returns (WAL, synchronous FULL), in one
+transaction; an address is never in use and resting at once; the log's numbers only grow.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from romana.adapters.files import replace_file
+from romana.codec.json import decode, encode
+from romana.codec.text import parse_address
+from romana.model.address import Address
+from romana.model.endpoint import Endpoint
+from romana.model.errors import Unavailable
+from romana.model.view import BlockTaken
+from romana.ports import AgentMemory, PendingPublication
+
+SCHEMA_VERSION = 1
+_TABLES = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE endpoints (id TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE resting (address TEXT PRIMARY KEY, since INTEGER NOT NULL, boot TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE unlinking (id TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE pending (number INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, record BLOB NOT NULL);
+"""
+
+
+class SqliteAgentState:
+    """ports.AgentState in a directory. Any thread may call; one at a time is served."""
+
+    def __init__(self, directory: Path, *, boot_id: str) -> None:
+        """Open or make it; Unavailable when it cannot be, or another agent has it open."""
+        self._path = directory / "agent.db"
+        self._view = directory / "view.json"
+        self._boot_id = boot_id
+        self._lock = threading.Lock()
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+            self._connection = _open(self._path)
+        except (sqlite3.Error, OSError) as error:
+            hint = "; another agent has it open" if "locked" in str(error) else ""
+            raise Unavailable(f"agent state {self._path}: {error}{hint}") from error
+
+    def instance(self) -> str:
+        """The random id of this memory."""
+        return str(self._meta("instance"))
+
+    def load(self) -> AgentMemory:
+        """Everything; a view that cannot be read is None."""
+        with self._lock:
+            rows = self._connection.execute
+            return AgentMemory(
+                endpoints={name: decode(record, Endpoint) for name, record in rows("SELECT id, record FROM endpoints")},
+                resting={
+                    parse_address(address): (since, boot)
+                    for address, since, boot in rows("SELECT address, since, boot FROM resting")
+                },
+                unlinking={name: decode(record, Endpoint) for name, record in rows("SELECT id, record FROM unlinking")},
+                pending=tuple(map(_pending, rows("SELECT number, kind, record FROM pending ORDER BY number"))),
+                view=self._view.read_bytes() if self._view.exists() else None,
+                sequence=int(rows("SELECT value FROM meta WHERE name = 'sequence'").fetchone()[0]),
+            )
+
+    def start(self, endpoint: Endpoint) -> None:
+        """One transaction: the endpoint, its addresses rest no longer, the log, the largest sequence."""
+        record = encode(endpoint)
+        sequence = max((allocation.sequence for allocation in endpoint.allocations), default=0)
+        with self._transaction() as rows:
+            rows.execute("INSERT OR REPLACE INTO endpoints VALUES (?, ?)", (endpoint.id, record))
+            rows.executemany("DELETE FROM resting WHERE address = ?", [(str(one),) for one in endpoint.addresses])
+            rows.execute("DELETE FROM unlinking WHERE id = ?", (endpoint.id,))
+            rows.execute("INSERT INTO pending (kind, record) VALUES ('started', ?)", (record,))
+            rows.execute("UPDATE meta SET value = max(value, ?) WHERE name = 'sequence'", (sequence,))
+
+    def release(self, endpoint: Endpoint, released_at: int) -> None:
+        """One transaction: the endpoint is gone, its addresses rest, its link is to go, the log."""
+        record = encode(endpoint)
+        rests = [(str(address), released_at, self._boot_id) for address in endpoint.addresses]
+        with self._transaction() as rows:
+            rows.execute("DELETE FROM endpoints WHERE id = ?", (endpoint.id,))
+            rows.executemany("INSERT OR REPLACE INTO resting VALUES (?, ?, ?)", rests)
+            rows.execute("INSERT OR REPLACE INTO unlinking VALUES (?, ?)", (endpoint.id, record))
+            rows.execute("INSERT INTO pending (kind, record) VALUES ('released', ?)", (record,))
+
+    def unlinked(self, endpoint: str) -> None:
+        """The link of a released endpoint is gone."""
+        with self._transaction() as rows:
+            rows.execute("DELETE FROM unlinking WHERE id = ?", (endpoint,))
+
+    def rested(self, addresses: Collection[Address]) -> None:
+        """These addresses have rested."""
+        with self._transaction() as rows:
+            rows.executemany("DELETE FROM resting WHERE address = ?", [(str(address),) for address in addresses])
+
+    def take(self, taken: BlockTaken) -> None:
+        """An ownerless block was given to an owner."""
+        with self._transaction() as rows:
+            rows.execute("INSERT INTO pending (kind, record) VALUES ('taken', ?)", (encode(taken),))
+
+    def published(self, number: int) -> None:
+        """Drop the log up to this entry."""
+        with self._transaction() as rows:
+            rows.execute("DELETE FROM pending WHERE number <= ?", (number,))
+
+    def save_view(self, text: bytes) -> None:
+        """Replace the view's file."""
+        try:
+            replace_file(self._view, text, mode=0o640)
+        except OSError as error:
+            raise Unavailable(f"keeping the view in {self._view}: {error}") from error
+
+    def close(self) -> None:
+        """Close the file; the lock goes with it."""
+        with self._lock:
+            self._connection.close()
+
+    def _meta(self, name: str) -> object:
+        with self._lock:
+            return self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()[0]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._connection
+                except BaseException:
+                    self._connection.execute("ROLLBACK")
+                    raise
+                self._connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise Unavailable(f"writing agent state {self._path}: {error}") from error
+
+
+def _pending(row: tuple[int, str, bytes]) -> PendingPublication:
+    number, kind, record = row
+    if kind == "started":
+        return PendingPublication(number=number, started=decode(record, Endpoint))
+    if kind == "released":
+        return PendingPublication(number=number, released=decode(record, Endpoint))
+    return PendingPublication(number=number, taken=decode(record, BlockTaken))
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1)
+    try:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        elif version > SCHEMA_VERSION:
+            raise sqlite3.NotSupportedError(f"written by a newer romana (schema {version})")
+        # A write takes the exclusive lock, and a lost first start is completed.
+        connection.execute("BEGIN IMMEDIATE")
+        instance = secrets.token_hex(16)
+        connection.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", [("instance", instance), ("sequence", 0)])
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.close()
+        raise
+    return connection

@@ -1,0 +1,164 @@
+"""What every agent's memory promises: the fake, and SQLite over a close and a fresh open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from romana.adapters.agent_state import SqliteAgentState
+from romana.codec.text import parse_address, parse_prefix
+from romana.model.endpoint import Endpoint
+from romana.model.errors import Unavailable
+from romana.model.ipam import Allocation
+from romana.model.tenancy import Identity, Owner
+from romana.model.view import BlockTaken
+from romana.ports import AgentMemory, AgentState
+from tests.fakes.agent_state import MemoryAgentState
+
+WEB = Identity(owner=Owner("red", "web"), labels={"app": "shop"})
+
+
+def pod(container: str, address: str, sequence: int) -> Endpoint:
+    allocation = Allocation(
+        address=parse_address(address),
+        block=parse_prefix("10.0.0.0/29"),
+        endpoint=f"{container}/eth0",
+        sequence=sequence,
+    )
+    return Endpoint(
+        id=f"{container}/eth0",
+        name=container,
+        host="h1",
+        identity=WEB,
+        allocations=(allocation,),
+        link=f"rom{container}",
+    )
+
+
+ONE, TWO = pod("one", "10.0.0.1", 1), pod("two", "10.0.0.2", 7)
+TAKEN = BlockTaken(cidr=parse_prefix("10.0.0.8/29"), owner=WEB.owner, identity=WEB.id, sequence=3)
+
+
+class Kept:
+    """A memory, and what another process would find of it."""
+
+    def __init__(self, state: AgentState, again: Callable[[], AgentState]) -> None:
+        self.state = state
+        self._again = again
+
+    def reopened(self) -> AgentState:
+        self.state.close()
+        self.state = self._again()
+        return self.state
+
+    def found(self) -> AgentMemory:
+        return self.reopened().load()
+
+
+@pytest.fixture(params=["fake", "sqlite"])
+def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
+    if request.param == "fake":
+        memory = MemoryAgentState()
+        yield Kept(memory, lambda: memory)
+        return
+
+    def again() -> AgentState:
+        return SqliteAgentState(tmp_path / "agent", boot_id="boot-1")
+
+    keeper = Kept(again(), again)
+    yield keeper
+    keeper.state.close()
+
+
+def test_new_memory_is_empty_and_has_an_instance_of_its_own(kept: Kept) -> None:
+    memory = kept.state.load()
+    assert (memory.endpoints, memory.resting, memory.unlinking, memory.pending) == ({}, {}, {}, ())
+    assert (memory.view, memory.sequence) == (None, 0)
+    assert len(kept.state.instance()) == 32
+    assert kept.state.instance() == kept.reopened().instance()
+
+
+def test_started_endpoint_is_remembered_and_to_be_published(kept: Kept) -> None:
+    kept.state.start(ONE)
+    kept.state.start(TWO)
+    memory = kept.found()
+    assert memory.endpoints == {"one/eth0": ONE, "two/eth0": TWO}
+    assert [entry.started for entry in memory.pending] == [ONE, TWO]
+    assert memory.sequence == 7
+
+
+def test_released_endpoint_rests_unlinks_and_is_to_be_published(kept: Kept) -> None:
+    kept.state.start(ONE)
+    kept.state.release(ONE, 100)
+    memory = kept.found()
+    assert memory.endpoints == {}
+    assert memory.resting == {parse_address("10.0.0.1"): (100, "boot-1")}
+    assert memory.unlinking == {"one/eth0": ONE}
+    assert [(entry.started, entry.released) for entry in memory.pending] == [(ONE, None), (None, ONE)]
+    assert memory.sequence == 1
+
+
+def test_address_that_starts_again_no_longer_rests(kept: Kept) -> None:
+    kept.state.start(ONE)
+    kept.state.release(ONE, 100)
+    kept.state.start(pod("next", "10.0.0.1", 8))
+    memory = kept.found()
+    assert memory.resting == {}
+    assert list(memory.endpoints) == ["next/eth0"]
+    assert list(memory.unlinking) == ["one/eth0"]
+
+
+def test_finished_rests_and_links_are_forgotten(kept: Kept) -> None:
+    kept.state.start(ONE)
+    kept.state.release(ONE, 100)
+    kept.state.unlinked("one/eth0")
+    kept.state.unlinked("never-there/eth0")
+    kept.state.rested([parse_address("10.0.0.1"), parse_address("10.0.0.77")])
+    memory = kept.found()
+    assert (memory.resting, memory.unlinking) == ({}, {})
+
+
+def test_published_entries_go_and_numbers_never_come_back(kept: Kept) -> None:
+    kept.state.take(TAKEN)
+    kept.state.start(ONE)
+    pending = kept.state.load().pending
+    assert pending[0].taken == TAKEN
+    kept.state.published(pending[0].number)
+    assert kept.found().pending == pending[1:]
+    kept.state.published(pending[1].number)
+    assert kept.found().pending == ()
+    kept.state.start(TWO)
+    assert kept.found().pending[0].number > pending[1].number
+
+
+def test_view_is_the_last_one(kept: Kept) -> None:
+    kept.state.save_view(b'{"revision":1}')
+    kept.state.save_view(b'{"revision":2}')
+    assert kept.found().view == b'{"revision":2}'
+
+
+def test_second_agent_on_the_same_memory_is_refused(tmp_path: Path) -> None:
+    state = SqliteAgentState(tmp_path, boot_id="boot-1")
+    with pytest.raises(Unavailable, match="another agent"):
+        SqliteAgentState(tmp_path, boot_id="boot-1")
+    state.close()
+    SqliteAgentState(tmp_path, boot_id="boot-1").close()
+
+
+def test_memory_of_a_newer_program_is_refused(tmp_path: Path) -> None:
+    state = SqliteAgentState(tmp_path, boot_id="boot-1")
+    state._connection.execute("PRAGMA user_version = 99")
+    state.close()
+    with pytest.raises(Unavailable, match="newer"):
+        SqliteAgentState(tmp_path, boot_id="boot-1")
+
+
+def test_what_cannot_be_written_is_unavailable_and_nothing_half(tmp_path: Path) -> None:
+    state = SqliteAgentState(tmp_path, boot_id="boot-1")
+    state._connection.execute("DROP TABLE pending")
+    with pytest.raises(Unavailable, match="no such table"):
+        state.start(ONE)
+    assert state._connection.execute("SELECT count(*) FROM endpoints").fetchone() == (0,)
+    state.close()

@@ -1,0 +1,90 @@
+"""An agent's memory without a disk."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection
+
+from romana.model.address import Address
+from romana.model.endpoint import Endpoint
+from romana.model.errors import Unavailable
+from romana.model.view import BlockTaken
+from romana.ports import AgentMemory, PendingPublication
+
+
+class MemoryAgentState:
+    """`ports.AgentState` in memory; `broken` makes every write fail, as a full disk does."""
+
+    def __init__(self, *, boot_id: str = "boot-1") -> None:
+        self.broken = False
+        self._boot_id = boot_id
+        self._instance = secrets.token_hex(16)
+        self._endpoints: dict[str, Endpoint] = {}
+        self._resting: dict[Address, tuple[int, str]] = {}
+        self._unlinking: dict[str, Endpoint] = {}
+        self._pending: list[PendingPublication] = []
+        self._number = 0
+        self._sequence = 0
+        self._view: bytes | None = None
+
+    def instance(self) -> str:
+        return self._instance
+
+    def load(self) -> AgentMemory:
+        return AgentMemory(
+            endpoints=dict(self._endpoints),
+            resting=dict(self._resting),
+            unlinking=dict(self._unlinking),
+            pending=tuple(self._pending),
+            view=self._view,
+            sequence=self._sequence,
+        )
+
+    def start(self, endpoint: Endpoint) -> None:
+        self._log(started=endpoint)
+        self._endpoints[endpoint.id] = endpoint
+        self._unlinking.pop(endpoint.id, None)
+        for allocation in endpoint.allocations:
+            self._resting.pop(allocation.address, None)
+            self._sequence = max(self._sequence, allocation.sequence)
+
+    def release(self, endpoint: Endpoint, released_at: int) -> None:
+        self._log(released=endpoint)
+        self._endpoints.pop(endpoint.id, None)
+        self._unlinking[endpoint.id] = endpoint
+        self._resting |= dict.fromkeys(endpoint.addresses, (released_at, self._boot_id))
+
+    def unlinked(self, endpoint: str) -> None:
+        self._writable()
+        self._unlinking.pop(endpoint, None)
+
+    def rested(self, addresses: Collection[Address]) -> None:
+        self._writable()
+        for address in addresses:
+            self._resting.pop(address, None)
+
+    def take(self, taken: BlockTaken) -> None:
+        self._log(taken=taken)
+
+    def published(self, number: int) -> None:
+        self._writable()
+        self._pending = [entry for entry in self._pending if entry.number > number]
+
+    def save_view(self, text: bytes) -> None:
+        self._writable()
+        self._view = text
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def _log(
+        self, *, started: Endpoint | None = None, released: Endpoint | None = None, taken: BlockTaken | None = None
+    ) -> None:
+        self._writable()
+        self._number += 1
+        entry = PendingPublication(number=self._number, started=started, released=released, taken=taken)
+        self._pending.append(entry)
+
+    def _writable(self) -> None:
+        if self.broken:
+            raise Unavailable("writing agent state: disk full")
