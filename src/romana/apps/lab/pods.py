@@ -89,6 +89,15 @@ def remove_pod(record: LabRecord, host: str, name: str) -> None:
     _plugin(record, host, name, "DEL", _DEL, {})
 
 
+def plugin_status(record: LabRecord, host: str) -> str:
+    """What the plugin's STATUS says on a host when it is not ready; empty when it is."""
+    try:
+        _plugin(record, host, "", "STATUS", '"$PLUGIN"', {})
+    except RomanaError as error:
+        return str(error)
+    return ""
+
+
 def pods_on(record: LabRecord, host: str) -> list[str]:
     """The pod namespaces of a host."""
     return sorted(path.name for path in namespace(record, host, "").iterdir())
