@@ -63,6 +63,17 @@ def meets(profile: Profile, traffic: Traffic) -> bool:
     return intersection(profile, _single(traffic)) != DROP
 
 
+def profile_words(profile: Profile) -> str:
+    """What it accepts, for people: `accept`, `drop`, `tcp/80, udp/53-60`, `all but tcp/25`."""
+    if not profile.protocols:
+        return profile.id
+    listed = complement(profile) if profile.default else profile
+    words = ", ".join(
+        str(Traffic(protocol, first, last)) for protocol, intervals in listed.protocols for first, last in intervals
+    )
+    return f"all but {words}" if profile.default else words
+
+
 def _single(traffic: Traffic) -> Profile:
     if traffic.protocol is None and (traffic.first > 0 or traffic.last < LAST_PORT):
         protocols: Iterable[int] = PORT_PROTOCOLS

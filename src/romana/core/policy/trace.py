@@ -14,7 +14,7 @@ from romana.core.policy.classes import classify
 from romana.core.policy.compile import tier_of
 from romana.core.policy.evaluate import verdict
 from romana.core.policy.places import find_places
-from romana.core.policy.profile import covers, meets
+from romana.core.policy.profile import covers, meets, profile_words
 from romana.core.policy.tiers import ISOLATION, Clause, Tier
 from romana.core.policy.world import PolicyWorld
 from romana.model.address import Address, Prefix
@@ -37,7 +37,8 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
 
     `endpoint` is the id of the endpoint there, empty when there is none; then only `verdict` and `sentence` mean
     something. `tier` is `policies` or `isolation`; `policies` are those that govern the endpoint in this direction;
-    `rules` those of their rules that accept some of the traffic. `matched` is the row's entry that decided.
+    `rules` those of their rules that accept some of the traffic. `matched` is the row's entry that decided,
+    `accepts` its profile in words.
     """
 
     direction: Direction
@@ -54,6 +55,7 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
     row: str = ""
     matched: Prefix | None = None
     profile: str = ""
+    accepts: str = ""
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,6 +149,7 @@ class _Tracer:
             row=row.id,
             matched=matched,
             profile=profile.id,
+            accepts=profile_words(profile),
         )
 
     def _no_endpoint(self, direction: Direction, address: Address) -> End:
@@ -232,5 +235,5 @@ def _end_lines(role: str, end: End) -> list[str]:
         *lines,
         f"  who: {end.owner}, class {end.class_id}",
         f"  tier: {end.tier}" + (f", policies: {', '.join(end.policies)}" if end.policies else ""),
-        f"  program: row {end.row}, entry {end.matched}, profile {end.profile}",
+        f"  program: row {end.row}, entry {end.matched}, profile {end.profile} ({end.accepts})",
     ]

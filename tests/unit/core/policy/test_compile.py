@@ -1,0 +1,85 @@
+"""What must stay the same, and what must be told apart, when a world changes."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from romana.core.policy.compile import WORDS_LIMIT, comment, compile_program
+from romana.core.policy.evaluate import verdict
+from romana.core.policy.world import PolicyWorld
+from romana.model.address import Address, Family
+from romana.model.errors import NotFound
+from romana.model.policy import Direction, Operator, Policy, Requirement, Rule, Selector
+from romana.model.program import Program
+from romana.model.tenancy import Identity, Isolation, Tenant
+from tests.worlds.policy_states import A_DB, A_WEB, A_WEB_LIVE, A_WEB_TEST, B_WEB, THREE, endpoint, policy, world
+
+EVERYBODY = (A_WEB, A_DB, B_WEB, A_WEB_LIVE, A_WEB_TEST)
+
+
+def compiled(**parts: object) -> Program:
+    return compile_program(msgspec.structs.replace(world(*THREE, identities=EVERYBODY), **parts))
+
+
+def by_id(*policies: Policy) -> dict[str, Policy]:
+    return {one.id: one for one in policies}
+
+
+def test_tenants_without_isolation_and_policy_are_one_class() -> None:
+    tenants = {name: Tenant(name=name, isolation=Isolation.NONE) for name in ("a", "b")}
+    program = compiled(tenants=tenants)
+    assert len(set(program.classes.values())) == 1
+    assert len(program.rows) == 2
+
+
+def test_only_labels_that_a_policy_looks_at_make_classes() -> None:
+    looks = policy("p", Selector(tenants=("a",), labels=(Requirement("env", Operator.EXISTS),)), ingress=())
+    program = compiled(policies=by_id(looks))
+    assert program.classes[A_WEB_LIVE.id] == program.classes[A_WEB_TEST.id] != program.classes[A_WEB.id]
+
+
+def test_a_new_policy_leaves_other_classes_their_ids() -> None:
+    before = compiled()
+    selects = policy("p", Selector(tenants=("a",)), ingress=(Rule(peers=(Selector(),)),))
+    after = compiled(policies=by_id(selects))
+    assert after.classes[B_WEB.id] == before.classes[B_WEB.id]
+    assert after.classes[A_WEB.id] != before.classes[A_WEB.id]
+
+
+def test_rules_do_not_change_the_class_of_those_they_govern() -> None:
+    subject = Selector(tenants=("a",))
+    open_, closed = (compiled(policies=by_id(policy("p", subject, ingress=rules))) for rules in ((Rule(),), ()))
+    assert open_.classes == closed.classes
+    assert open_.rows != closed.rows
+
+
+def test_an_endpoint_in_a_known_block_changes_nothing() -> None:
+    lodger = endpoint("e1", A_WEB, "10.0.0.1", "10.0.0.0/29")
+    assert compiled(endpoints={"e1": lodger}) == compiled()
+
+
+def test_a_tenant_that_is_not_listed_is_isolated() -> None:
+    assert compiled() == compiled(tenants={name: Tenant(name=name) for name in ("a", "b")})
+
+
+def test_an_empty_world_compiles() -> None:
+    assert compile_program(PolicyWorld()) == Program(classes={}, rows={}, profiles={})
+
+
+def test_an_identity_known_only_by_its_endpoint_has_rows() -> None:
+    alone = Identity(owner=B_WEB.owner, labels={"only": "here"})
+    lodger = endpoint("e1", alone, "10.0.7.1", "10.0.7.0/29")
+    assert alone.id in compiled(endpoints={"e1": lodger}).classes
+
+
+def test_a_class_without_rows_has_no_verdict() -> None:
+    with pytest.raises(NotFound):
+        verdict(compiled(), Direction.INGRESS, "feedfeedfeed", Address(Family.V4, 1))
+
+
+@pytest.mark.parametrize("words", ['say "hello" \\', "tenänt\nwith\ttabs", "x" * 500])
+def test_comments_are_what_the_kernel_takes(words: str) -> None:
+    text = comment(words)
+    assert len(text) <= WORDS_LIMIT
+    assert all(" " <= char <= "~" and char not in '"\\' for char in text)

@@ -1,0 +1,99 @@
+"""What a person reads about a connection."""
+
+from __future__ import annotations
+
+import pytest
+
+from romana.codec.json import decode, encode
+from romana.codec.text import parse_address
+from romana.core.policy.compile import compile_program
+from romana.core.policy.trace import Trace, trace
+from romana.core.policy.world import PolicyWorld
+from romana.model.address import Address
+from romana.model.endpoint import Endpoint
+from romana.model.errors import Invalid
+from romana.model.policy import TCP, Rule, Traffic
+from tests.worlds.policy_states import A_DB, A_WEB, B_WEB, DB, THREE, WEB, endpoint, policy, world
+
+HTTP = Traffic(TCP, 80, 80)
+E_WEB = endpoint("web-1", A_WEB, "10.0.0.1", "10.0.0.0/29")
+E_DB = endpoint("db-1", A_DB, "10.0.0.9", "10.0.0.8/29")
+E_OTHER = endpoint("other-1", B_WEB, "10.0.1.1", "10.0.1.0/29")
+ONLY_WEB = policy("only-web", DB, ingress=(Rule(peers=(WEB,), traffic=(HTTP,)),))
+WORLD = world(*THREE, policies=(ONLY_WEB,), endpoints=(E_WEB, E_DB, E_OTHER))
+
+
+def told(
+    source: Endpoint | str, destination: Endpoint | str, traffic: Traffic = HTTP, of: PolicyWorld = WORLD
+) -> Trace:
+    ends: list[Endpoint | Address] = [
+        parse_address(one) if isinstance(one, str) else one for one in (source, destination)
+    ]
+    return trace(of, compile_program(of), ends[0], ends[1], traffic)
+
+
+def test_an_accepted_connection_names_the_rule() -> None:
+    found = told(E_WEB, E_DB)
+    assert found.verdict
+    assert found.ingress.sentence == "rule 0 of policy only-web accepts it"
+    assert found.ingress.tier == "policies"
+    assert str(found.ingress.matched) == "10.0.0.0/29"
+    assert found.ingress.accepts == "tcp/80"
+    assert found.egress.sentence == "no policy governs it; its default for sending accepts this"
+    assert found.lines()[0] == "tcp/80 from web-1 (10.0.0.1) to db-1 (10.0.0.9): ACCEPTED"
+
+
+def test_a_denied_connection_names_what_selects_the_endpoint() -> None:
+    found = told(E_OTHER, E_DB)
+    assert not found.verdict
+    assert found.ingress.sentence == "selected by only-web, and no rule of it accepts it"
+    assert found.ingress.policies == ("only-web",)
+    assert any("DROPPED" in line for line in found.lines())
+
+
+def test_the_isolation_default_is_named() -> None:
+    assert told(E_OTHER, E_WEB).ingress.sentence == (
+        "no policy governs it; its isolation default `tenant` does not accept this"
+    )
+    assert told(E_DB, E_WEB).ingress.sentence == "no policy governs it; its isolation default `tenant` accepts this"
+
+
+def test_a_range_is_accepted_only_as_a_whole() -> None:
+    found = told(E_WEB, E_DB, Traffic(TCP, 79, 80))
+    assert not found.verdict
+    assert found.ingress.sentence == "only a part of it is accepted, by rule 0 of policy only-web"
+
+
+def test_addresses_stand_for_endpoints() -> None:
+    assert told("10.0.0.1", "10.0.0.9").ingress == told(E_WEB, E_DB).ingress
+
+
+def test_an_endpoint_always_reaches_itself() -> None:
+    found = told(E_DB, "10.0.0.9", Traffic())
+    assert found.verdict
+    assert found.ingress.sentence == "an endpoint always reaches itself"
+
+
+def test_ends_that_are_no_endpoints() -> None:
+    found = told("192.0.2.1", E_WEB)
+    assert found.egress.verdict
+    assert found.egress.sentence == "outside of all networks; not decided here"
+    assert not found.verdict
+    assert told(E_WEB, "10.0.200.1").ingress.sentence == "no endpoint has this address of network n"
+    assert not told(E_WEB, "10.0.200.1").verdict
+
+
+def test_ends_of_two_families_are_refused() -> None:
+    with pytest.raises(Invalid, match="same IP version"):
+        told(E_WEB, "2001:db8::1")
+
+
+def test_an_identity_that_the_program_does_not_know_is_denied() -> None:
+    found = trace(WORLD, compile_program(world()), E_WEB, E_DB, HTTP)
+    assert not found.verdict
+    assert "has no rows" in found.egress.sentence
+
+
+def test_json_and_back() -> None:
+    found = told(E_WEB, E_DB)
+    assert decode(encode(found), Trace) == found
