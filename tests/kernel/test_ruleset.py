@@ -30,10 +30,10 @@ ROWS = {
     "in_store": entries(
         *(f"{own} drop" for own in ("10.0.0.0/8", "fd00::/16")),
         *(f"{web} {HTTP.id}" for web in ("10.0.0.0/29", "fd00::/122")),
-        *(f"{world} {NOT_HTTP.id}" for world in (f"{WORLD4}/31", "2001:db8::2/127")),
+        *(f"{world} {NOT_HTTP.id}" for world in (f"{WORLD4}/31", "2001:db8:ffff::2/127")),
         *(f"{host} accept" for host in (HOST4, HOST6)),
     ),
-    "out_store": entries("192.0.2.0/24 accept", "2001:db8::/64 accept", f"{HOST4} drop", f"{HOST6} drop"),
+    "out_store": entries("198.18.0.0/24 accept", "2001:db8:ffff::/64 accept", f"{HOST4} drop", f"{HOST6} drop"),
     "in_other": entries(),
     "out_other": entries(*ALL),
 }

@@ -11,8 +11,8 @@ from romana.adapters.linux.netns import inside, opened
 from romana.adapters.linux.nftables import NftTable
 from romana.model.endpoint import Endpoint
 
-HOST4, HOST6 = "192.0.2.1", "2001:db8::1"
-WORLD4, WORLD6 = "192.0.2.2", "2001:db8::2"
+HOST4, HOST6 = "198.18.0.1", "2001:db8:ffff::1"
+WORLD4, WORLD6 = "198.18.0.2", "2001:db8:ffff::2"
 
 
 class OneHost:
