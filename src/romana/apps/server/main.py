@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -94,13 +95,24 @@ async def _serve(settings: ServerConfig, sockets: list[socket.socket]) -> None:
         server_header=False,
         timeout_keep_alive=75,
     )
-    server = uvicorn.Server(settings_of_server)
+    server = _Server(settings_of_server)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, server.handle_exit, number, None)
     try:
         await server.serve(sockets=sockets)
     finally:
         await store.close()
     if ended:
         raise Unavailable(str(ended[0]))
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, but a signal ends it and not the process, so that the store is closed after it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the caller."""
+        yield
 
 
 def _sockets(settings: ServerConfig, insecure: str) -> list[socket.socket]:

@@ -1,0 +1,327 @@
+"""The control plane's verbs over the store in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from itertools import pairwise
+
+import pytest
+
+from romana.adapters.store.memory import MemoryStore
+from romana.codec.text import parse_address
+from romana.core.view import apply_change
+from romana.model.endpoint import Endpoint
+from romana.model.errors import Conflict, Exhausted, Invalid, NotFound
+from romana.model.ipam import Allocation
+from romana.model.tenancy import Identity, Owner
+from romana.model.view import BlockTaken, Claim, Hello, Publication, Released, View
+from romana.services.control.agents import AgentVerbs
+from romana.services.control.core import Core
+from romana.services.control.plan import PlanVerbs
+from romana.services.control.tenancy import TenancyVerbs
+
+PLAN = {
+    "version": 1,
+    "networks": [{"name": "pods", "cidr": "10.112.0.0/16"}, {"name": "pods6", "cidr": "fd00:10:112::/48"}],
+    "topologies": [
+        {
+            "name": "site",
+            "networks": ["pods", "pods6"],
+            "groups": [
+                {"name": "rack1", "assignment": {"rack": "1"}, "hosts": []},
+                {"name": "rack2", "assignment": {"rack": "2"}, "hosts": []},
+            ],
+        }
+    ],
+}
+WEB = Identity(owner=Owner("a", "web"))
+DB = Identity(owner=Owner("a", "db"))
+
+
+class Site:
+    """A control plane with the plan, a tenant with two segments and two hosts."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self.plan = PlanVerbs(core)
+        self.tenancy = TenancyVerbs(core)
+        self.agents = AgentVerbs(core)
+
+    async def make(self) -> None:
+        await self.plan.set_topology(PLAN)
+        await self.tenancy.set_tenant("a", {})
+        await self.tenancy.set_segment("a", "web")
+        await self.tenancy.set_segment("a", "db")
+        for number in (1, 2):
+            await self.hello(f"h{number}", rack=str(number))
+
+    async def hello(self, host: str, *, rack: str = "1", instance: str = "") -> int:
+        address = (parse_address(f"192.0.2.{host[1:]}"),)
+        hello = Hello(host=host, instance=instance or f"i-{host}", addresses=address, labels={"rack": rack})
+        return (await self.agents.hello(hello)).epoch
+
+    async def view(self, host: str) -> View:
+        stream = self.agents.view(host)
+        change = await anext(stream)
+        await stream.aclose()  # type: ignore[attr-defined]
+        return change.put
+
+    async def start(self, host: str, identity: Identity, name: str, number: int) -> Endpoint:
+        answer = await self.agents.claim(Claim(host=host, epoch=1, identity=identity))
+        allocations = tuple(
+            Allocation(address=block.address(number), block=block, endpoint=name, sequence=number)
+            for block in answer.blocks
+        )
+        endpoint = Endpoint(id=name, name=name, host=host, identity=identity, allocations=allocations, link="rom0")
+        await self.agents.publish(Publication(host=host, epoch=1, number=number, started=(endpoint,)))
+        return endpoint
+
+
+def run(test: Callable[[Site], Awaitable[None]]) -> None:
+    async def body() -> None:
+        core = Core(MemoryStore())
+        await core.load()
+        following = asyncio.create_task(core.run())
+        try:
+            site = Site(core)
+            await site.make()
+            await asyncio.wait_for(test(site), 20)
+        finally:
+            following.cancel()
+
+    asyncio.run(body())
+
+
+def test_a_host_joins_the_group_of_its_labels_and_gets_stock() -> None:
+    async def test(site: Site) -> None:
+        hosts = site.core.state.hosts
+        assert [hosts[name].groups["site"].rsplit("/", 1)[-1] for name in ("h1", "h2")] == ["rack1", "rack2"]
+        view = await site.view("h1")
+        assert {span.network for span in view.spans.values()} == {"pods", "pods6"}
+        assert {block.owner for block in view.blocks.values()} == {None}
+        assert all(block.host == "h1" for block in view.blocks.values())
+
+    run(test)
+
+
+def test_a_host_that_no_group_takes_is_refused_and_changes_nothing() -> None:
+    async def test(site: Site) -> None:
+        before = site.core.state.revision
+        with pytest.raises(Invalid, match="h9"):
+            await site.hello("h9", rack="9")
+        assert site.core.state.revision == before
+        assert "h9" not in site.core.state.hosts
+
+    run(test)
+
+
+def test_a_claim_gives_a_block_of_each_family_with_its_rows_in_the_view() -> None:
+    async def test(site: Site) -> None:
+        answer = await site.agents.claim(Claim(host="h1", epoch=1, identity=WEB))
+        again = await site.agents.claim(Claim(host="h1", epoch=1, identity=WEB))
+        assert answer == again
+        assert [block.family for block in answer.blocks] == [4, 6]
+        view = await site.view("h1")
+        assert view.revision >= answer.revision
+        rows = view.identities[WEB.id]
+        assert rows.ingress in view.rows
+        assert rows.egress in view.rows
+        assert all(profile in view.profiles for row in view.entries.values() for profile in row.values())
+        assert WEB.id not in (await site.view("h2")).identities
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("owner", "sentence"),
+    [(Owner("nobody", "web"), "unknown tenant 'nobody'"), (Owner("a", "cache"), "no segment 'cache'")],
+    ids=["tenant", "segment"],
+)
+def test_a_claim_for_what_is_not_there_is_refused(owner: Owner, sentence: str) -> None:
+    async def test(site: Site) -> None:
+        before = site.core.state.revision
+        with pytest.raises(NotFound, match=sentence):
+            await site.agents.claim(Claim(host="h1", epoch=1, identity=Identity(owner=owner)))
+        assert site.core.state.revision == before
+
+    run(test)
+
+
+def test_claims_of_many_at_once_never_give_a_block_twice() -> None:
+    async def test(site: Site) -> None:
+        for number in range(3, 9):
+            await site.hello(f"h{number}", rack=str(number % 2 + 1))
+        hosts = [f"h{number}" for number in range(1, 9)]
+        asked = [Claim(host=host, epoch=1, identity=identity) for host in hosts for identity in (WEB, DB)]
+        answers = await asyncio.gather(*(site.agents.claim(one) for one in asked))
+        given = [block for answer in answers for block in answer.blocks]
+        assert len(given) == len(set(given)) == 32
+        spans = sorted(site.core.state.spans)
+        assert not any(one.overlaps(other) for one, other in pairwise(spans))
+
+    run(test)
+
+
+def test_a_used_up_network_says_so_with_numbers() -> None:
+    async def test(site: Site) -> None:
+        small = {
+            "version": 1,
+            "networks": [{"name": "pods", "cidr": "10.112.0.0/27", "block_length": 29, "span_length": 28}],
+            "topologies": [{"name": "site", "networks": ["pods"], "groups": [{"name": "rack1", "hosts": []}]}],
+        }
+        core = Core(MemoryStore())
+        await core.load()
+        following = asyncio.create_task(core.run())
+        tiny = Site(core)
+        await tiny.plan.set_topology(small)
+        await tiny.tenancy.set_tenant("a", {})
+        for segment in "abcdefgh":
+            await tiny.tenancy.set_segment("a", segment)
+        await tiny.hello("h1")
+
+        async def claim_all() -> None:
+            for segment in "abcdefgh":
+                identity = Identity(owner=Owner("a", segment))
+                await tiny.agents.claim(Claim(host="h1", epoch=1, identity=identity))
+
+        with pytest.raises(Exhausted, match="pods"):
+            await claim_all()
+        following.cancel()
+
+    run(test)
+
+
+def test_publications_are_taken_over_once() -> None:
+    async def test(site: Site) -> None:
+        endpoint = await site.start("h1", WEB, "c1/eth0", 1)
+        assert site.core.state.endpoints == {"c1/eth0": endpoint}
+        revision = site.core.state.revision
+        await site.agents.publish(Publication(host="h1", epoch=1, number=1, started=(endpoint,)))
+        assert site.core.state.revision == revision
+        stale = Released(endpoint="c1/eth0", sequences=dict.fromkeys(endpoint.addresses, 99))
+        await site.agents.publish(Publication(host="h1", epoch=1, number=2, released=(stale,)))
+        assert "c1/eth0" in site.core.state.endpoints
+        real = Released(endpoint="c1/eth0", sequences=dict.fromkeys(endpoint.addresses, 1))
+        await site.agents.publish(Publication(host="h1", epoch=1, number=3, released=(real,)))
+        assert not site.core.state.endpoints
+        assert not site.core.state.holders
+
+    run(test)
+
+
+def test_a_block_taken_from_the_stock_is_replaced_in_the_stock() -> None:
+    async def test(site: Site) -> None:
+        await site.agents.claim(Claim(host="h1", epoch=1, identity=WEB))
+        stock = [
+            b for b in site.core.state.blocks.values() if b.host == "h1" and b.owner is None and b.network == "pods"
+        ]
+        taken = BlockTaken(cidr=stock[0].cidr, owner=WEB.owner, identity=WEB.id, sequence=1)
+        await site.agents.publish(Publication(host="h1", epoch=1, number=1, taken=(taken,)))
+        assert site.core.state.blocks[stock[0].cidr].owner == WEB.owner
+        left = [
+            b for b in site.core.state.blocks.values() if b.host == "h1" and b.owner is None and b.network == "pods"
+        ]
+        assert len(left) == len(stock)
+
+    run(test)
+
+
+def test_a_second_agent_of_a_connected_host_is_refused_and_one_after_it_is_a_new_epoch() -> None:
+    async def test(site: Site) -> None:
+        stream = site.agents.view("h1")
+        await anext(stream)
+        with pytest.raises(Conflict, match="another agent"):
+            await site.hello("h1", instance="other")
+        assert await site.hello("h1") == 1
+        await stream.aclose()  # type: ignore[attr-defined]
+        assert await site.hello("h1", instance="other") == 2
+        with pytest.raises(Conflict, match="epoch"):
+            await site.agents.claim(Claim(host="h1", epoch=1, identity=WEB))
+
+    run(test)
+
+
+def test_a_view_stream_says_only_what_concerns_its_host() -> None:
+    async def test(site: Site) -> None:
+        await site.start("h1", WEB, "c1/eth0", 1)
+        stream = site.agents.view("h1")
+        view = (await anext(stream)).put
+        silent = asyncio.ensure_future(anext(stream))
+        await site.tenancy.set_tenant("other", {})
+        await site.start("h1", WEB, "c2/eth0", 2)
+        await asyncio.sleep(0.01)
+        assert not silent.done()
+        answer = await site.agents.claim(Claim(host="h2", epoch=1, identity=WEB))
+        view = apply_change(view, await silent)
+        row = view.entries[view.identities[WEB.id].ingress]
+        assert all(row[block] == "accept" for block in answer.blocks)
+        assert view == (await site.view("h1"))
+        await stream.aclose()  # type: ignore[attr-defined]
+
+    run(test)
+
+
+def test_a_plan_that_would_orphan_something_is_refused_whole() -> None:
+    async def test(site: Site) -> None:
+        await site.start("h1", WEB, "c1/eth0", 1)
+        before = site.core.state.revision
+        other = {**PLAN, "networks": [{"name": "pods", "cidr": "10.200.0.0/16"}, PLAN["networks"][1]]}  # type: ignore[index]
+        with pytest.raises(Invalid, match="pods"):
+            await site.plan.set_topology(other)
+        with pytest.raises(Invalid, match="pods"):
+            await site.plan.set_topology(other, dry_run=True)
+        assert site.core.state.revision == before
+        await site.plan.set_topology(PLAN, dry_run=True)
+        assert site.core.state.revision == before
+
+    run(test)
+
+
+def test_what_is_in_use_is_not_removed() -> None:
+    async def test(site: Site) -> None:
+        await site.start("h1", WEB, "c1/eth0", 1)
+        with pytest.raises(Conflict, match="endpoints"):
+            await site.tenancy.remove_tenant("a")
+        with pytest.raises(Conflict, match="endpoints"):
+            await site.tenancy.remove_segment("a", "web")
+        with pytest.raises(Conflict, match="holds"):
+            await site.plan.remove_host("h1")
+        await site.tenancy.remove_segment("a", "db")
+        assert ("a", "db") not in site.core.state.segments
+
+    run(test)
+
+
+def test_a_policy_changes_the_rows_of_those_it_selects() -> None:
+    async def test(site: Site) -> None:
+        await site.start("h1", WEB, "c1/eth0", 1)
+        await site.start("h2", DB, "c2/eth0", 1)
+        document = {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": {"name": "closed", "namespace": "a"},
+            "spec": {"podSelector": {}, "policyTypes": ["Ingress"]},
+        }
+        (policy,) = await site.tenancy.apply_policies(document)
+        view = await site.view("h1")
+        assert set(view.entries[view.identities[WEB.id].ingress].values()) == {"drop"}
+        await site.tenancy.remove_policy(policy.id)
+        view = await site.view("h1")
+        assert "accept" in view.entries[view.identities[WEB.id].ingress].values()
+        with pytest.raises(NotFound):
+            await site.tenancy.remove_policy(policy.id)
+
+    run(test)
+
+
+def test_a_new_start_has_the_same_state() -> None:
+    async def test(site: Site) -> None:
+        await site.start("h1", WEB, "c1/eth0", 1)
+        again = Core(site.core.store)
+        await again.load()
+        for field in ("plan", "hosts", "tenants", "segments", "identities", "spans", "blocks", "endpoints", "used"):
+            assert getattr(again.state, field) == getattr(site.core.state, field)
+        assert again.program == site.core.program
+
+    run(test)
