@@ -1,1 +1,1 @@
-"""romana: the command line for people."""
+"""The command line's nouns: each asks romanad over HTTP and shows the answer."""

@@ -1,0 +1,110 @@
+"""`romana block`, `romana ipam`, `romana route`: who holds which addresses, and which devices hold which routes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated, Any
+
+import typer
+
+from romana.apps.cli.arguments import OnHost
+from romana.apps.cli.session import Session, command
+from romana.apps.cli.table import Column
+from romana.apps.cli.tenancy import owner_text
+from romana.codec.text import parse_prefix
+
+block_app = typer.Typer(help="Blocks: the unit of ownership and of policy.", no_args_is_help=True)
+ipam_app = typer.Typer(help="How full the networks are.", no_args_is_help=True)
+route_app = typer.Typer(help="The route plan: which device holds which routes.", no_args_is_help=True)
+
+BLOCK = (
+    Column("block", "cidr"),
+    Column("owner", lambda item: owner_text(item.get("owner")) or "(stock)"),
+    Column("host", "host"),
+    Column("network", "network"),
+    Column("span", "span"),
+    Column("used", "used"),
+    Column("identities", lambda item: len(item.get("identities", []))),
+)
+NETWORK_USE = (
+    Column("network", "network"),
+    Column("cidr", "cidr"),
+    Column("hosts", "hosts"),
+    Column("spans", lambda item: f"{item['spans']} of {item['spans_possible']}"),
+    Column("blocks", "blocks"),
+    Column("stock", "stock"),
+    Column("addresses in use", "used"),
+    Column("of those in blocks", lambda item: f"{item['used_percent']:.1f} %"),
+)
+DEVICE = (
+    Column("device", "device"),
+    Column("serves", "serves"),
+    Column("originates", "originates"),
+    Column("routes", lambda item: len(item["routes"])),
+    Column("to endpoints", lambda item: sum(route["reach"] == "below" for route in item["routes"])),
+)
+ROUTE = (
+    Column("device", "device"),
+    Column("prefix", "prefix"),
+    Column("reach", "reach"),
+    Column("toward", "toward"),
+)
+Device = Annotated[
+    str | None,
+    typer.Option("--device", help="Only this device: a host, or the path of a router's group (/ is a spine)."),
+]
+
+
+@command(block_app, "list")
+def block_list(session: Session, host: OnHost = None) -> None:
+    """All blocks with their owners and the number of addresses in use."""
+    used = _addresses_in_use(session)
+    found = [{**block, "used": used[block["cidr"]]} for block in session.items("blocks", host=host)]
+    session.show(found, BLOCK, empty="no blocks; hosts claim them when endpoints start")
+
+
+@command(ipam_app, "show")
+def ipam_show(session: Session) -> None:
+    """Each network with what was claimed of it and what is in use."""
+    spans, blocks, used = session.items("spans"), session.items("blocks"), _addresses_in_use(session)
+    found = [_network_use(network, spans, blocks, used) for network in session.items("networks")]
+    session.show(found, NETWORK_USE, empty="no networks; load an address plan with `romana topology apply`")
+
+
+def _network_use(network: Any, spans: list[Any], blocks: list[Any], used: Counter[str]) -> dict[str, object]:
+    cidr = parse_prefix(network["cidr"])
+    own_spans = [span for span in spans if span["network"] == network["name"]]
+    own = [block for block in blocks if block["network"] == network["name"]]
+    owned = [block for block in own if block.get("owner")]
+    size = cidr.size >> (network["block_length"] - cidr.length)
+    taken = sum(used[block["cidr"]] for block in own)
+    return {
+        "network": network["name"],
+        "cidr": network["cidr"],
+        "hosts": len({span["host"] for span in own_spans}),
+        "spans": len(own_spans),
+        "spans_possible": 1 << (network["span_length"] - cidr.length),
+        "blocks": len(own),
+        "stock": len(own) - len(owned),
+        "used": taken,
+        "used_percent": 100 * taken / (len(owned) * size) if owned else 0.0,
+    }
+
+
+def _addresses_in_use(session: Session) -> Counter[str]:
+    endpoints = session.items("endpoints")
+    return Counter(allocation["block"] for endpoint in endpoints for allocation in endpoint["allocations"])
+
+
+@command(route_app, "plan")
+def route_plan(session: Session, device: Device = None) -> None:
+    """Every device: what it originates, how many routes it holds, and how many of them lead to endpoints."""
+    session.show(session.get("routes", device=device), DEVICE, empty="no devices; load an address plan first")
+
+
+@command(route_app, "list")
+def route_list(session: Session, device: Device = None) -> None:
+    """Every route that every device should hold."""
+    plans = session.get("routes", device=device)
+    found = [{"device": plan["device"], **route} for plan in plans for route in plan["routes"]]
+    session.show(found, ROUTE, empty="no routes; hosts announce spans when endpoints start")

@@ -1,0 +1,55 @@
+"""The command line without the lab: nouns, then verbs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from romana import __version__
+from romana.apps.cli.addresses import block_app, ipam_app, route_app
+from romana.apps.cli.policy import add_trace, policy_app
+from romana.apps.cli.tenancy import endpoint_app, segment_app, tenant_app
+from romana.apps.cli.topology import host_app, network_app, topology_app
+
+NOUNS = {
+    "network": network_app,
+    "topology": topology_app,
+    "host": host_app,
+    "tenant": tenant_app,
+    "segment": segment_app,
+    "endpoint": endpoint_app,
+    "block": block_app,
+    "policy": policy_app,
+    "route": route_app,
+    "ipam": ipam_app,
+}
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"romana {__version__}")
+        raise typer.Exit
+
+
+def _start(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Isolated networks with nothing but layer 3: see them, change them, explain them."""
+
+
+def command_line() -> typer.Typer:
+    """A new program with every noun."""
+    app = typer.Typer(
+        name="romana",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_start)
+    for noun, commands in NOUNS.items():
+        app.add_typer(commands, name=noun)
+    add_trace(app)
+    return app

@@ -1,0 +1,147 @@
+"""`romana policy`, `romana trace`, `romana watch`: who may talk to whom, why, and what changes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from romana.apps.cli.failure import ExitStatus
+from romana.apps.cli.session import Session, command, in_file, name_in_path, read_documents
+from romana.apps.cli.table import Column, cell_text
+from romana.model.errors import Invalid
+
+policy_app = typer.Typer(help="Policies: who may talk to whom.", no_args_is_help=True)
+
+
+def _selector_text(selector: Any) -> str:
+    parts = [*(selector.get("tenants") or []), *(f"segment {name}" for name in selector.get("segments") or [])]
+    parts += [_requirement_text(one) for one in (*selector.get("tenant_labels", ()), *selector.get("labels", ()))]
+    return " ".join(parts) or "everyone"
+
+
+def _requirement_text(requirement: Any) -> str:
+    key, values = requirement["key"], requirement.get("values") or []
+    match requirement["operator"]:
+        case "In" if len(values) == 1:
+            return f"{key}={values[0]}"
+        case "Exists":
+            return str(key)
+        case "DoesNotExist":
+            return f"!{key}"
+        case word:
+            return f"{key} {word} ({' '.join(values)})"
+
+
+def _rules_text(rules: Any) -> str:
+    if rules is None:
+        return "not governed"
+    return f"{len(rules)} rule{'s' if len(rules) != 1 else ''}" if rules else "nothing allowed"
+
+
+POLICY = (
+    Column("policy", "id"),
+    Column("kind", "kind"),
+    Column("applies to", lambda item: [_selector_text(subject) for subject in item["subjects"]]),
+    Column("ingress", lambda item: _rules_text(item.get("ingress"))),
+    Column("egress", lambda item: _rules_text(item.get("egress"))),
+    Column("description", "description"),
+)
+
+
+@command(policy_app, "list")
+def policy_list(session: Session) -> None:
+    """All policies."""
+    session.show(session.items("policies"), POLICY, empty="no policies; tenants' isolation alone decides")
+
+
+@command(policy_app, "show")
+def policy_show(session: Session, name: Annotated[str, typer.Argument(metavar="POLICY", show_default=False)]) -> None:
+    """One policy, and the document that it came from."""
+    policy = session.get(f"policies/{name_in_path(name)}")
+    session.show_one(policy, POLICY)
+    if session.is_table and policy.get("document"):
+        typer.echo(msgspec.json.format(policy["document"], indent=2))
+
+
+@command(policy_app, "apply")
+def policy_apply(
+    session: Session,
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="JSON or YAML; - is standard input.", show_default=False)
+    ],
+) -> None:
+    """Put policies in force: native ones (`version: 1`) and Kubernetes NetworkPolicies. All of a file, or nothing."""
+    read = [(file, read_documents(file)) for file in files]
+    applied: list[Any] = []
+    for file, documents in read:
+        try:
+            applied += session.post("policies", documents if len(documents) != 1 else documents[0])
+        except Invalid as error:
+            raise in_file(file, error) from error
+    names = ", ".join(policy["id"] for policy in applied)
+    session.say(f"in force: {names or 'nothing, the documents hold no policy'}", applied)
+
+
+@command(policy_app, "remove")
+def policy_remove(
+    session: Session, names: Annotated[list[str], typer.Argument(metavar="POLICY...", show_default=False)]
+) -> None:
+    """Take policies out of force."""
+    for name in names:
+        session.delete(f"policies/{name_in_path(name)}")
+        session.say(f"policy {name} removed")
+
+
+def add_trace(app: typer.Typer) -> None:
+    """Declare `trace` and `watch` on the program itself."""
+    command(app, "trace")(_trace)
+    command(app, "watch")(_watch)
+
+
+End = Annotated[str, typer.Argument(help="An address, or an endpoint's name or id.", show_default=False)]
+
+
+def _trace(
+    session: Session,
+    source: End,
+    destination: End,
+    traffic: Annotated[str, typer.Argument(help="Such as tcp/80, udp/53-60, icmp, any.", show_default=False)],
+    expect: Annotated[
+        str | None, typer.Option(metavar="accept|deny", help="Exit with status 8 when the verdict is another one.")
+    ] = None,
+) -> None:
+    """Explain, step by step at both ends, whether a connection is accepted."""
+    if expect not in (None, "accept", "deny"):
+        raise typer.BadParameter(f"{expect!r} is neither accept nor deny", param_hint="--expect")
+    answer = session.post("trace", {"source": source, "destination": destination, "traffic": traffic})
+    for line in answer["lines"] if session.is_table else ():
+        typer.echo(line)
+    if not session.is_table:
+        session.say("", answer["trace"])
+    if expect is not None and answer["trace"]["verdict"] is not (expect == "accept"):
+        typer.echo(
+            f"romana: the connection was expected to be {'accepted' if expect == 'accept' else 'denied'}", err=True
+        )
+        raise typer.Exit(ExitStatus.UNEXPECTED_VERDICT)
+
+
+def _watch(
+    session: Session,
+    since: Annotated[int | None, typer.Option("--from", help="From this revision on, instead of from now.")] = None,
+) -> None:
+    """Follow every change, a line each, until interrupted."""
+    for event in session.lines("watch", **{"from": None if since is None else str(since)}):
+        if not session.is_table:
+            typer.echo(msgspec.json.encode(event))
+        elif event["key"]:
+            word = typer.style("removed", fg="red") if event["deleted"] else typer.style("is now", fg="green")
+            typer.echo(f"{event['revision']:>8}  {event['key']}  {word}  {_short(event.get('value'))}".rstrip())
+        else:
+            typer.echo(f"{event['revision']:>8}  watching", err=True)
+
+
+def _short(value: Any) -> str:
+    text = "" if value is None else cell_text(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."

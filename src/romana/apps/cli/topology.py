@@ -1,0 +1,158 @@
+"""`romana network`, `romana topology`, `romana host`: the address plan."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from romana.apps.cli.arguments import File, Labels, Name, labels_from_options
+from romana.apps.cli.session import Session, command, in_file, name_in_path, read_document
+from romana.apps.cli.table import Column
+from romana.codec.json import encode
+from romana.codec.topology import read_plan
+from romana.core.topology import carve
+from romana.model.errors import Invalid
+
+network_app = typer.Typer(help="Networks: the CIDRs that endpoint addresses come from.", no_args_is_help=True)
+topology_app = typer.Typer(help="The tree of prefix groups that mirrors racks and zones.", no_args_is_help=True)
+host_app = typer.Typer(help="Hosts: machines that run endpoints and an agent.", no_args_is_help=True)
+
+NETWORK = (
+    Column("network", "name"),
+    Column("cidr", "cidr"),
+    Column("span", lambda item: f"/{item['span_length']}"),
+    Column("block", lambda item: f"/{item['block_length']}"),
+    Column("tenants", lambda item: item.get("tenants") or "all"),
+    Column("reserved", "reserved"),
+    Column("placement", "placement"),
+)
+HOST = (
+    Column("host", "name"),
+    Column("addresses", "addresses"),
+    Column("groups", "groups"),
+    Column("labels", "labels"),
+    Column("agent", "instance"),
+    Column("epoch", "epoch"),
+)
+GROUP = (
+    Column("topology", "topology"),
+    Column("group", "path"),
+    Column("cidrs", "cidrs"),
+    Column("hosts", "hosts"),
+    Column("assignment", "assignment"),
+)
+
+
+@command(network_app, "list")
+def network_list(session: Session) -> None:
+    """All networks."""
+    session.show(
+        session.items("networks"), NETWORK, empty="no networks; load an address plan with `romana topology apply`"
+    )
+
+
+@command(network_app, "show")
+def network_show(session: Session, name: Name) -> None:
+    """One network."""
+    session.show_one(session.get(f"networks/{name_in_path(name)}"), NETWORK)
+
+
+@command(topology_app, "show")
+def topology_show(session: Session) -> None:
+    """The carved plan: every group with its CIDRs and the number of its hosts."""
+    plan = session.get("topology")["plan"]
+    hosts = Counter(
+        (topology, path) for host in session.items("hosts") for topology, path in host.get("groups", {}).items()
+    )
+    _show_plan(session, plan, hosts)
+
+
+@command(topology_app, "apply")
+def topology_apply(
+    session: Session,
+    file: File,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what it would carve, and what forbids it.")
+    ] = False,
+) -> None:
+    """Put a topology document in force: ours (`version: 1`) or Romana v2's. All of it, or nothing."""
+    document = read_document(file)
+    try:
+        plan = session.put("topology", document, dry_run="true" if dry_run else None)["plan"]
+    except Invalid as error:
+        raise in_file(file, error) from error
+    if dry_run:
+        _show_plan(session, plan, None)
+        return
+    groups = sum(1 for topology in plan["topologies"] for _ in _groups(topology["root"]))
+    session.say(f"topology in force: {len(plan['networks'])} networks, {groups} groups", plan)
+
+
+@command(topology_app, "check")
+def topology_check(session: Session, file: File) -> None:
+    """Carve a topology document here, without romanad, and show every CIDR, or every fault."""
+    try:
+        plan = carve(read_plan(read_document(file)))
+    except Invalid as error:
+        raise in_file(file, error) from error
+    _show_plan(session, msgspec.json.decode(encode(plan)), None)
+
+
+def _show_plan(session: Session, plan: Any, hosts: Counter[tuple[str, str]] | None) -> None:
+    rows = [
+        {
+            "topology": topology["name"],
+            "path": group["path"],
+            "cidrs": list(group["cidrs"].values()),
+            "hosts": "" if hosts is None or group.get("groups") else hosts[topology["name"], group["path"]],
+            "assignment": "closed" if group.get("closed") else group.get("assignment", {}),
+        }
+        for topology in plan["topologies"]
+        for group in _groups(topology["root"])
+    ]
+    columns = GROUP if hosts is not None else [column for column in GROUP if column.title != "hosts"]
+    tables = session.is_table
+    session.show(rows if tables else plan, columns, empty="no topology; load one with `romana topology apply`")
+
+
+def _groups(group: Any) -> Iterator[Any]:
+    yield group
+    for child in group.get("groups", []):
+        yield from _groups(child)
+
+
+@command(host_app, "list")
+def host_list(session: Session) -> None:
+    """All hosts."""
+    session.show(session.items("hosts"), HOST, empty="no hosts; add one with `romana host add`")
+
+
+@command(host_app, "show")
+def host_show(session: Session, name: Name) -> None:
+    """One host."""
+    session.show_one(session.get(f"hosts/{name_in_path(name)}"), HOST)
+
+
+@command(host_app, "add")
+def host_add(
+    session: Session,
+    name: Name,
+    addresses: Annotated[list[str] | None, typer.Argument(metavar="[ADDRESS]...", help="Its own addresses.")] = None,
+    label: Labels = None,
+) -> None:
+    """Add a host, or change its addresses and labels; a group with fitting assignment takes it."""
+    document = {"addresses": addresses or [], "labels": labels_from_options(label)}
+    host = session.put(f"hosts/{name_in_path(name)}", document)
+    groups = ", ".join(host["groups"].values())
+    session.say(f"host {name} is in {groups or 'no group'}", host)
+
+
+@command(host_app, "remove")
+def host_remove(session: Session, name: Name) -> None:
+    """Remove a host that holds no span any more."""
+    session.delete(f"hosts/{name_in_path(name)}")
+    session.say(f"host {name} removed")
