@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from romana.codec.document import load_all
-from romana.codec.json import to_text
+from romana.codec.json import decode, encode, to_text
 from romana.codec.policy import read_policies
 from romana.core.policy.compile import compile_program
 from romana.core.policy.profile import profile_words
@@ -68,6 +68,12 @@ def test_policy_document(path: Path, rewrite_golden: bool) -> None:
     if rewrite_golden:
         golden.write_text(result(path))
     assert result(path) == golden.read_text()
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=[path.stem for path in DOCUMENTS])
+def test_policies_survive_being_stored(path: Path) -> None:
+    for policy in read_policies(load_all(path.read_bytes())):
+        assert decode(encode(policy), Policy) == policy
 
 
 def test_there_are_documents_and_no_stray_results() -> None:

@@ -35,12 +35,13 @@ def compile_program(world: PolicyWorld) -> Program:
         for direction in Direction:
             tier = tier_of(world.policies, one, direction)
             entries = row_entries(tier, classes, places, lengths)
-            profiles.update((profile.id, profile) for profile in entries.values())
+            ids = {profile: profile.id for profile in set(entries.values())}
+            profiles.update((id_, profile) for profile, id_ in ids.items())
             row = Row(
                 id=row_id(one.id, direction),
                 class_id=one.id,
                 direction=direction,
-                entries={prefix: profile.id for prefix, profile in entries.items()},
+                entries={prefix: ids[profile] for prefix, profile in entries.items()},
                 policies=tier.policies,
                 words=comment(tier.words),
             )
@@ -97,8 +98,8 @@ class _Verdicts:
                 elif not any(excluded.contains(peer.cidr) for excluded in peer.excluded):
                     self.cidrs.append((peer, clause.profile))
         self._anyone = union(*anyone)
-        sums: dict[tuple[Profile, ...], Profile] = {}
-        self.by_class = {class_id: sums.setdefault(tuple(found), union(*found)) for class_id, found in by_class.items()}
+        sums = {clauses: union(*clauses) for clauses in {tuple(found) for found in by_class.values()}}
+        self.by_class = {class_id: sums[tuple(found)] for class_id, found in by_class.items()}
         self._known: dict[tuple[Profile, frozenset[int]], Profile] = {}
 
     def of(self, class_id: str, inside: frozenset[int]) -> Profile:

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from romana.core.policy.profile import allows, complement, covers, intersection, meets, profile_from, union
+from romana.core.policy.profile import (
+    allows,
+    complement,
+    covers,
+    intersection,
+    meets,
+    profile_from,
+    profile_words,
+    union,
+)
 from romana.model.policy import ICMP, TCP, UDP, Traffic
 from romana.model.program import ACCEPT, DROP, Profile
 
@@ -104,3 +113,16 @@ def test_adjacent_ranges_become_one() -> None:
 )
 def test_traffic_in_words(traffic: Traffic, text: str) -> None:
     assert str(traffic) == text
+
+
+@pytest.mark.parametrize(
+    ("profile", "words"),
+    [
+        (ACCEPT, "accept"),
+        (DROP, "drop"),
+        (profile_from([Traffic(UDP, 53, 60), Traffic(TCP, 80, 80)]), "tcp/80, udp/53-60"),
+        (complement(profile_from([Traffic(TCP, 25, 25)])), "all but tcp/25"),
+    ],
+)
+def test_profiles_in_words(profile: Profile, words: str) -> None:
+    assert profile_words(profile) == words
