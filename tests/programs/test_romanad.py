@@ -200,11 +200,12 @@ def test_a_second_one_on_the_same_file_is_refused(romanad: Romanad) -> None:
     assert b"another romanad" in ended.stderr
 
 
-def test_insecure_listening_is_refused_in_the_machines_own_network(tmp_path: Path) -> None:
+@pytest.mark.parametrize("said", [{}, {"ROMANA_LAB_MACHINE_NETWORK": str(Path("/proc/self/ns/net").readlink())}])
+def test_insecure_listening_is_refused_in_the_machines_own_network(tmp_path: Path, said: dict[str, str]) -> None:
     config = tmp_path / "romanad.toml"
     config.write_text(f'[store]\npath = "{tmp_path}/db"\n[listen]\nsocket = "{tmp_path}/s"\nport = 0\n')
     command = [ROMANAD, "--config", str(config), "--insecure-listen", "127.0.0.1:9"]
-    ended = subprocess.run(command, capture_output=True, timeout=15, check=False)
+    ended = subprocess.run(command, capture_output=True, timeout=15, check=False, env={**os.environ, **said})
     assert ended.returncode == 2
     assert b"machine's own network" in ended.stderr
 
