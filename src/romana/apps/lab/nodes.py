@@ -5,7 +5,7 @@ PID namespace, so the end of its first process is the end of all of it: processe
 
 A node has network, mount, PID and UTS namespaces of its own. /run and /var/lib/romana are empty, /etc, /var/lib and
 /opt are private copies (overlayfs in the node's own /run), so that paths are those of a real host and nothing of the
-machine changes. /proc stays the machine's: a program can tell the machine's own network from the lab's by process 1.
+machine changes.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from romana.model.errors import Unavailable
 
 FIRST = """\
 set -e
+mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t tmpfs -o mode=755 tmpfs /run
 for dir in etc var/lib opt; do

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from romana.apps.lab.record import LabRecord
 from romana.apps.lab.waiting import wait
 from romana.apps.lab.wiring import BIRD_INCLUDE, Fabric
 from romana.codec.bird_router import render
-from romana.model.errors import RomanaError
+from romana.model.errors import RomanaError, Unavailable
 
 BIRD_SOCKET = "/run/bird/bird.ctl"
 BIRD = ("bird", "-f", "-c", "/etc/bird/bird.conf", "-s", BIRD_SOCKET)
@@ -37,7 +38,7 @@ def start_birds(record: LabRecord, fabric: Fabric) -> LabRecord:
     for name, device in devices.items():
         _write(record, name, BIRD_INCLUDE, "")
         _write(record, name, "/etc/bird/bird.conf", render(device))
-        record = _start(record, name, "bird", *BIRD)
+        record = _start(record, name, "bird", BIRD)
     wait("BGP sessions", lambda: _sessions_missing(record, list(devices)), seconds=SECONDS)
     return record
 
@@ -47,7 +48,9 @@ def start_romanad(record: LabRecord, fabric: Fabric) -> LabRecord:
     (control,) = fabric.roles("control")
     _write(record, control.name, "/etc/romana/romanad.toml", "")
     listen = f"--insecure-listen={fabric.api.text}:9600"
-    record = _start(record, control.name, ROMANAD, _installed(ROMANAD), listen)
+    # romanad refuses to listen without authentication unless it knows that it is elsewhere
+    elsewhere = {"ROMANA_LAB_MACHINE_NETWORK": str(Path("/proc/self/ns/net").readlink())}
+    record = _start(record, control.name, ROMANAD, [_installed(ROMANAD), listen], elsewhere)
     wait("romanad", lambda: _romanad_missing(record), seconds=SECONDS)
     return record
 
@@ -56,7 +59,7 @@ def start_agents(record: LabRecord, fabric: Fabric) -> LabRecord:
     """Start an agent on every host, and wait until each has its view and its kernel is as it should be."""
     for host in fabric.roles("host"):
         _write(record, host.name, "/etc/romana/agent.toml", _agent_configuration(host.name, record.api))
-        record = _start(record, host.name, AGENT, _installed(AGENT))
+        record = _start(record, host.name, AGENT, [_installed(AGENT)])
     wait_for_agents(record)
     return record
 
@@ -64,7 +67,7 @@ def start_agents(record: LabRecord, fabric: Fabric) -> LabRecord:
 def restart_agent(record: LabRecord, host: str, number: int = signal.SIGTERM) -> LabRecord:
     """End a host's agent and start it again; answers when it is in sync."""
     end([record.programs[f"{host}/{AGENT}"]], number)
-    record = _start(record, host, AGENT, _installed(AGENT))
+    record = _start(record, host, AGENT, [_installed(AGENT)])
     wait_for_agents(record, host)
     return record
 
@@ -75,12 +78,11 @@ def wait_for_agents(record: LabRecord, *hosts: str) -> None:
 
     def missing() -> list[str]:
         with ThreadPoolExecutor(4) as pool:
-            said = pool.map(lambda name: plugin_status(record, name), names)
-            return [
-                f"{name}: {words}{_ended(record, name, AGENT)}"
-                for name, words in zip(names, said, strict=True)
-                if words
-            ]
+            said = dict(zip(names, pool.map(lambda name: plugin_status(record, name), names), strict=True))
+        waiting = {name: words for name, words in said.items() if words}
+        for name in waiting:
+            _check_alive(record, name, AGENT)
+        return [f"{name}: {words}" for name, words in waiting.items()]
 
     wait("agents", missing, seconds=SECONDS)
 
@@ -106,8 +108,10 @@ def _installed(program: str) -> str:
     return str(Path(sys.executable).parent / program)
 
 
-def _start(record: LabRecord, node: str, program: str, *command: str) -> LabRecord:
-    process = start(record.process(node), command, log_path(record, node, program))
+def _start(
+    record: LabRecord, node: str, program: str, command: Sequence[str], more: Mapping[str, str] | None = None
+) -> LabRecord:
+    process = start(record.process(node), command, log_path(record, node, program), more)
     record = msgspec.structs.replace(record, programs={**record.programs, f"{node}/{program}": process})
     records.write(record)
     return record
@@ -132,7 +136,8 @@ def _sessions_of(record: LabRecord, name: str) -> list[str]:
     try:
         shown = run(record.process(name), ["birdc", "-s", BIRD_SOCKET, "show", "protocols"])
     except RomanaError as error:
-        return [f"{name}: {error}{_ended(record, name, 'bird')}"]
+        _check_alive(record, name, "bird")
+        return [f"{name}: {error}"]
     fields = [line.split() for line in shown.splitlines()]
     return [
         f"{name}: {one[0]} is {' '.join(one[5:]) or one[3]}"
@@ -146,12 +151,13 @@ def _romanad_missing(record: LabRecord) -> list[str]:
         api.get(record, "/readyz")
     except RomanaError as error:
         (control,) = [name for name, role in record.roles.items() if role == "control"]
-        return [f"{error}{_ended(record, control, ROMANAD)}"]
+        _check_alive(record, control, ROMANAD)
+        return [str(error)]
     return []
 
 
-def _ended(record: LabRecord, node: str, program: str) -> str:
-    """What the log of a program says, when it has ended."""
-    if record.programs[f"{node}/{program}"].alive:
-        return ""
-    return f"; {program} has ended: {log_path(record, node, program).read_text()[-1500:].strip()}"
+def _check_alive(record: LabRecord, node: str, program: str) -> None:
+    """Unavailable with the end of its log when a program has ended: there is nothing to wait for."""
+    if not record.programs[f"{node}/{program}"].alive:
+        said = log_path(record, node, program).read_text()[-1500:].strip() or "its log is empty"
+        raise Unavailable(f"{program} on {node} has ended: {said}")
