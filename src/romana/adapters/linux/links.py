@@ -56,6 +56,11 @@ def workload_mac(link: str) -> str:
     return "0a:" + hashlib.sha256(link.encode()).digest()[:5].hex(":")
 
 
+def is_ours(name: str) -> bool:
+    """Whether an interface of that name belongs to romana."""
+    return _OURS.fullmatch(name) is not None
+
+
 class KernelLinks:
     """Links of the network namespace in which it was made. Threads may share it."""
 
@@ -118,7 +123,7 @@ class KernelLinks:
     def read(self) -> Mapping[str, LinkState]:
         """Our links, by name; the workload's hardware address is the one that the host sends to."""
         links = [rtnl.read_link(reply) for reply in self._host.dump(rtnl.get_links())]
-        ours = {link.index: link for link in links if _OURS.fullmatch(link.name)}
+        ours = {link.index: link for link in links if is_ours(link.name)}
         if not ours:
             return {}
         neighbours = rtnl.read_neighbours(self._host.dump(rtnl.get_neighbours()))

@@ -1,0 +1,46 @@
+"""Facts about the machine that the agent asks once: its uplink's MTU and its families.
+
+Looks at interfaces that are not ours alone. Changes nothing.
+"""
+
+from __future__ import annotations
+
+from romana.adapters.linux import rtnetlink as rtnl
+from romana.adapters.linux.links import is_ours
+from romana.adapters.linux.netlink import Netlink
+from romana.adapters.linux.routes import read_routes
+from romana.model.address import Family
+
+_ETHERNET_MTU = 1500
+
+
+class KernelHost:
+    """The network namespace of the calling thread."""
+
+    def uplink_mtu(self) -> int:
+        """The smallest MTU of the interfaces that hold the preferred default route of either family, else 1500."""
+        with Netlink() as netlink:
+            links = {link.index: link for link in map(rtnl.read_link, netlink.dump(rtnl.get_links()))}
+            mtus = [
+                links[hop.index].mtu
+                for family in Family
+                for route in _preferred(netlink, family)
+                for hop in route.hops
+                if hop.index in links and not is_ours(links[hop.index].name)
+            ]
+        return min(mtus, default=_ETHERNET_MTU)
+
+    def families(self) -> frozenset[Family]:
+        """The families in which an interface that is not ours has a global address."""
+        with Netlink() as netlink:
+            ours = {link.index for link in map(rtnl.read_link, netlink.dump(rtnl.get_links())) if is_ours(link.name)}
+            found = [rtnl.read_address(reply) for reply in netlink.dump(rtnl.get_addresses())]
+        return frozenset(
+            entry.address.family for entry in found if entry.scope == rtnl.SCOPE_UNIVERSE and entry.index not in ours
+        )
+
+
+def _preferred(netlink: Netlink, family: Family) -> list[rtnl.KernelRoute]:
+    default = [route for route in read_routes(netlink, family) if not route.prefix.length and route.hops]
+    metric = min((route.metric for route in default), default=0)
+    return [route for route in default if route.metric == metric]
