@@ -67,6 +67,7 @@ if [ "$(cat .venv/romana-content 2>/dev/null)" != "$content" ]; then
     took
 fi
 
+version=$(sed -n "s/^__version__ = \"\(.*\)\"/\1/p" src/romana/__init__.py)
 step "compiling"
 compile() { # program, source, compiler and its options
     [ "$2" -nt "$1" ] || return 0
@@ -74,7 +75,7 @@ compile() { # program, source, compiler and its options
     "${@:3}" -O2 -Wall -Wextra -Werror -o "$1.new" "$2"
     mv "$1.new" "$1"
 }
-[ ! -e native/romana-cni.c ] || compile build/romana-cni native/romana-cni.c musl-gcc -static -s -std=gnu11
+[ ! -e native/romana-cni.c ] || compile build/romana-cni native/romana-cni.c musl-gcc -static -s -std=gnu11 "-DVERSION=\"$version\""
 for source in bench/native/*.c; do
     [ ! -e "$source" ] || compile "build/bench/$(basename "$source" .c)" "$source" gcc -std=gnu11 -pthread
 done
