@@ -26,14 +26,14 @@ from romana.apps.lab.pods import add_pod, pods_on, remove_pod
 from romana.apps.lab.record import LabRecord
 from romana.model.errors import Fault, Invalid, NotFound
 
-lab_app = typer.Typer(no_args_is_help=True, help="A whole data centre in network namespaces on this machine (root).")
+app = typer.Typer(no_args_is_help=True, help="A whole data centre in network namespaces on this machine (root).")
 endpoint_app = typer.Typer(no_args_is_help=True, help="Start and end endpoints of a lab by the real CNI plugin.")
-lab_app.add_typer(endpoint_app, name="endpoint")
+app.add_typer(endpoint_app, name="endpoint")
 
 LabName = Annotated[str, typer.Option("--lab", help="Which lab; not needed when there is one.")]
 
 
-@lab_app.command()
+@app.command()
 def up(
     file: Annotated[Path, typer.Argument(help="The lab file, such as examples/demo/lab.yaml.")],
     keep: Annotated[bool, typer.Option("--keep", help="Leave what was built when building fails.")] = False,
@@ -55,7 +55,7 @@ def up(
     typer.echo(f"lab {lab.file.name} is up; `romana lab status` shows it, `romana lab down {lab.file.name}` ends it")
 
 
-@lab_app.command()
+@app.command()
 def down(
     name: Annotated[str, typer.Argument(help="Which lab; not needed when there is one.")] = "",
     every: Annotated[bool, typer.Option("--all", help="All labs of this machine; none is fine.")] = False,
@@ -69,7 +69,7 @@ def down(
         typer.echo(f"lab {one} is gone")
 
 
-@lab_app.command()
+@app.command()
 def status(name: Annotated[str, typer.Argument(help="Which lab; not needed when there is one.")] = "") -> None:
     """Nodes, their programs and endpoints."""
     record = records.read(name)
@@ -94,7 +94,7 @@ def _node_cells(record: LabRecord, node: str, *, alive: bool) -> list[str]:
     return [str(record.nodes[node].pid), ", ".join(programs), ", ".join(pods_on(record, node))]
 
 
-@lab_app.command(name="exec", context_settings={"ignore_unknown_options": True})
+@app.command(name="exec", context_settings={"ignore_unknown_options": True})
 def execute(
     node: Annotated[str, typer.Argument(help="A node's name, as in `romana lab status`.")],
     command: Annotated[list[str], typer.Argument(help="The command and its arguments, after --.")],
@@ -135,7 +135,7 @@ def remove(
     typer.echo(f"{name} on {host} is gone")
 
 
-@lab_app.command()
+@app.command()
 def demo(
     file: Annotated[Path, typer.Argument(help="The lab file.")],
     keep: Annotated[bool, typer.Option("--keep", help="Leave the lab up at the end.")] = False,
