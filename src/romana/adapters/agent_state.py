@@ -162,7 +162,7 @@ def _open(path: Path) -> sqlite3.Connection:
         if version == 0:
             connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
         elif version > SCHEMA_VERSION:
-            raise sqlite3.NotSupportedError(f"written by a newer romana (schema {version})")
+            raise sqlite3.NotSupportedError(f"written by a newer romana (schema {version})")  # noqa: TRY301 - as sqlite does
         # A write takes the exclusive lock, and a lost first start is completed.
         connection.execute("BEGIN IMMEDIATE")
         instance = secrets.token_hex(16)

@@ -1,0 +1,68 @@
+"""BIRD 2: the include file with a host's prefixes, and the answers on BIRD's control socket.
+
+Owns the names `romana4` and `romana6` of the two static protocols, which the host's own bird.conf exports
+(`where proto = "romana4"`), and the control protocol's framing. Refuses to know where the file is. Invariant: the same
+prefixes give the same bytes, and what is written is read back as the same set.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from romana.codec.text import parse_prefix
+from romana.model.address import Family, Prefix
+
+PROTOCOLS = {Family.V4: "romana4", Family.V6: "romana6"}
+_ROUTE = re.compile(r"^\s*route\s+(\S+)\s+blackhole;$", re.MULTILINE)
+_REPLY = re.compile(rb"^(\d{4})([ -])(.*)$")
+
+
+def include_text(prefixes: Collection[Prefix]) -> str:
+    """The include file that originates the prefixes; both protocols are always in it, so that filters may name them."""
+    lines = [
+        "# Written by romana-agent and replaced whole; edit the agent's configuration instead.",
+        '# In bird.conf, export these routes by: where proto = "romana4" (or "romana6").',
+    ]
+    for family, name in PROTOCOLS.items():
+        lines += [f"protocol static {name} {{", f"    ipv{family:d};"]
+        lines += [f"    route {prefix} blackhole;" for prefix in sorted(prefixes) if prefix.family is family]
+        lines.append("}")
+    return "\n".join(lines) + "\n"
+
+
+def read_include(text: str) -> frozenset[Prefix]:
+    """The prefixes of an include file that `include_text` wrote; ValueError when it holds something else."""
+    return frozenset(parse_prefix(match) for match in _ROUTE.findall(text))
+
+
+class ControlReply:
+    """A reply of BIRD's control socket, fed line by line (BIRD Programmer's Documentation, "Command Line Interface").
+
+    A line begins with a four-digit code and `-` (more follow) or a blank (the last one), or with a blank (goes on).
+    Codes of 8000 and more are errors.
+    """
+
+    def __init__(self) -> None:
+        self.code = 0
+        self.lines: list[str] = []
+
+    def feed(self, line: bytes) -> bool:
+        """Take in one line without its end; whether the reply is complete."""
+        match = _REPLY.match(line)
+        if match is None:
+            self.lines.append(line.decode(errors="replace").strip())
+            return False
+        self.code = max(self.code, int(match[1]))
+        self.lines.append(match[3].decode(errors="replace").strip())
+        return match[2] == b" "
+
+    @property
+    def is_error(self) -> bool:
+        """Whether BIRD refused."""
+        return self.code >= 8000
+
+    @property
+    def words(self) -> str:
+        """What BIRD said, in one line."""
+        return "; ".join(filter(None, self.lines))

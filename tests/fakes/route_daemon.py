@@ -1,0 +1,29 @@
+"""A routing daemon that is a value."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from romana.model.address import Prefix
+from romana.model.errors import Unavailable
+
+
+class FakeRouteDaemon:
+    """`ports.RouteDaemon` in memory; `away` and `refusal` make it fail as a daemon does."""
+
+    def __init__(self) -> None:
+        self.file: frozenset[Prefix] | None = None
+        self.running: frozenset[Prefix] = frozenset()
+        self.away = False
+        self.refusal = ""
+
+    def read(self) -> frozenset[Prefix] | None:
+        return self.file
+
+    def announce(self, prefixes: Collection[Prefix]) -> None:
+        if self.refusal:
+            raise Unavailable(f"BIRD refuses: {self.refusal}")
+        self.file = frozenset(prefixes)
+        if self.away:
+            raise Unavailable("BIRD does not answer")
+        self.running = self.file
