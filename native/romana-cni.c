@@ -17,13 +17,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 #define DEFAULT_SOCKET "/run/romana/agent.sock"
 #define LARGEST (8u << 20) /* bytes of standard input, environment or answer */
-#define SECONDS 120        /* that the agent may take for its answer */
+#ifndef SECONDS
+#define SECONDS 120 /* that everything together may take */
+#endif
 #ifndef VERSION
 #define VERSION "unknown"
 #endif
@@ -61,23 +64,34 @@ static void find_version(char *version, size_t room)
     }
 }
 
-/* Prints CNI error 11 with a sentence, and ends. */
-static void fail(const char *what, int error)
+/* Prints an error as the specification has it, and ends. */
+static _Noreturn void refuse(int code, const char *message, const char *what, int error, const char *advice)
 {
     char version[32];
 
     find_version(version, sizeof version);
-    printf("{\"cniVersion\":\"%s\",\"code\":11,\"msg\":\"romana-agent is not reachable, try again later\","
-           "\"details\":\"%s%s%s; is romana-agent running on this host?\"}\n",
-           version, what, error ? ": " : "", error ? strerror(error) : "");
+    printf("{\"cniVersion\":\"%s\",\"code\":%d,\"msg\":\"%s\",\"details\":\"%s%s%s%s\"}\n", version, code, message,
+           what, error ? ": " : "", error ? strerror(error) : "", advice);
     fflush(stdout);
     exit(1);
+}
+
+/* CNI error 11. */
+static _Noreturn void fail(const char *what, int error)
+{
+    refuse(11, "romana-agent is not reachable, try again later", what, error, "; is romana-agent running on this host?");
+}
+
+/* CNI error 7: repeating it would not help. */
+static _Noreturn void too_large(const char *what)
+{
+    refuse(7, "the request is too large", what, 0, " over 8 MiB");
 }
 
 static void add(struct buffer *buffer, const void *bytes, size_t length)
 {
     if (length > LARGEST || buffer->length + length > 2 * (size_t)LARGEST)
-        fail("the request is too large", 0);
+        too_large("standard input or the environment has");
     if (buffer->length + length > buffer->room) {
         size_t room = (buffer->length + length) * 2 + 4096;
         char *bigger = realloc(buffer->bytes, room);
@@ -112,7 +126,7 @@ static void read_input(void)
         if (got < 0)
             fail("reading standard input", errno);
         if (input.length + (size_t)got > LARGEST)
-            fail("standard input is too large", 0);
+            too_large("standard input has");
         add(&input, part, (size_t)got);
     }
 }
@@ -186,8 +200,11 @@ static int connected(const char *path)
     if (strlen(path) >= sizeof address.sun_path)
         fail("the path of the agent's socket is too long", 0);
     memcpy(address.sun_path, path, strlen(path) + 1);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &(struct timeval){.tv_sec = SECONDS}, sizeof(struct timeval));
     while (connect(fd, (struct sockaddr *)&address, sizeof address) < 0)
-        if (errno != EINTR)
+        if (errno == EAGAIN)
+            fail("the agent did not take the connection within the time limit", 0);
+        else if (errno != EINTR)
             fail("connecting to the agent's socket", errno);
     return fd;
 }
@@ -219,7 +236,7 @@ int main(int argc, char **argv)
     send_all(fd, request.bytes, request.length);
     receive_all(fd, head, sizeof head);
     left = get32(head);
-    if (left < 4 || left > LARGEST)
+    if (left < 4 || left > LARGEST || get32(head + 4) > 255)
         fail("the agent's answer makes no sense", 0);
     left -= 4;
     unsigned char *answer = malloc(left + 1);
@@ -231,5 +248,5 @@ int main(int argc, char **argv)
     free(answer);
     free(request.bytes);
     free(input.bytes);
-    return (int)(get32(head + 4) & 0xff);
+    return (int)get32(head + 4);
 }

@@ -20,13 +20,22 @@ SOURCE = Path(__file__).parents[2] / "native" / "romana-cni.c"
 Peer = Callable[[socket.socket], None]
 
 
+def sanitized(program: Path, *flags: str) -> Path:
+    """The plugin with address and undefined behaviour sanitizers; a finding ends it with status 99."""
+    strict = ["-std=gnu11", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined"]
+    subprocess.run(["gcc", *strict, "-fno-sanitize-recover=all", *flags, "-o", program, SOURCE], check=True)
+    return program
+
+
 @pytest.fixture(scope="session")
 def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The plugin with address and undefined behaviour sanitizers; a finding ends it with status 99."""
-    program = tmp_path_factory.mktemp("shim") / "romana-cni"
-    flags = ["-std=gnu11", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined"]
-    subprocess.run(["gcc", *flags, "-fno-sanitize-recover=all", "-o", program, SOURCE], check=True)
-    return program
+    return sanitized(tmp_path_factory.mktemp("shim") / "romana-cni")
+
+
+@pytest.fixture(scope="session")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, but its time limit is a second."""
+    return sanitized(tmp_path_factory.mktemp("impatient") / "romana-cni", "-DSECONDS=1")
 
 
 @contextlib.contextmanager
@@ -129,9 +138,10 @@ def test_without_an_agent_it_says_try_again_later(shim: Path, tmp_path: Path, te
         struct.pack("<I", 4),
         struct.pack("<II", 3, 0),
         struct.pack("<II", 1 << 31, 0),
+        struct.pack("<II", 4, 256),
         answer(0, b"hello")[:-1],
     ],
-    ids=["nothing", "a byte", "half a head", "too short", "too large", "cut"],
+    ids=["nothing", "a byte", "half a head", "too short", "too large", "no exit status", "cut"],
 )
 def test_an_answer_that_makes_no_sense_is_try_again_later(shim: Path, tmp_path: Path, bad: bytes) -> None:
     def peer(connection: socket.socket) -> None:
@@ -142,6 +152,25 @@ def test_an_answer_that_makes_no_sense_is_try_again_later(shim: Path, tmp_path: 
         ended = run(shim, tmp_path / "s", b'{"cniVersion":"1.1.0"}')
     assert ended.returncode == 1
     assert json.loads(ended.stdout)["code"] == 11
+
+
+@pytest.mark.parametrize("taken", [True, False], ids=["it does not answer", "it takes no connection"])
+def test_an_agent_that_is_stuck_costs_the_time_limit_only(impatient: Path, tmp_path: Path, taken: bool) -> None:
+    with socket.socket(socket.AF_UNIX) as server, contextlib.ExitStack() as waiting:
+        server.bind(str(tmp_path / "s"))
+        server.listen(0)
+        if not taken:
+            waiting.enter_context(socket.socket(socket.AF_UNIX)).connect(str(tmp_path / "s"))
+        ended = run(impatient, tmp_path / "s", b'{"cniVersion":"1.1.0"}')
+    said = json.loads(ended.stdout)
+    assert (ended.returncode, said["code"], said["cniVersion"]) == (1, 11, "1.1.0")
+    assert "within the time limit" in said["details"]
+
+
+def test_input_that_is_too_large_is_not_worth_a_retry(shim: Path, tmp_path: Path) -> None:
+    ended = run(shim, tmp_path / "nobody", b"x" * ((8 << 20) + 1))
+    said = json.loads(ended.stdout)
+    assert (ended.returncode, said["code"], said["details"]) == (1, 7, "standard input has over 8 MiB")
 
 
 def test_a_hostile_peer_never_breaks_it(shim: Path, tmp_path: Path) -> None:
