@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from romana.adapters.linux.netns import inside
+from romana.adapters.linux.nftables import NftTable
 from romana.codec.nft import render_table
 from romana.core.ruleset import desired_ruleset, ruleset_changes
 from romana.model.address import Prefix
 from romana.model.endpoint import Endpoint
+from romana.model.errors import NotFound, Unavailable
 from romana.model.tenancy import Identity, Owner
 from romana.model.view import View
 from tests.fakes.rulesets import HTTP, NOT_HTTP, STORE, WEB, endpoint, entries, view
@@ -322,4 +325,24 @@ def test_many_endpoints_make_no_rule(host: OneHost) -> None:
 def test_nft_itself_accepts_the_rendered_table(host: OneHost) -> None:
     host.table.remove()
     host.nft(render_table(desired_ruleset(world(), ENDPOINTS.values())))
+    assert not ruleset_changes(desired_ruleset(world(), ENDPOINTS.values()), host.table.read())
+
+
+def test_several_threads_use_one_table(host: OneHost) -> None:
+    some = [endpoint(number, OTHER) for number in range(130, 180)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda one: host.table.add_endpoint(one, "in_other", "out_other"), some))
+        assert not ruleset_changes(desired_ruleset(world(), [*ENDPOINTS.values(), *some]), host.table.read())
+        list(pool.map(host.table.remove_endpoint, some))
+    assert not ruleset_changes(desired_ruleset(world(), ENDPOINTS.values()), host.table.read())
+
+
+def test_what_is_refused_is_said_in_the_words_of_nftables(host: OneHost) -> None:
+    with inside(host.spaces["host"]):
+        table = NftTable()
+    with pytest.raises(NotFound, match="in_nowhere"):
+        table.add_endpoint(endpoint(200, OTHER), "in_nowhere", "out_other")
+    table.close()
+    with pytest.raises(Unavailable, match="closed"):
+        table.remove_endpoint(endpoint(200, OTHER))
     assert not ruleset_changes(desired_ruleset(world(), ENDPOINTS.values()), host.table.read())

@@ -40,14 +40,9 @@ class NftTable:
 
     def read(self) -> Ruleset | None:
         """What the kernel has; None when the table is missing or not as we write it (the log says where it differs)."""
+        listing = self.listing()
         try:
-            listing = self._nft.run(f"list table {TABLE}")
-        except LibnftablesError as error:
-            if _says(error, _MISSING):
-                return None
-            raise _translated(error) from error
-        try:
-            return parse_table(listing)
+            return parse_table(listing) if listing else None
         except ForeignTable as difference:
             _log.warning("foreign-table", table=TABLE, difference=str(difference))
             return None
