@@ -122,14 +122,15 @@ class Capture:
 
     def frames(self) -> list[Frame]:
         """What was captured; Unavailable for a frame that is neither plain IPv4 nor plain IPv6."""
-        return [_frame(line) for line in self._lines]
+        return [frame_of(line) for line in self._lines]
 
 
 def _children(pid: int) -> Sequence[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def _frame(line: str) -> Frame:
+def frame_of(line: str) -> Frame:
+    """The frame that a line of `tcpdump -e` describes."""
     found = _FRAME.search(line)
     if found is None:
         raise Unavailable(f"on the link was a frame that is not plain IP: {line}")

@@ -219,9 +219,13 @@ class Stream:
 async def serve(port: int) -> None:
     """Listen, then answer commands until the input ends."""
     loop = asyncio.get_running_loop()
-    for host in ("0.0.0.0", "::"):  # noqa: S104 - a pod's namespace
-        await loop.create_server(Echo, host, port, backlog=1024)
-        await loop.create_datagram_endpoint(DatagramEcho, local_addr=(host, port))
+    for family, host in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):  # noqa: S104 - a pod's namespace
+        await loop.create_server(Echo, host, port, family=family, backlog=1024)
+        datagrams = socket.socket(family, socket.SOCK_DGRAM)
+        if family == socket.AF_INET6:
+            datagrams.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        datagrams.bind((host, port))
+        await loop.create_datagram_endpoint(DatagramEcho, sock=datagrams)
     pings = Pings()
     stream = Stream(pings)
     reader = asyncio.StreamReader()
