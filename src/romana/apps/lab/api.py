@@ -41,6 +41,11 @@ def post(record: LabRecord, path: str, body: object) -> Any:
     return asyncio.run(_call(record, "post", path, body))
 
 
+def delete(record: LabRecord, path: str) -> Any:
+    """DELETE a resource."""
+    return asyncio.run(_call(record, "delete", path))
+
+
 async def _call(record: LabRecord, verb: str, path: str, *body: object) -> Any:
     client = RomanadClient(url(record))
     try:

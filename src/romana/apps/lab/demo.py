@@ -15,27 +15,22 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from romana.apps.lab import api, build, programs
+from romana.apps.lab import api, build, planned, programs
 from romana.apps.lab import record as records
 from romana.apps.lab.expected import Expected, expected
 from romana.apps.lab.file import Lab, LabEndpoint, read_lab
 from romana.apps.lab.matrix import EVERYTHING, PROTOCOLS, Probers, differences, table
 from romana.apps.lab.nodes import run
-from romana.apps.lab.observe import Capture, RouteCounts, RulesetSize, routes, ruleset_size
+from romana.apps.lab.observe import Capture, RouteCounts, RulesetSize, ruleset_size
 from romana.apps.lab.picture import draw
 from romana.apps.lab.pods import Pod, add_pods
 from romana.apps.lab.screen import Screen
 from romana.apps.lab.tables import costs_table, plan_table
-from romana.codec.json import decode
 from romana.codec.policy import read_policies
 from romana.codec.topology import read_plan
-from romana.core.routing.plan import device_plan
 from romana.core.topology import carve
 from romana.model.address import Prefix
 from romana.model.errors import RomanaError
-from romana.model.ipam import Span
-from romana.model.route import DevicePlan
-from romana.model.topology import Host
 
 MORE = 50
 """Endpoints that step 6 adds."""
@@ -126,9 +121,10 @@ class _Demo:
 
     def misplaced(self) -> list[str]:
         wrong = []
+        plans = planned.device_plans(self.record, self.fabric, self.lab.plan)
+        routers = {node.group: node.name for node in self.fabric.roles("router")}
         for pod in self.pods:
-            group = self.fabric.nodes[pod.endpoint.host].group
-            cidrs = self.plan_of(group).originates
+            cidrs = plans[routers[self.fabric.nodes[pod.endpoint.host].group]].originates
             if len(pod.addresses) != len(self.networks):
                 wrong.append(f"{pod.name} has {len(pod.addresses)} addresses")
             wrong += [
@@ -218,17 +214,10 @@ class _Demo:
         ]
 
     def all_routes(self) -> dict[str, RouteCounts]:
-        names = [node.name for node in self.fabric.roles("spine", "router", "host")]
-        return {name: routes(self.record, name, self.networks) for name in names}
+        return planned.all_routes(self.record, self.fabric, self.networks)
 
     def all_sizes(self) -> dict[str, RulesetSize]:
         return {host.name: ruleset_size(self.record, host.name) for host in self.fabric.roles("host")}
-
-    def plan_of(self, device: str) -> DevicePlan:
-        """What romana's plan says of a device, from the spans that romanad knows."""
-        spans = decode(msgspec.json.encode(api.items(self.record, "/v1/spans")), list[Span])
-        hosts = decode(msgspec.json.encode(api.items(self.record, "/v1/hosts")), list[Host])
-        return device_plan(self.lab.plan, {host.name: host for host in hosts}, spans, device)
 
     def check_routes(self, before: Mapping[str, RouteCounts], after: Mapping[str, RouteCounts]) -> None:
         spine = self.file.spine
@@ -237,14 +226,8 @@ class _Demo:
         self.screen.expect(
             count == wanted, f"the spine holds {wanted} endpoint routes: one a rack and family", f"it holds {count}"
         )
-        wrong = []
-        for name, counts in after.items():
-            node = self.fabric.nodes[name]
-            plan = self.plan_of(name if node.role == "host" else node.group)
-            held = counts.learned | counts.discards
-            planned = {route.prefix for route in plan.routes}
-            wrong += [f"{name} lacks {prefix}" for prefix in sorted(planned - held)]
-            wrong += [f"{name} has {prefix}, which is not planned" for prefix in sorted(held - planned)]
+        plans = planned.device_plans(self.record, self.fabric, self.lab.plan)
+        wrong = planned.differences(plans, after)
         self.screen.expect(not wrong, "every device's kernel holds the routes of the plan, and no others", *wrong)
         above = [node.name for node in self.fabric.roles("spine", "router")]
         changed = [name for name in above if before[name] != after[name]]

@@ -46,7 +46,6 @@ def start_birds(record: LabRecord, fabric: Fabric) -> LabRecord:
 def start_romanad(record: LabRecord, fabric: Fabric) -> LabRecord:
     """Start romanad on the control node, on its own address there, and wait until it answers."""
     (control,) = fabric.roles("control")
-    _write(record, control.name, "/etc/romana/romanad.toml", "")
     listen = f"--insecure-listen={fabric.api.text}:9600"
     # romanad refuses to listen without authentication unless it knows that it is elsewhere
     elsewhere = {"ROMANA_LAB_MACHINE_NETWORK": str(Path("/proc/self/ns/net").readlink())}
