@@ -99,11 +99,12 @@ def test_an_interrupted_up_takes_itself_down(lab: tuple[str, Path]) -> None:
     assert not (records.ROOT / name).exists()
 
 
-def test_a_second_up_of_the_name_changes_nothing(lab: tuple[str, Path]) -> None:
+@pytest.mark.parametrize("verb", ["up", "demo"])
+def test_a_second_lab_of_the_name_changes_nothing(lab: tuple[str, Path], verb: str) -> None:
     name, file = lab
     record = LabRecord(name=name, file="elsewhere")
     records.create(record)
-    ended = subprocess.run([ROMANA, "lab", "up", file], capture_output=True, text=True, check=False, timeout=20)
+    ended = subprocess.run([ROMANA, "lab", verb, file], capture_output=True, text=True, check=False, timeout=20)
     assert ended.returncode == 4
     assert f"`romana lab down {name}`" in ended.stderr
     assert records.read(name) == record

@@ -30,7 +30,7 @@ from romana.codec.policy import read_policies
 from romana.codec.topology import read_plan
 from romana.core.topology import carve
 from romana.model.address import Prefix
-from romana.model.errors import RomanaError
+from romana.model.errors import AlreadyExists, RomanaError
 
 MORE = 50
 """Endpoints that step 6 adds."""
@@ -40,6 +40,8 @@ def demo(path: Path, console: Console, *, keep: bool) -> None:
     """Run all steps on a lab file; Unexpected at the first expectation that does not hold."""
     lab = read_lab(path)
     screen = Screen(console)
+    if lab.file.name in records.names():
+        raise AlreadyExists(f"lab {lab.file.name} is there already; `romana lab down {lab.file.name}` takes it away")
     try:
         _Demo(lab, path, screen).run()
     finally:

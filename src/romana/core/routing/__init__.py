@@ -1,1 +1,6 @@
-"""The route plan of every device."""
+"""The routes of hosts and routers, from one plan."""
+
+from romana.core.routing.host import host_routes
+from romana.core.routing.plan import device_plan, devices
+
+__all__ = ["device_plan", "devices", "host_routes"]
