@@ -32,6 +32,8 @@ from romana.core.topology import carve
 from romana.model.address import Prefix
 from romana.model.errors import AlreadyExists, RomanaError
 
+TRIES = 3
+"""How often the matrix is tried until it is as it should be."""
 MORE = 50
 """Endpoints that step 6 adds."""
 
@@ -152,7 +154,6 @@ class _Demo:
         )
         self.screen.step(5, "Policy", words)
         build.make_policies(self.record, self.lab, self.screen.report)
-        time.sleep(0.5)
         policies = [policy for _, document in self.lab.policies for policy in read_policies(document)]
         wanted = expected(self.pods, self.file.tenants, policies)
         self.show_matrix(wanted, "exactly what the policies say gets through")
@@ -182,6 +183,10 @@ class _Demo:
 
     def show_matrix(self, wanted: Expected, sentence: str) -> None:
         matrix = self.probers.matrix()
+        for _ in range(TRIES - 1):
+            if not differences(matrix, wanted):
+                break
+            matrix = self.probers.matrix()  # agents take a change in one by one
         self.screen.show(table(matrix, self.pods, wanted))
         self.screen.show("")
         families, protocols = len(self.networks), len(PROTOCOLS)
