@@ -61,7 +61,7 @@ fi
 content=$(cat requirements/lock.txt requirements/uv.txt pyproject.toml | sha256sum)
 if [ "$(cat .venv/romana-content 2>/dev/null)" != "$content" ]; then
     step "installing the locked dependencies"
-    .venv/bin/uv pip sync -q --python $python --require-hashes requirements/uv.txt requirements/lock.txt
+    .venv/bin/uv pip sync -q --compile-bytecode --python $python --require-hashes requirements/uv.txt requirements/lock.txt
     .venv/bin/uv pip install -q --python $python --no-deps --no-build-isolation -e .
     printf '%s' "$content" >.venv/romana-content
     took

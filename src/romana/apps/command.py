@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 
 import typer
 
 from romana.apps.cli.failure import ExitStatus, report
 from romana.apps.cli.main import command_line
+from romana.apps.lab.commands import app as lab
 from romana.model.errors import RomanaError
 
 
 def program() -> typer.Typer:
     """All of `romana`."""
     app = command_line()
-    if importlib.util.find_spec("romana.apps.lab.commands") is not None:
-        app.add_typer(importlib.import_module("romana.apps.lab.commands").app, name="lab")
+    app.add_typer(lab, name="lab")
     return app
 
 

@@ -30,11 +30,11 @@ NETWORK_USE = (
     Column("network", "network"),
     Column("cidr", "cidr"),
     Column("hosts", "hosts"),
-    Column("spans", lambda item: f"{item['spans']} of {item['spans_possible']}"),
+    Column("spans", "spans"),
     Column("blocks", "blocks"),
-    Column("stock", "stock"),
-    Column("addresses in use", "used"),
-    Column("of those in blocks", lambda item: f"{item['used_percent']:.1f} %"),
+    Column("of those stock", "stock"),
+    Column("endpoints", "used"),
+    Column("fill of owned blocks", lambda item: f"{item['used_percent']:.1f} %"),
 )
 DEVICE = (
     Column("device", "device"),
@@ -83,7 +83,6 @@ def _network_use(network: Any, spans: list[Any], blocks: list[Any], used: Counte
         "cidr": network["cidr"],
         "hosts": len({span["host"] for span in own_spans}),
         "spans": len(own_spans),
-        "spans_possible": 1 << (network["span_length"] - cidr.length),
         "blocks": len(own),
         "stock": len(own) - len(owned),
         "used": taken,

@@ -9,7 +9,7 @@ import typer
 
 from romana.apps.cli.failure import ExitStatus
 from romana.apps.cli.session import Session, command, in_file, name_in_path, read_documents
-from romana.apps.cli.table import Column, cell_text
+from romana.apps.cli.table import Column
 from romana.model.errors import Invalid
 
 policy_app = typer.Typer(help="Policies: who may talk to whom.", no_args_is_help=True)
@@ -143,5 +143,5 @@ def _watch(
 
 
 def _short(value: Any) -> str:
-    text = "" if value is None else cell_text(value)
+    text = "" if value is None else msgspec.json.encode(value["value"]).decode()
     return text if len(text) <= 100 else f"{text[:97]}..."

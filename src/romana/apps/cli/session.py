@@ -12,16 +12,20 @@ import inspect
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote, urlencode
 
 import msgspec
 import typer
 
-from romana.adapters.romanad import DEFAULT_URL, RomanadClient
 from romana.apps.cli.table import Column, print_table, print_value
 from romana.codec.document import load_all
 from romana.model.errors import Fault, Invalid
+
+if TYPE_CHECKING:
+    from romana.adapters.romanad import RomanadClient
+
+DEFAULT_SERVER = "unix:///run/romana/romanad.sock"
 
 
 class Output(StrEnum):
@@ -68,7 +72,7 @@ class Session:
     def lines(self, path: str, **query: str | None) -> Iterator[Any]:
         """The values of a stream, as they come."""
         with asyncio.Runner() as runner:
-            client = RomanadClient(self._server)
+            client = self._client()
             lines = client.watch(address(path, query))
             try:
                 while True:
@@ -79,9 +83,15 @@ class Session:
             finally:
                 runner.run(client.close())
 
+    def _client(self) -> RomanadClient:
+        # Half of this program's start is this import; help and completion do without it.
+        from romana.adapters.romanad import RomanadClient  # noqa: PLC0415
+
+        return RomanadClient(self._server)
+
     def _call(self, ask: Callable[[RomanadClient], Any]) -> Any:
         async def call() -> Any:
-            client = RomanadClient(self._server)
+            client = self._client()
             try:
                 return await ask(client)
             finally:
@@ -172,7 +182,7 @@ def _option(name: str, default: object, kind: Any) -> inspect.Parameter:
 
 
 _SHARED = (
-    _option("server", DEFAULT_URL, _ServerOption),
+    _option("server", DEFAULT_SERVER, _ServerOption),
     _option("output", Output.TABLE, _OutputOption),
     _option("json", False, _JsonOption),
 )

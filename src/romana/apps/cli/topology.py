@@ -42,7 +42,8 @@ GROUP = (
     Column("topology", "topology"),
     Column("group", "path"),
     Column("cidrs", "cidrs"),
-    Column("hosts", "hosts"),
+    Column("planned hosts", "planned"),
+    Column("joined", "hosts"),
     Column("assignment", "assignment"),
 )
 
@@ -109,14 +110,16 @@ def _show_plan(session: Session, plan: Any, hosts: Counter[tuple[str, str]] | No
             "path": group["path"],
             "cidrs": list(group["cidrs"].values()),
             "hosts": "" if hosts is None or group.get("groups") else hosts[topology["name"], group["path"]],
+            "planned": [host["name"] for host in topology.get("hosts", []) if host["group"] == group["path"]],
             "assignment": "closed" if group.get("closed") else group.get("assignment", {}),
         }
         for topology in plan["topologies"]
         for group in _groups(topology["root"])
     ]
-    columns = GROUP if hosts is not None else [column for column in GROUP if column.title != "hosts"]
-    tables = session.is_table
-    session.show(rows if tables else plan, columns, empty="no topology; load one with `romana topology apply`")
+    columns = GROUP if hosts is not None else [column for column in GROUP if column.value != "hosts"]
+    session.show(
+        rows if session.is_table else plan, columns, empty="no topology; load one with `romana topology apply`"
+    )
 
 
 def _groups(group: Any) -> Iterator[Any]:

@@ -1,0 +1,302 @@
+"""`romana` by its front door: the real program against a real romanad."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from romana.adapters.romanad import RomanadClient
+from romana.apps.cli.failure import ExitStatus
+from romana.codec.text import parse_address
+from romana.model.endpoint import Endpoint
+from romana.model.errors import Unavailable
+from romana.model.ipam import Allocation
+from romana.model.tenancy import Identity, Owner
+from romana.model.view import Claim, Hello, Publication
+
+BIN = Path(sys.executable).parent
+PLAN = """\
+version: 1
+networks:
+  - {name: pods4, cidr: 10.112.0.0/12, block_length: 29, span_length: 24}
+  - {name: pods6, cidr: "fd00:10:110::/44", block_length: 122, span_length: 117}
+topologies:
+  - name: datacentre
+    networks: [pods4, pods6]
+    groups:
+      - {name: rack1, hosts: [h11, h12]}
+      - {name: rack2, hosts: [h21]}
+"""
+POLICY = """\
+version: 1
+kind: policy
+id: web-to-db
+description: only the web segment talks to db
+applies_to: [{tenant: blue, segment: db}]
+ingress:
+  - from: [{tenant: blue, segment: web}]
+    ports: [tcp/5432]
+"""
+
+
+class Romana:
+    """The command line, run as a process against one romanad."""
+
+    def __init__(self, server: str, cache: Path | None = None) -> None:
+        self.environment = {**os.environ, "ROMANA_SERVER": server, "COLUMNS": "120"}
+        if cache is not None:  # the program starts many times: its modules are compiled once
+            self.environment |= {"PYTHONPYCACHEPREFIX": str(cache), "PYTHONDONTWRITEBYTECODE": ""}
+
+    def __call__(self, *arguments: str, stdin: str = "", expect: int = 0) -> str:
+        """Standard output; the exit status must be the expected one."""
+        return self.run(*arguments, stdin=stdin, expect=expect).stdout
+
+    def fails(self, *arguments: str, status: ExitStatus, stdin: str = "") -> str:
+        """Standard error of a call that must fail, and say nothing on standard output."""
+        done = self.run(*arguments, stdin=stdin, expect=status)
+        assert done.stdout == ""
+        assert "Traceback" not in done.stderr
+        return done.stderr
+
+    def run(self, *arguments: str, stdin: str, expect: int) -> subprocess.CompletedProcess[str]:
+        """The finished process."""
+        done = subprocess.run(
+            [BIN / "romana", *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            env=self.environment,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == expect, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def json(self, *arguments: str, stdin: str = "") -> Any:
+        """What a program would read."""
+        return json.loads(self(*arguments, "--json", stdin=stdin))
+
+
+@pytest.fixture(scope="module")
+def romana(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Romana]:
+    """A romanad with a plan, two tenants, and one endpoint of blue/web on h11."""
+    directory = tmp_path_factory.mktemp("romanad")
+    server = f"unix://{directory}/romanad.sock"
+    environment = {
+        **os.environ,
+        "ROMANA_LISTEN_SOCKET": f"{directory}/romanad.sock",
+        "ROMANA_LISTEN_PORT": "0",
+        "ROMANA_STORE_PATH": f"{directory}/romanad.db",
+    }
+    with (
+        (directory / "log").open("wb") as log,
+        subprocess.Popen([BIN / "romanad"], env=environment, stderr=log) as daemon,
+    ):
+        try:
+            asyncio.run(_ready(server))
+            asyncio.run(_fill(server))
+            yield Romana(server, directory / "compiled")
+        finally:
+            daemon.terminate()
+
+
+async def _ready(server: str) -> None:
+    until = time.monotonic() + 15
+    async with RomanadClient(server) as client:
+        while True:
+            try:
+                await client.get("/healthz")
+            except Unavailable:
+                assert time.monotonic() < until, "romanad did not become ready"
+                await asyncio.sleep(0.02)
+            else:
+                return
+
+
+async def _fill(server: str) -> None:
+    """The plan, the tenants, and what an agent of h11 sends for one pod."""
+    identity = Identity(owner=Owner("blue", "web"), labels={"app": "web"})
+    async with RomanadClient(server) as client:
+        await client.put("/v1/topology", PLAN)
+        await client.put("/v1/tenants/blue", {"labels": {"team": "payments"}})
+        await client.put("/v1/tenants/green", {"isolation": "segment"})
+        await client.put("/v1/tenants/blue/segments/web", {})
+        await client.put("/v1/tenants/blue/segments/db", {})
+        welcome = await client.hello(Hello(host="h11", instance="one", addresses=(parse_address("192.168.1.1"),)))
+        answer = await client.claim(Claim(host="h11", epoch=welcome.epoch, identity=identity))
+        allocations = tuple(
+            Allocation(address=block.address(1), block=block, endpoint="c1/eth0", sequence=1) for block in answer.blocks
+        )
+        endpoint = Endpoint(
+            id="c1/eth0", name="web-1", host="h11", identity=identity, allocations=allocations, link="rom0"
+        )
+        await client.publish(Publication(host="h11", epoch=welcome.epoch, number=1, started=(endpoint,)))
+
+
+def test_the_plan_is_shown_as_it_was_carved(romana: Romana) -> None:
+    lines = romana("topology", "show").splitlines()
+    assert lines[0].split() == ["TOPOLOGY", "GROUP", "CIDRS", "PLANNED", "HOSTS", "JOINED", "ASSIGNMENT"]
+    assert lines[2].split() == ["datacentre", "/rack1", "10.112.0.0/13,fd00:10:110::/45", "h11,h12", "1", "-"]
+    networks = romana.json("network", "list")
+    assert [(one["name"], one["cidr"]) for one in networks] == [
+        ("pods4", "10.112.0.0/12"),
+        ("pods6", "fd00:10:110::/44"),
+    ]
+    assert "span:      /117" in romana("network", "show", "pods6").splitlines()
+
+
+def test_checking_a_plan_needs_no_romanad_and_a_dry_run_changes_nothing(romana: Romana) -> None:
+    other = PLAN.replace("10.112.0.0/12", "10.96.0.0/11").replace("pods4", "more4")
+    assert "10.112.0.0/12" in Romana("unix:///nowhere")("topology", "check", "-", stdin=other)
+    before = romana("network", "list", "--json")
+    wider = PLAN.replace("  - {name: pods4", "  - {name: extra, cidr: 10.0.0.0/12}\n  - {name: pods4")
+    wider = wider.replace("[pods4, pods6]", "[extra, pods4, pods6]")
+    assert "10.0.0.0/13" in romana("topology", "apply", "--dry-run", "-", stdin=wider)
+    told = romana.fails(
+        "topology", "apply", "-", stdin=PLAN.replace("block_length: 29", "block_length: 28"), status=ExitStatus.INVALID
+    )
+    assert "/29 in use" in told
+    assert romana("network", "list", "--json") == before
+
+
+def test_every_fault_of_a_document_is_told_with_its_file_and_place(romana: Romana, tmp_path: Path) -> None:
+    file = tmp_path / "plan.yaml"
+    file.write_text(PLAN.replace("10.112.0.0/12", "10.112.0.0/33").replace("block_length: 122", "colour: red"))
+    for verb in ("check", "apply"):
+        told = romana.fails("topology", verb, str(file), status=ExitStatus.INVALID)
+        assert "2 faults, nothing was changed" in told
+        assert f"{file}: networks[0].cidr: '10.112.0.0/33' is not a CIDR" in told
+        assert f"{file}: networks[1].colour: unknown field" in told
+    assert "cannot be read" in romana.fails("topology", "apply", "no/such/file", status=ExitStatus.INVALID)
+    told = romana.fails("topology", "apply", "-", stdin="a: [", status=ExitStatus.INVALID)
+    assert "standard input: line 1" in told
+
+
+def test_hosts_are_added_and_removed_unless_they_hold_addresses(romana: Romana) -> None:
+    with_labels = PLAN.replace("hosts: [h21]", "assignment: {rack: two}")
+    romana("topology", "apply", "-", stdin=with_labels)
+    host = romana.json("host", "add", "h99", "192.168.9.9", "--label", "rack=two")
+    assert host["groups"] == {"datacentre": "/rack2"}
+    assert [row.split()[0] for row in romana("host", "list").splitlines()] == ["HOST", "h11", "h99"]
+    assert "addresses: 192.168.9.9" in romana("host", "show", "h99").splitlines()
+    assert romana("host", "remove", "h99") == "host h99 removed\n"
+    assert "h99" in romana.fails("host", "show", "h99", status=ExitStatus.NOT_FOUND)
+    assert "still holds" in romana.fails("host", "remove", "h11", status=ExitStatus.CONFLICT)
+    told = romana.fails("host", "add", "h98", "--label", "rack", status=ExitStatus.INVALID)
+    assert "'rack' is not KEY=VALUE" in told
+
+
+def test_tenants_and_segments_come_and_go_unless_they_are_in_use(romana: Romana) -> None:
+    romana("tenant", "add", "blue", "--label", "team=billing")
+    romana("tenant", "add", "blue", "--label", "team=payments")
+    assert romana("tenant", "list").splitlines()[1:] == ["blue    tenant     team=payments", "green   segment    -"]
+    romana("tenant", "add", "red")
+    romana("segment", "add", "red", "api")
+    assert romana.json("segment", "list", "--tenant", "red") == [{"tenant": "red", "name": "api"}]
+    romana("segment", "remove", "red", "api")
+    romana("tenant", "remove", "red")
+    assert "1 endpoints" in romana.fails("tenant", "remove", "blue", status=ExitStatus.CONFLICT)
+    told = romana.fails("segment", "add", "red", "api", status=ExitStatus.NOT_FOUND)
+    assert "romana tenant add red" in told
+
+
+def test_addresses_in_use_are_counted_from_network_to_endpoint(romana: Romana) -> None:
+    (endpoint,) = romana.json("endpoint", "list", "--tenant", "blue", "--segment", "web", "--host", "h11")
+    address, block = endpoint["allocations"][0]["address"], endpoint["allocations"][0]["block"]
+    for handle in ("web-1", "c1/eth0", address):
+        assert "owner:     blue/web" in romana("endpoint", "show", handle).splitlines()
+    assert romana.json("endpoint", "list", "--host", "h12") == []
+    blocks = {one["cidr"]: one for one in romana.json("block", "list", "--host", "h11")}
+    assert blocks[block]["used"] == 1
+    assert blocks[block]["owner"] == {"tenant": "blue", "segment": "web"}
+    use = {one["network"]: one for one in romana.json("ipam", "show")}
+    assert (use["pods4"]["spans"], use["pods4"]["used"], use["pods4"]["hosts"]) == (1, 1, 1)
+    assert use["pods4"]["used_percent"] == pytest.approx(12.5)
+    assert "no endpoint 'nobody'" in romana.fails("endpoint", "show", "nobody", status=ExitStatus.NOT_FOUND)
+
+
+def test_the_route_plan_names_what_each_device_holds(romana: Romana) -> None:
+    (rack,) = romana.json("route", "plan", "--device", "/rack1")
+    assert rack["originates"] == ["10.112.0.0/13", "fd00:10:110::/45"]
+    rows = [line.split() for line in romana("route", "list", "--device", "/").splitlines()]
+    assert ["/", "10.112.0.0/13", "below", "/rack1"] in rows
+    told = romana.fails("route", "list", "--device", "nope", status=ExitStatus.NOT_FOUND)
+    assert "known are" in told
+
+
+def test_policies_are_applied_shown_explained_and_removed(romana: Romana, tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text(POLICY)
+    assert romana("policy", "apply", str(file)) == "in force: web-to-db\n"
+    assert "only the web segment talks to db" in romana("policy", "list")
+    shown = yaml.safe_load(romana("policy", "show", "web-to-db", "-o", "yaml"))
+    assert (shown["kind"], shown["egress"]) == ("native", None)
+    assert '"applies_to"' in romana("policy", "show", "web-to-db")
+    romana("policy", "remove", "web-to-db")
+    assert "romana policy list" in romana.fails("policy", "remove", "web-to-db", status=ExitStatus.NOT_FOUND)
+    told = romana.fails(
+        "policy", "apply", "-", stdin=POLICY.replace("tcp/5432", "tcp/99999"), status=ExitStatus.INVALID
+    )
+    assert "tcp/99999" in told
+
+
+def test_trace_explains_both_ends_and_checks_an_expectation(romana: Romana) -> None:
+    lines = romana("trace", "web-1", "8.8.8.8", "tcp/80").splitlines()
+    assert lines[0].startswith("tcp/80 from web-1")
+    assert any(line.startswith("sender: egress") for line in lines)
+    assert any(line.startswith("receiver: ingress") for line in lines)
+    verdict = romana.json("trace", "8.8.8.8", "web-1", "tcp/80")["verdict"]
+    assert verdict is False
+    romana("trace", "8.8.8.8", "web-1", "tcp/80", "--expect", "deny")
+    done = romana.run(
+        "trace", "8.8.8.8", "web-1", "tcp/80", "--expect", "accept", stdin="", expect=ExitStatus.UNEXPECTED_VERDICT
+    )
+    assert "expected to be accepted" in done.stderr
+    told = romana.fails("trace", "web-1", "8.8.8.8", "tcp/0", status=ExitStatus.INVALID)
+    assert "traffic" in told
+
+
+def test_watch_gives_every_change_from_a_revision(romana: Romana) -> None:
+    command = [str(BIN / "romana"), "watch", "--from", "0", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=romana.environment) as watching:
+        assert watching.stdout is not None
+        events = [json.loads(watching.stdout.readline()) for _ in range(3)]
+        watching.terminate()
+    assert events[1]["key"].startswith("plan/")
+    assert events[2]["key"] == "tenant/blue"
+    assert events[1]["revision"] < events[2]["revision"]
+
+
+def test_output_is_json_yaml_or_a_table_without_colour(romana: Romana) -> None:
+    assert json.loads(romana("tenant", "list", "-o", "json")) == yaml.safe_load(romana("tenant", "list", "-o", "yaml"))
+    assert "\x1b" not in romana("tenant", "list")
+    empty = romana.run("policy", "list", stdin="", expect=0)
+    assert empty.stdout == ""
+    assert "no policies" in empty.stderr
+
+
+def test_a_romanad_that_is_away_and_wrong_usage_have_their_own_statuses() -> None:
+    away = Romana("unix:///nowhere/romanad.sock")
+    told = away.fails("host", "list", status=ExitStatus.UNAVAILABLE)
+    assert told.startswith("romana: unavailable: romanad at unix:///nowhere/romanad.sock")
+    assert "is it running?" in told
+    assert "No such command" in away.fails("host", "dance", status=ExitStatus.USAGE)
+    assert "neither unix" in Romana("ftp://x").fails("host", "list", status=ExitStatus.INVALID)
+
+
+def test_the_program_knows_its_version_and_completes_its_words() -> None:
+    romana = Romana("unix:///nowhere")
+    assert romana("--version").startswith("romana 0.")
+    environment = {**os.environ, "_ROMANA_COMPLETE": "complete_bash", "COMP_WORDS": "romana ten", "COMP_CWORD": "1"}
+    done = subprocess.run([BIN / "romana"], env=environment, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["tenant"]
