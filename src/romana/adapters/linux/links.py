@@ -27,7 +27,7 @@ from romana.adapters.linux import netns
 from romana.adapters.linux import rtnetlink as rtnl
 from romana.adapters.linux.netlink import Netlink, Refusal, Request, fail
 from romana.adapters.linux.routes import read_routes
-from romana.adapters.linux.sysctls import write_sysctl
+from romana.adapters.linux.sysctls import read_sysctl, write_sysctl
 from romana.model.address import Address, Family, Prefix
 from romana.model.errors import AlreadyExists, NotFound, RomanaError, Unavailable
 from romana.ports import LinkPlan, LinkState
@@ -88,8 +88,8 @@ class KernelLinks:
         with _workload(plan.netns) as (namespace, workload), ExitStack() as undo:
             index = self._join(plan, namespace)
             undo.callback(self.delete, plan.link)
-            self._host.require(_host_side(plan, index), f"setting up link {plan.link}")
             _write_inet6(plan)
+            self._host.require(_host_side(plan, index), f"setting up link {plan.link}")
             _equip(workload, namespace, plan, index)
             self._settle(plan.link)
             undo.pop_all()
@@ -233,12 +233,13 @@ def _workload_side(plan: LinkPlan, index: int, family: Family) -> list[Request]:
 
 
 def _write_inet6(plan: LinkPlan) -> None:
-    """The IPv6 sysctls of the host's side, which netlink has no message for."""
-    if all(address.family is Family.V4 for address in plan.addresses):
-        write_sysctl(f"net/ipv6/conf/{plan.link}/disable_ipv6", "1")
-        return
-    for name, value in _HOST_INET6.items():
-        write_sysctl(f"net/ipv6/conf/{plan.link}/{name}", value)
+    """The IPv6 sysctls of the host's side, which netlink has no message for. Off where the workload has no IPv6."""
+    off = "1" if all(address.family is Family.V4 for address in plan.addresses) else "0"
+    if read_sysctl(f"net/ipv6/conf/{plan.link}/disable_ipv6") != off:
+        write_sysctl(f"net/ipv6/conf/{plan.link}/disable_ipv6", off)
+    if off == "0":
+        for name, value in _HOST_INET6.items():
+            write_sysctl(f"net/ipv6/conf/{plan.link}/{name}", value)
 
 
 def _link_faults(side: str, link: rtnl.Link, mac: str, plan: LinkPlan) -> Iterator[str]:

@@ -19,7 +19,8 @@ _OURS = "rom"
 def read_sysctl(name: str) -> str:
     """The value of a sysctl such as `net/ipv4/ip_forward`; NotFound when the kernel has none of that name."""
     try:
-        return Path(_ROOT, name).read_text().strip()
+        with open(f"{_ROOT}/{name}", "rb", buffering=0) as file:  # noqa: PTH123 - on the way of every new link
+            return file.read().decode().strip()
     except FileNotFoundError as error:
         raise NotFound(f"the kernel has no sysctl {name}") from error
     except OSError as error:

@@ -1,0 +1,100 @@
+"""Forgetting connections: real flows of both families, one walk or filtered walks, with and without NAT."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from romana.adapters.linux import conntrack
+from romana.adapters.linux.conntrack import KernelConnections
+from romana.codec.text import parse_address
+from tests.probes.spaces import shell, spaces, within
+
+TRACK = """
+    ip link set lo up
+    for n in 1 2 3; do ip addr add 10.9.0.$n/32 dev lo; ip addr add fd09::$n/128 dev lo nodad; done
+    nft -f - <<X
+    table inet t {
+        chain track { type filter hook output priority 0; ct state new accept; }
+        chain nat { type nat hook output priority -100; ip daddr 10.8.8.8 dnat ip to 10.9.0.3; }
+    }
+X
+    ip route add 10.8.8.8/32 dev lo
+"""
+
+
+@pytest.fixture(params=[2500, 0], ids=["one walk", "filtered walks"])
+def connections(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[KernelConnections]:
+    monkeypatch.setattr(conntrack, "_ENTRIES_PER_WALK", request.param)
+    with spaces("host") as made, within(made["host"]):
+        shell(TRACK)
+        with KernelConnections() as found:
+            yield found
+
+
+def flow(source: str, destination: str, port: int = 53) -> None:
+    family = socket.AF_INET6 if ":" in source else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as sender:
+        sender.bind((source, 0))
+        sender.sendto(b"x", (destination, port))
+
+
+def tracked() -> list[str]:
+    lines = shell("cat /proc/net/nf_conntrack").splitlines()
+    return sorted(line for line in lines if "udp" in line)
+
+
+def forget(connections: KernelConnections, *addresses: str) -> int:
+    return connections.forget(map(parse_address, addresses))
+
+
+def test_only_what_the_address_took_part_in_goes(connections: KernelConnections) -> None:
+    flow("10.9.0.1", "10.9.0.2")
+    flow("10.9.0.2", "10.9.0.1")
+    flow("fd09::1", "fd09::2")
+    flow("10.9.0.2", "10.9.0.3")
+    assert forget(connections, "10.9.0.1", "fd09::1") == 3
+    (left,) = tracked()
+    assert "src=10.9.0.2 dst=10.9.0.3" in left
+
+
+def test_translated_connections_are_found_by_their_real_address(connections: KernelConnections) -> None:
+    flow("10.9.0.1", "10.8.8.8")
+    (entry,) = tracked()
+    assert "dst=10.8.8.8" in entry
+    assert "src=10.9.0.3" in entry
+    assert forget(connections, "10.9.0.3") == 1
+    assert tracked() == []
+
+
+def test_a_longer_address_that_begins_alike_stays(connections: KernelConnections) -> None:
+    """The four bytes of an IPv4 address may stand inside an IPv6 address."""
+    shell("ip addr add fd09::a09:1/128 dev lo nodad")
+    flow("fd09::a09:1", "fd09::2")
+    assert forget(connections, "10.9.0.1") == 0
+    assert len(tracked()) == 1
+
+
+def test_nothing_tracked_and_nothing_asked_are_no_work(connections: KernelConnections) -> None:
+    assert forget(connections, "10.9.0.1") == 0
+    flow("10.9.0.1", "10.9.0.2")
+    assert forget(connections) == 0
+    assert len(tracked()) == 1
+
+
+def test_many_entries_go_in_one_call(connections: KernelConnections) -> None:
+    for port in range(1, 1001):
+        flow("10.9.0.1", "10.9.0.2", port)
+        flow("fd09::3", "fd09::2", port)
+    assert forget(connections, "10.9.0.1", "fd09::9") == 1000
+    assert len(tracked()) == 1000
+
+
+def test_other_namespaces_connections_stay(connections: KernelConnections) -> None:
+    with spaces("other") as made, within(made["other"]):
+        shell(TRACK)
+        flow("10.9.0.1", "10.9.0.2")
+        assert forget(connections, "10.9.0.1") == 0
+        assert len(tracked()) == 1
