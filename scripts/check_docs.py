@@ -1,0 +1,103 @@
+"""Fails when a document names a command, an option or a path that does not exist.
+
+Looked at: everything in backticks and in fenced blocks. `make X` must be a target; `romana ...` must be words and
+options of the program; a word with a slash whose first part is a directory of ours must be a path of ours.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from romana.apps.command import program
+
+DOCUMENTS = ("*.md", "docs/**/*.md", "examples/**/*.md")
+OURS = tuple(sorted(f"{path.name}/" for path in Path().iterdir() if path.is_dir() and not path.name.startswith(".")))
+MADE = ("build/",)
+"""Directories whose content is made, so a path into them may be absent."""
+CODE = re.compile(r"```[a-z]*\n(.*?)```|`([^`\n]+)`", re.DOTALL)
+
+
+def commands(text: str) -> Iterator[tuple[int, str]]:
+    """Line number and text of each line of code in a document."""
+    for found in CODE.finditer(text):
+        line = text.count("\n", 0, found.start()) + 1
+        for offset, code in enumerate((found[1] or found[2]).splitlines()):
+            if not code.startswith(" "):  # a picture, or what a command printed
+                yield line + offset + (1 if found[1] else 0), re.sub(r"^[$#]\s+", "", code.rstrip())
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z][a-z-]*):", Path("Makefile").read_text(), re.MULTILINE))
+
+
+def fault_of_make(words: list[str], targets: set[str]) -> str | None:
+    for word in words[1:]:
+        if re.fullmatch(r"[a-z][a-z-]*", word):
+            if word not in targets:
+                return f"make has no target {word!r}"
+        elif "=" not in word:
+            return None
+    return None
+
+
+def fault_of_romana(words: list[str], root: Any) -> str | None:
+    """Follow nouns and verbs down; then every option must be one of the command found."""
+    command, rest = root, words[1:]
+    while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
+        word = rest[0]
+        if not re.fullmatch(r"[a-z]+", word):
+            return None
+        if word not in command.commands:
+            return f"`romana` has no {' '.join(words[1 : words.index(word) + 1])!r}"
+        command, rest = command.commands[word], rest[1:]
+    options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    options |= {"--help", "-h"}
+    for word in rest[: rest.index("--")] if "--" in rest else rest:
+        name = word.partition("=")[0]
+        if name.startswith("-") and name != "-" and name not in options:
+            return f"`romana {' '.join(w for w in words[1:] if w.isalpha() and w.islower())}` has no option {name}"
+    return None
+
+
+def fault_of_path(word: str) -> str | None:
+    path = word.rstrip(".,;:")
+    if not path.startswith(OURS) or path.startswith(MADE) or re.search(r"[*<>{}$]|NAME|NNNN|\.\.\.", path):
+        return None
+    return None if any(Path(top, path).exists() for top in (".", "src/romana")) else f"there is no {path}"
+
+
+def faults(document: Path, root: Any, targets: set[str]) -> Iterator[str]:
+    for line, code in commands(document.read_text()):
+        try:
+            words = shlex.split(code, comments=True)
+        except ValueError:
+            words = code.split()
+        if not words:
+            continue
+        found = [fault_of_path(word) for word in words if "/" in word]
+        if words[0] == "make":
+            found.append(fault_of_make(words, targets))
+        if Path(words[0]).name == "romana":
+            found.append(fault_of_romana(words, root))
+        yield from (f"{document}:{line}: {fault}" for fault in found if fault)
+
+
+def main() -> int:
+    """Exit status: 0 when everything that is named exists."""
+    root = typer.main.get_command(program())
+    targets = make_targets()
+    documents = sorted({path for pattern in DOCUMENTS for path in Path().glob(pattern)})
+    found = [fault for document in documents for fault in faults(document, root, targets)]
+    print("\n".join(found) if found else f"{len(documents)} documents: every command and path in them exists")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
