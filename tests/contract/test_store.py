@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from romana.adapters.store.memory import MemoryStore
-from romana.adapters.store.sqlite import SqliteStore
+from romana.adapters.store.sqlite import BATCH, SqliteStore
 from romana.model.errors import Conflict, Unavailable
 from romana.ports import Store, StoreEvent, Transaction
 
@@ -179,5 +179,41 @@ def test_a_second_holder_of_the_file_is_refused(tmp_path: Path) -> None:
         await first.close()
         second = SqliteStore(tmp_path / "store.db")
         await second.close()
+
+    asyncio.run(body())
+
+
+def test_a_watch_from_a_revision_that_was_never_here_is_told_so(run: Run) -> None:
+    async def test(store: Store) -> None:
+        head = await store.commit(Transaction(puts={"a": b"0"}))
+        with pytest.raises(Conflict, match="not been"):
+            await anext(store.watch("", head + 1))
+
+    run(test)
+
+
+def test_closing_answers_every_commit_that_waits(tmp_path: Path) -> None:
+    async def body() -> None:
+        store = SqliteStore(tmp_path / "store.db")
+        commits = [asyncio.create_task(store.commit(Transaction(puts={str(i): b"x"}))) for i in range(5 * BATCH)]
+        await asyncio.sleep(0)
+        await store.close()
+        assert len({await asyncio.wait_for(commit, 5) for commit in commits}) == 5 * BATCH
+
+    asyncio.run(body())
+
+
+def test_what_cannot_be_written_poisons_the_store_and_hangs_nobody(tmp_path: Path) -> None:
+    async def body() -> None:
+        store = SqliteStore(tmp_path / "store.db")
+        await store.commit(Transaction(puts={"a": b"1"}))
+        for puts in ({"\ud800": b"half a character"}, {"b": b"2"}):
+            with pytest.raises(Unavailable, match="cannot be written"):
+                await asyncio.wait_for(store.commit(Transaction(puts=puts)), 5)
+        assert [record.key for record in (await store.scan())[1]] == ["a"]
+        await store.close()
+        again = SqliteStore(tmp_path / "store.db")
+        assert [record.key for record in (await again.scan())[1]] == ["a"]
+        await again.close()
 
     asyncio.run(body())

@@ -41,11 +41,20 @@ class Feed:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def follow(self, prefix: str, after: int) -> AsyncIterator[list[StoreEvent]]:
-        """Events under a prefix after a revision, one list per transaction."""
+    def follow(self, prefix: str, after: int) -> AsyncIterator[list[StoreEvent]]:
+        """Events under a prefix after a revision, one list per transaction; Conflict at once when that cannot be."""
+        if after > self.head:
+            raise Conflict(f"revision {after} has not been in this store (it is at {self.head}); read everything again")
+        self._check(after)
+        return self._follow(prefix, after)
+
+    def _check(self, after: int) -> None:
+        if after < self._floor:
+            raise Conflict(f"changes after revision {after} are compacted; read everything again")
+
+    async def _follow(self, prefix: str, after: int) -> AsyncIterator[list[StoreEvent]]:
         while True:
-            if after < self._floor:
-                raise Conflict(f"changes after revision {after} are compacted; read everything again")
+            self._check(after)
             changed = self._changed
             for revision, events in self._since(after):
                 after = revision

@@ -90,17 +90,16 @@ class SqliteStore:
         while not ending:
             jobs: list[_Job] = []
             job = self._jobs.get()
-            while job is not None and len(jobs) < BATCH:
+            while job is not None:
                 jobs.append(job)
+                if len(jobs) == BATCH:
+                    break
                 try:
                     job = self._jobs.get_nowait()
                 except queue.Empty:
                     break
             else:
-                if job is None:
-                    ending = True
-                else:
-                    self._jobs.put(job)
+                ending = True
             if jobs:
                 head = self._commit(jobs, head, revisions)
 
@@ -124,7 +123,7 @@ class SqliteStore:
             if head != first:
                 self._connection.execute("UPDATE meta SET value = ? WHERE name = 'head'", (str(head),))
             self._connection.execute("COMMIT")
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, TypeError, ValueError, OverflowError) as error:
             self._failure = f"the store cannot be written any more: {error}; free space or mend the disk, then restart"
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
