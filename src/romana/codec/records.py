@@ -44,6 +44,15 @@ class StoredIdentity(msgspec.Struct, frozen=True, kw_only=True):
     identity: Identity
 
 
+class Roster(msgspec.Struct, frozen=True, kw_only=True):
+    """Which hosts there are, with which addresses and labels: only how often that changed.
+
+    A decision about all hosts compares this record, because a host that joins meanwhile has no record to compare.
+    """
+
+    changes: int
+
+
 class Kind(Generic[T]):
     """One kind of record: keys are `<name>/<id>`."""
 
@@ -84,10 +93,13 @@ BLOCK: Kind[Block] = Kind("block", Block)
 ENDPOINT: Kind[Endpoint] = Kind("endpoint", Endpoint)
 POLICY: Kind[Policy] = Kind("policy", Policy)
 PUBLISHED: Kind[Published] = Kind("published", Published)
+ROSTER: Kind[Roster] = Kind("roster", Roster)
 
 PLAN_KEY = PLAN.key("current")
+ROSTER_KEY = ROSTER.key("current")
 KINDS: dict[str, Kind[Any]] = {
-    kind.name: kind for kind in (PLAN, HOST, TENANT, SEGMENT, IDENTITY, SPAN, BLOCK, ENDPOINT, POLICY, PUBLISHED)
+    kind.name: kind
+    for kind in (PLAN, HOST, TENANT, SEGMENT, IDENTITY, SPAN, BLOCK, ENDPOINT, POLICY, PUBLISHED, ROSTER)
 }
 
 

@@ -33,7 +33,7 @@ from romana.model.tenancy import Identity
 from romana.model.topology import Host
 from romana.model.view import Claim, ClaimAnswer, Hello, Publication, View, ViewChange, Welcome
 from romana.services.control.core import Core, Draft
-from romana.services.control.plan import check_name, known_host
+from romana.services.control.plan import check_name, known_host, put_roster
 from romana.services.control.state import State
 from romana.services.control.tenancy import known_segment
 
@@ -50,17 +50,14 @@ class AgentVerbs:
     async def hello(self, hello: Hello) -> Welcome:
         """Bind an agent's instance to its host.
 
-        An unknown host joins by its labels (Invalid when no group takes it). Conflict when another instance of the host
-        is connected.
+        An unknown host joins by its labels. Invalid when no group takes it, or when another host has one of its
+        addresses; Conflict when another instance of the host is connected.
         """
         check_name("host", hello.host)
 
         def decide(state: State, draft: Draft) -> Host:
             draft.read(PLAN_KEY)
-            known = state.hosts.get(hello.host)
-            if known is None:
-                new = Host(name=hello.host, addresses=hello.addresses, labels=hello.labels)
-                known = place_host(state.plan, state.hosts, new)
+            known = state.hosts.get(hello.host) or Host(name=hello.host, labels=hello.labels)
             if known.instance not in ("", hello.instance) and self._live[hello.host]:
                 raise Conflict(
                     f"another agent (instance {known.instance}) runs for host {hello.host}; stop one of them"
@@ -68,8 +65,11 @@ class AgentVerbs:
             bound = known
             if known.instance != hello.instance:
                 bound = msgspec.structs.replace(known, instance=hello.instance, epoch=known.epoch + 1)
-            if hello.addresses and set(hello.addresses) != set(bound.addresses):
-                bound = msgspec.structs.replace(bound, addresses=hello.addresses)
+            moved = bool(hello.addresses) and set(hello.addresses) != set(bound.addresses)
+            if moved or hello.host not in state.hosts:
+                addresses = hello.addresses or bound.addresses
+                bound = place_host(state.plan, state.hosts, msgspec.structs.replace(bound, addresses=addresses))
+                put_roster(state, draft)
             if bound != state.hosts.get(hello.host):
                 draft.put(HOST, HOST.key(hello.host), bound)
             _put_claimed(draft, fill_stock(_claim_state(state, bound, {}), bound.name), bound)

@@ -66,6 +66,8 @@ class Core:
         self._program: tuple[int, Program] | None = None
         self._changed = asyncio.Event()
         self._failed: Exception | None = None
+        self._queue = asyncio.Lock()  # of those who lost a race once
+        self.failure = ""
 
     async def load(self) -> None:
         """Read everything; call once, before `run`."""
@@ -114,22 +116,42 @@ class Core:
         """Decide and commit, again when somebody was quicker; answers the durable revision and what `decide` gave.
 
         The state has that revision when this returns. Errors that `decide` raises pass through, with nothing changed.
+        Who loses a race queues with the other losers, so that of many that want the same thing each has its turn.
         """
-        for _ in range(TRIES):
-            before = self.state.revision
-            draft = Draft(self.state)
-            answer = decide(self.state, draft)
-            if not draft.puts and not draft.deletes:
-                return self.state.revision, answer
-            try:
-                revision = await self.store.commit(draft.transaction())
-            except Conflict:
-                if self.state.revision == before:
-                    await self.newer(before, at_most=1.0)
-                continue
-            await self.reached(revision)
-            return revision, answer
+        done = await self._attempt(decide)
+        if done is not None:
+            return done
+        async with self._queue:
+            for _ in range(TRIES):
+                done = await self._attempt(decide)
+                if done is not None:
+                    return done
         raise Conflict(f"others changed the same things {TRIES} times; try again")
+
+    async def _attempt(self, decide: Callable[[State, Draft], T]) -> tuple[int, T] | None:
+        """Decide and commit once; None when somebody was quicker."""
+        before = self.state.revision
+        draft = Draft(self.state)
+        answer = decide(self.state, draft)
+        if not draft.puts and not draft.deletes:
+            return before, answer
+        try:
+            revision = await self.store.commit(draft.transaction())
+        except Conflict:
+            if self.state.revision == before:
+                await self.newer(before, at_most=1.0)
+            return None
+        except Unavailable as error:
+            self.failure = str(error)
+            raise
+        self.failure = ""
+        await self.reached(revision)
+        return revision, answer
+
+    def check_ready(self) -> None:
+        """Unavailable while the store takes no changes."""
+        if self._failed is not None or self.failure:
+            raise Unavailable(self.failure or f"the store is away: {self._failed}")
 
 
 def problem_words(error: Exception) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import msgspec
 
 from romana.codec.document import convert
 from romana.codec.json import encode
-from romana.codec.records import HOST, PLAN, PLAN_KEY, SPAN, StoredPlan
+from romana.codec.records import HOST, PLAN, PLAN_KEY, ROSTER, ROSTER_KEY, SPAN, Roster, StoredPlan
 from romana.codec.topology import read_plan
 from romana.core.topology import carve, check_change, place_host, settle_host
 from romana.model.address import Address
@@ -42,6 +42,7 @@ class PlanVerbs:
                 raise Invalid(*found)
             if dry_run:
                 return
+            draft.read(ROSTER_KEY)
             draft.put(PLAN, PLAN_KEY, StoredPlan(plan=plan, document=text))
             settled: dict[str, Host] = {}
             for name, host in sorted(state.hosts.items()):
@@ -64,6 +65,7 @@ class PlanVerbs:
             placed = place_host(state.plan, state.hosts, host)
             if placed != state.hosts.get(name):
                 draft.put(HOST, HOST.key(name), placed)
+                put_roster(state, draft)
             return placed
 
         _, host = await self._core.commit(decide)
@@ -81,8 +83,14 @@ class PlanVerbs:
                     f"host {name} still holds {', '.join(sorted(held))}; its agent must give them back first"
                 )
             draft.delete(HOST.key(name))
+            put_roster(state, draft)
 
         await self._core.commit(decide)
+
+
+def put_roster(state: State, draft: Draft) -> None:
+    """A host comes, goes, or has other addresses or labels: of such decisions, and of new plans, one goes first."""
+    draft.put(ROSTER, ROSTER_KEY, Roster(changes=state.roster_changes + 1))
 
 
 def known_host(state: State, name: str) -> Host:

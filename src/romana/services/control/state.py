@@ -46,6 +46,7 @@ class State:
         self.endpoints: dict[str, Endpoint] = {}
         self.policies: dict[str, Policy] = {}
         self.published: dict[str, Published] = {}
+        self.roster_changes = 0
         self.holders: dict[Address, str] = {}  # address -> endpoint id
         self.used: Counter[Prefix] = Counter()  # block -> published addresses
 
@@ -97,6 +98,8 @@ class State:
                 self._count(value, 1)
             case "policy":
                 self.policies[rest] = value
+            case "roster":
+                self.roster_changes = value.changes
             case _:
                 self.published[rest] = value
 
