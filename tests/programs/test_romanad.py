@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -19,7 +20,8 @@ from typing import Any
 import pytest
 
 from romana.adapters.romanad import RomanadClient
-from romana.model.errors import Invalid, NotFound, Unavailable
+from romana.apps.server.main import outside_own_network
+from romana.model.errors import Conflict, Invalid, NotFound, Unavailable
 from romana.model.view import Hello
 
 ROMANAD = str(Path(sys.executable).parent / "romanad")
@@ -97,6 +99,13 @@ def test_the_root_lists_services_and_openapi_describes_every_path(romanad: Roman
         assert name.isidentifier() or "_" in name
     for reference in set(text.split('"$ref": "#/components/schemas/')[1:]):
         assert reference.split('"')[0] in described["components"]["schemas"]
+    listing = described["paths"]["/v1/hosts"]["get"]["responses"]
+    name = listing["200"]["content"]["application/json"]["schema"]["$ref"].rsplit("/")[-1]
+    assert set(described["components"]["schemas"][name]["properties"]) == set(romanad.get("/v1/hosts"))
+    assert "application/problem+json" in listing["default"]["content"]
+    operations = [one["operationId"] for path in described["paths"].values() for one in path.values()]
+    assert len(set(operations)) == len(operations)
+    assert all(name.isidentifier() for name in operations)
 
 
 def test_every_fault_of_a_document_comes_at_once_and_changes_nothing(romanad: Romanad) -> None:
@@ -177,6 +186,74 @@ def test_lists_come_in_pages(romanad: Romanad) -> None:
     assert rest["next"] is None
 
 
+def test_a_parameter_that_nobody_reads_is_refused_and_changes_nothing(romanad: Romanad) -> None:
+    async def body() -> None:
+        async with RomanadClient(f"unix://{romanad.socket}") as client:
+            for query in ("dry_run=1", "dry_run=True", "dryrun=true"):
+                with pytest.raises(Invalid, match="dry_run"):
+                    await client.put(f"/v1/topology?{query}", PLAN)
+            await client.put("/v1/topology?dry_run=true", PLAN)
+            assert (await client.get("/v1/networks"))["items"] == []
+            with pytest.raises(Invalid, match="did you mean `tenant`"):
+                await client.get("/v1/endpoints?tenat=a")
+            for limit in ("-1", "many"):
+                with pytest.raises(Invalid, match="whole number"):
+                    await client.get(f"/v1/hosts?limit={limit}")
+
+    asyncio.run(body())
+
+
+def test_a_watch_that_cannot_go_on_is_refused_with_a_reason(romanad: Romanad) -> None:
+    romanad.get("/v1/tenants/a", "PUT", {})
+    romanad.get("/v1/tenants/b", "PUT", {})
+    romanad.kill()
+    romanad.start()
+
+    async def body() -> None:
+        async with RomanadClient(f"unix://{romanad.socket}") as client:
+            for revision, sentence in ((1, "compacted"), (99, "not been")):
+                with pytest.raises(Conflict, match=sentence):
+                    await anext(client.watch(f"/v1/watch?from={revision}"))
+
+    asyncio.run(body())
+
+
+def test_half_a_character_is_refused_and_not_a_fault_of_ours(romanad: Romanad) -> None:
+    async def body() -> None:
+        async with RomanadClient(f"unix://{romanad.socket}") as client:
+            for path in ("/v1/topology", "/v1/tenants/a"):
+                with pytest.raises(Invalid, match="half of a character"):
+                    await client.put(path, b'{"version": 1, "x\\ud800": "\\ud800"}')
+
+    asyncio.run(body())
+
+
+def test_a_disk_that_takes_nothing_loses_nothing_and_is_said(romanad: Romanad) -> None:
+    assert romanad.process is not None
+    log = romanad.directory / "romanad.db-wal"
+    largest = log.stat().st_size + 20_000
+    resource.prlimit(romanad.process.pid, resource.RLIMIT_FSIZE, (largest, largest))
+    made: list[str] = []
+
+    async def fill(client: RomanadClient) -> None:
+        for number in range(50):
+            await client.put(f"/v1/tenants/t{number}", {"labels": {"long": "x" * 3000}})
+            made.append(f"t{number}")
+
+    async def body() -> None:
+        async with RomanadClient(f"unix://{romanad.socket}") as client:
+            with pytest.raises(Unavailable, match="cannot be written"):
+                await fill(client)
+            assert [tenant["name"] for tenant in await client.items("/v1/tenants")] == made
+            with pytest.raises(Unavailable, match="cannot be written"):
+                await client.get("/readyz")
+
+    asyncio.run(body())
+    romanad.kill()
+    romanad.start()
+    assert [tenant["name"] for tenant in romanad.get("/v1/tenants")["items"]] == made
+
+
 def test_unknown_things_are_answered_with_a_way_on(romanad: Romanad) -> None:
     async def body() -> None:
         async with RomanadClient(f"unix://{romanad.socket}") as client:
@@ -208,6 +285,24 @@ def test_insecure_listening_is_refused_in_the_machines_own_network(tmp_path: Pat
     ended = subprocess.run(command, capture_output=True, timeout=15, check=False, env={**os.environ, **said})
     assert ended.returncode == 2
     assert b"machine's own network" in ended.stderr
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    ("own", "first", "said", "outside"),
+    [
+        ("net:[2]", "net:[1]", "net:[1]", True),
+        ("net:[2]", "", "net:[1]", True),
+        ("net:[2]", "net:[2]", "net:[1]", False),
+        ("net:[1]", "net:[2]", "net:[1]", False),
+        ("net:[2]", "net:[1]", "", False),
+        ("net:[2]", "", "elsewhere", False),
+        ("", "net:[1]", "net:[1]", False),
+    ],
+    ids=["lab", "hidden-process-1", "lie", "same", "not-said", "nonsense", "unknown-own"],
+)
+def test_only_a_network_that_is_surely_another_one_is_outside(own: str, first: str, said: str, outside: bool) -> None:
+    assert outside_own_network(own, first, said) is outside
 
 
 def test_faults_in_the_configuration_are_all_named(tmp_path: Path) -> None:

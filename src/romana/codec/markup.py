@@ -33,6 +33,17 @@ def load(text: bytes | str) -> object:
 def load_all(text: bytes | str) -> list[object]:
     """All documents of a YAML stream, without the empty ones; a JSON text is one document."""
     content = _decoded(text)
+    documents = _documents(content)
+    if "\\" in content:  # only an escape can make half a character
+        try:
+            json.dumps(documents, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            half = f"\\u{ord(error.object[error.start]):04x}"
+            raise Invalid(Fault("", f"holds {half}, which is half of a character; write the whole character")) from None
+    return documents
+
+
+def _documents(content: str) -> list[object]:
     if content.lstrip()[:1] in ("{", "["):
         try:
             return [json.loads(content, object_pairs_hook=_object, parse_constant=_constant)]

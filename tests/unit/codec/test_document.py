@@ -222,6 +222,8 @@ def test_load(text: bytes | str, value: object) -> None:
         pytest.param("a: 1\n---\nb: 2\n", "expected one document, found 2", id="two-documents"),
         pytest.param("", "expected one document, found 0", id="empty"),
         pytest.param(b"\xff\xfe", "is not UTF-8 text", id="not-utf-8"),
+        pytest.param('{"a": "\\ud800"}', "half of a character", id="json-half-a-character"),
+        pytest.param('"\\udc00": 1', "half of a character", id="yaml-half-a-character"),
         pytest.param("a: \x00", "is neither JSON nor YAML", id="control-character"),
     ],
 )

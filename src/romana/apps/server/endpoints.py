@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from romana.apps.server.http import Call, Endpoint, Stream, page
+from romana.apps.server.http import Call, Endpoint, Page, Stream, page
 from romana.codec.document import convert
 from romana.codec.text import parse_address
 from romana.codec.traffic import parse_traffic
@@ -22,6 +22,7 @@ from romana.model.route import DevicePlan
 from romana.model.tenancy import Segment, Tenant
 from romana.model.topology import AddressPlan, Host, Network
 from romana.model.view import Claim, ClaimAnswer, Hello, Publication, ViewChange, Welcome
+from romana.ports import StoreEvent
 from romana.services.control.agents import AgentVerbs
 from romana.services.control.core import Core
 from romana.services.control.plan import HostDocument, PlanVerbs
@@ -72,7 +73,7 @@ class Api:
 
     async def put_topology(self, call: Call) -> TopologyAnswer:
         """Put a plan in force, or only carve it."""
-        dry = call.query.get("dry_run", "false") == "true"
+        dry = call.flag("dry_run")
         plan = await self.plan.set_topology(call.document(), dry_run=dry)
         return TopologyAnswer(plan=plan, document="" if dry else self.core.state.plan_document)
 
@@ -118,15 +119,12 @@ class Api:
 
     async def watch(self, call: Call) -> Stream:
         """Changes from a revision on."""
-        try:
-            after = int(call.query.get("from", self.core.state.revision))
-        except ValueError:
-            raise Invalid(Fault("from", "is a revision, a number")) from None
-        return Stream(self._watch(after))
+        after = call.number("from", self.core.state.revision)
+        return Stream(self._watch(after, self.core.store.watch("", after)))
 
-    async def _watch(self, after: int) -> AsyncIterator[WatchEvent]:
+    async def _watch(self, after: int, changes: AsyncIterator[list[StoreEvent]]) -> AsyncIterator[WatchEvent]:
         yield WatchEvent(revision=after, key="", deleted=False)
-        async for events in self.core.store.watch("", after):
+        async for events in changes:
             for event in events:
                 value = None if event.value is None else msgspec.Raw(event.value)
                 yield WatchEvent(revision=event.revision, key=event.key, deleted=event.value is None, value=value)
@@ -164,7 +162,7 @@ def _listing(api: Api) -> list[Endpoint]:
     def line(path: str, summary: str, kind: Any, handler: Any, query: tuple[str, ...] = ()) -> Endpoint:
         rel = path.rsplit("/", 1)[1]
         return Endpoint(
-            method="GET", path=path, summary=summary, handler=handler, gives=kind, query=(*PAGE, *query), rel=rel
+            method="GET", path=path, summary=summary, handler=handler, gives=Page[kind], query=(*PAGE, *query), rel=rel
         )
 
     return [
@@ -247,6 +245,10 @@ def endpoints(api: Api) -> list[Endpoint]:
 
     async def healthy(_call: Call) -> dict[str, object]:
         return {"healthy": True, "revision": state.revision, "incarnation": api.core.incarnation}
+
+    async def ready(call: Call) -> dict[str, object]:
+        api.core.check_ready()
+        return await healthy(call)
 
     async def policies(call: Call) -> list[Policy]:
         return await tenancy.apply_policies(call.document())
@@ -375,5 +377,5 @@ def endpoints(api: Api) -> list[Endpoint]:
         ),
         _line("GET", "/v1/hosts/{host}/view", "What a host needs, as it changes", view, gives=ViewChange, streams=True),
         _line("GET", "/healthz", "Whether romanad runs", healthy, rel="health"),
-        _line("GET", "/readyz", "Whether romanad is ready", healthy),
+        _line("GET", "/readyz", "Whether romanad takes changes", ready),
     ]

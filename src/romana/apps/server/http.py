@@ -6,8 +6,9 @@ own status and carries its reason word and every fault.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 import structlog
@@ -17,7 +18,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from romana import __version__
-from romana.codec.document import load
+from romana.codec.document import load, suggestion
 from romana.codec.json import decode, encode
 from romana.model.address import Address, Prefix
 from romana.model.errors import (
@@ -43,6 +44,8 @@ MOST_BODY = 4 << 20
 """Bytes of a request's body at most."""
 MOST_PAGE = 1000
 
+T = TypeVar("T")
+
 log = structlog.get_logger()
 
 
@@ -52,6 +55,20 @@ class Call(msgspec.Struct):
     path: dict[str, str]
     query: dict[str, str]
     body: bytes
+
+    def flag(self, name: str) -> bool:
+        """A query parameter that is `true` or `false` (when it is not given); Invalid for anything else."""
+        value = self.query.get(name, "false")
+        if value not in ("true", "false"):
+            raise Invalid(Fault(name, f"expected true or false, got {value!r}"))
+        return value == "true"
+
+    def number(self, name: str, default: int) -> int:
+        """A query parameter that is a whole number, not negative; Invalid for anything else."""
+        value = self.query.get(name, str(default))
+        if not (value.isascii() and value.isdigit() and len(value) < 19):
+            raise Invalid(Fault(name, f"expected a whole number, got {value!r}"))
+        return int(value)
 
     def document(self) -> object:
         """The body as a document that a person wrote, JSON or YAML."""
@@ -71,6 +88,23 @@ class Stream(msgspec.Struct):
     lines: AsyncIterator[object]
 
 
+class Page(msgspec.Struct, Generic[T], frozen=True):
+    """Part of a list; `next` is what `after` says to go on, null at the end."""
+
+    items: list[T]
+    next: str | None
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """RFC 9457 problem details: `title` is the reason word, `detail` the sentence; all faults of a document."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    faults: tuple[Fault, ...] = ()
+
+
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """One line of the table. `takes` and `gives` are types of the model, or None; `query` names parameters."""
 
@@ -85,16 +119,13 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     rel: str = ""
 
 
-def page(items: Sequence[Any], call: Call, name: Callable[[Any], str]) -> dict[str, object]:
+def page(items: Sequence[T], call: Call, name: Callable[[T], str]) -> Page[T]:
     """Part of a list: at most `limit` items whose name is after `after`; `next` says where to go on."""
-    try:
-        limit = min(int(call.query.get("limit", MOST_PAGE)), MOST_PAGE)
-    except ValueError:
-        raise Invalid(Fault("limit", f"{call.query['limit']!r} is not a number")) from None
+    limit = min(call.number("limit", MOST_PAGE), MOST_PAGE)
     after = call.query.get("after", "")
     rest = sorted((item for item in items if name(item) > after), key=name)
     shown = rest[: max(limit, 1)]
-    return {"items": shown, "next": name(shown[-1]) if len(rest) > len(shown) else None}
+    return Page(shown, name(shown[-1]) if len(rest) > len(shown) else None)
 
 
 def application(endpoints: Sequence[Endpoint], lifespan: Any) -> Starlette:
@@ -111,16 +142,17 @@ def openapi(endpoints: Sequence[Endpoint]) -> dict[str, object]:
     """The OpenAPI 3.1 document of the table."""
     kinds = [kind for one in endpoints for kind in (one.takes, one.gives) if kind is not None]
     schemas, components = msgspec.json.schema_components(
-        kinds, schema_hook=_schema, ref_template="#/components/schemas/{name}"
+        [*kinds, Problem], schema_hook=_schema, ref_template="#/components/schemas/{name}"
     )
     found = iter(schemas)
+    refused = {"description": "a problem", "content": {"application/problem+json": {"schema": schemas[-1]}}}
     paths: dict[str, dict[str, object]] = {}
     for one in endpoints:
         names = [part[1:-1].partition(":")[0] for part in one.path.split("/") if part.startswith("{")]
         text: dict[str, object] = {"type": "string"}
         operation: dict[str, object] = {
             "summary": one.summary,
-            "operationId": f"{one.method.lower()}{one.path.replace('/', '_').replace('{', '').replace('}', '')}",
+            "operationId": one.method.lower() + re.sub(r"[^a-zA-Z0-9_]", "", _plain(one.path).replace("/", "_")),
             "parameters": [
                 *({"name": name, "in": "path", "required": True, "schema": text} for name in names),
                 *({"name": name, "in": "query", "required": False, "schema": text} for name in one.query),
@@ -132,8 +164,8 @@ def openapi(endpoints: Sequence[Endpoint]) -> dict[str, object]:
         answer: dict[str, object] = {"description": "done"}
         if one.gives is not None:
             answer["content"] = {media: {"schema": next(found)}}
-        operation["responses"] = {"200": answer, "default": {"description": "an RFC 9457 problem"}}
-        paths.setdefault(one.path.replace(":path", ""), {})[one.method.lower()] = operation
+        operation["responses"] = {"200": answer, "default": refused}
+        paths.setdefault(_plain(one.path), {})[one.method.lower()] = operation
     return {
         "openapi": "3.1.0",
         "info": {"title": "romanad", "version": __version__, "license": {"name": "Apache-2.0"}},
@@ -144,17 +176,19 @@ def openapi(endpoints: Sequence[Endpoint]) -> dict[str, object]:
 
 def problem(error: RomanaError) -> Response:
     """RFC 9457 problem details of an error."""
-    status = STATUS.get(type(error), 500)
-    body: dict[str, object] = {"type": f"urn:romana:{error.reason}", "title": error.reason, "status": status}
-    body["detail"] = str(error)
-    if isinstance(error, Invalid):
-        body["faults"] = error.faults
+    faults = error.faults if isinstance(error, Invalid) else ()
+    return _problem(STATUS.get(type(error), 500), error.reason, str(error), faults)
+
+
+def _problem(status: int, reason: str, sentence: str, faults: tuple[Fault, ...] = ()) -> Response:
+    body = Problem(f"urn:romana:{reason}", reason, status, sentence, faults)
     return Response(encode(body), status_code=status, media_type="application/problem+json")
 
 
 def _handler(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
         try:
+            _check_query(endpoint, request)
             call = Call(dict(request.path_params), dict(request.query_params), await _body(request))
             answer = await endpoint.handler(call)
             if isinstance(answer, Stream):
@@ -170,6 +204,13 @@ def _handler(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
             return problem(RomanaError("romanad has a fault of its own; its log says more"))
 
     return handle
+
+
+def _check_query(endpoint: Endpoint, request: Request) -> None:
+    """A parameter that nobody reads would silently do nothing: a misspelled filter, or a dry run that is none."""
+    unknown = [name for name in request.query_params if name not in endpoint.query]
+    if unknown:
+        raise Invalid(*(Fault(name, f"unknown parameter; {suggestion(name, endpoint.query)}") for name in unknown))
 
 
 async def _body(request: Request) -> bytes:
@@ -208,8 +249,7 @@ def _constant(value: object) -> Callable[[Request], Awaitable[Response]]:
 async def _missing(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 404)
     sentence = f"there is no {request.method} {request.url.path}; GET / lists everything there is"
-    body = {"type": "urn:romana:not-found", "title": "not-found", "status": status, "detail": sentence}
-    return Response(encode(body), status_code=status, media_type="application/problem+json")
+    return _problem(status, NotFound.reason, sentence)
 
 
 def _index(endpoints: Sequence[Endpoint]) -> dict[str, object]:
@@ -219,6 +259,11 @@ def _index(endpoints: Sequence[Endpoint]) -> dict[str, object]:
         "version": __version__,
         "links": [*links, {"rel": "openapi", "href": "/openapi.json"}],
     }
+
+
+def _plain(path: str) -> str:
+    """A path as OpenAPI writes it."""
+    return path.replace(":path", "")
 
 
 def _schema(kind: type) -> dict[str, object]:

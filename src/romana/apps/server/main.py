@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import socket
 import sys
@@ -118,13 +119,12 @@ class _Server(uvicorn.Server):
 
 
 def _sockets(settings: ServerConfig, insecure: str) -> list[socket.socket]:
-    found = [_unix_socket(Path(settings.listen.socket))]
+    found = [_insecure_socket(insecure)] if insecure else []
     if settings.listen.port:
         found.append(_tcp_socket(socket.AF_INET, "127.0.0.1", settings.listen.port))
         with contextlib.suppress(OSError):  # a machine without IPv6
             found.append(_tcp_socket(socket.AF_INET6, "::1", settings.listen.port))
-    if insecure:
-        found.append(_insecure_socket(insecure))
+    found.append(_unix_socket(Path(settings.listen.socket)))  # the last one, because it leaves a file
     return found
 
 
@@ -167,7 +167,8 @@ def _insecure_socket(text: str) -> socket.socket:
     address = address.strip("[]")
     if not port.isdigit() or not address:
         raise Invalid(Fault("--insecure-listen", f"{text!r} is not ADDRESS:PORT"))
-    if not outside_own_network():
+    own, first = _network_of("self"), _network_of("1")
+    if not outside_own_network(own, first, os.environ.get(MACHINE_NETWORK, "")):
         raise Invalid(
             Fault(
                 "--insecure-listen", "is for the lab alone, and this is the machine's own network; use the UNIX socket"
@@ -178,14 +179,24 @@ def _insecure_socket(text: str) -> socket.socket:
     return _tcp_socket(family, address, int(port))
 
 
-def outside_own_network() -> bool:
-    """Whether this process is in another network namespace than the machine's own; doubt says no.
+def outside_own_network(own: str, first: str, said: str) -> bool:
+    """Whether network namespace `own` is another one than the machine's; doubt says no.
 
-    Which one that is says `romana lab`, which alone starts romanad elsewhere: process 1 may be hidden from us, or be
-    the first of a PID namespace.
+    `first` is process 1's, empty where it is hidden from us; `said` is what `romana lab`, which alone starts romanad
+    elsewhere, read before it went there. All are texts such as `net:[4026531833]`. Process 1 has a veto: nobody's word
+    makes its network another one.
     """
-    own = os.environ.get(MACHINE_NETWORK)
-    return own is not None and own != str(Path("/proc/self/ns/net").readlink())
+    return bool(_NAMESPACE.fullmatch(own) and _NAMESPACE.fullmatch(said)) and own not in (first, said)
+
+
+def _network_of(process: str) -> str:
+    try:
+        return str(Path(f"/proc/{process}/ns/net").readlink())
+    except OSError:
+        return ""
+
+
+_NAMESPACE = re.compile(r"net:\[\d+\]")
 
 
 if __name__ == "__main__":
