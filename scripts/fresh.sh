@@ -65,6 +65,7 @@ if [ "$only" = setup ]; then
     echo "== and again"
     inside "make setup"
     inside "test ! -e /usr/sbin/policy-rc.d && .venv/bin/python -c 'import romana; print(romana.__version__)'"
+    inside "make clean && test ! -e .venv && test ! -e build"
 else
     inside "make demo"
     inside "make test"
