@@ -1,0 +1,1 @@
+"""Benchmarks: romana beside a baseline, in one run, alternating."""

@@ -1,0 +1,79 @@
+"""What every benchmark prints and writes.
+
+Owns the form of the JSON: `ratios` (ours to the baseline's; the key says unit and direction), `figures` (absolute, of
+both), `runs` (each measurement as it was taken, in order) and `versions`. Decides nothing about good or bad.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+import romana
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """One benchmark's outcome."""
+
+    benchmark: str
+    ratios: dict[str, float] = {}
+    figures: dict[str, float | str] = {}
+    runs: list[dict[str, float | str]] = []
+    versions: dict[str, str] = {}
+
+    def show(self, json: Path | None) -> None:
+        """Print tables, and write the JSON where it is wanted."""
+        console = Console()
+        for title, values in (("ratio, ours to the baseline's", self.ratios), ("figure", self.figures)):
+            drawn = Table(box=None, pad_edge=False)
+            drawn.add_column(title, no_wrap=True)
+            drawn.add_column("", justify="right", no_wrap=True)
+            for key, value in values.items():
+                drawn.add_row(
+                    key, value if isinstance(value, str) else f"{value:,.3g}" if value < 1e4 else f"{value:,.0f}"
+                )
+            console.print(drawn)
+            console.print()
+        if json is not None:
+            json.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
+
+
+def arguments(description: str, **counts: int) -> argparse.Namespace:
+    """The command line of a benchmark: `--json FILE`, and a `--NAME N` for each count."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    for name, count in counts.items():
+        parser.add_argument(f"--{name}", type=int, default=count, help=f"default {count}")
+    return parser.parse_args()
+
+
+def quantile(values: Sequence[float], part: float) -> float:
+    """The value that `part` of the values do not exceed (nearest rank)."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, max(0, round(part * len(ordered)) - 1))]
+
+
+def versions() -> dict[str, str]:
+    """What the figures were taken with."""
+    return {
+        "romana": romana.__version__,
+        "commit": _said(["git", "rev-parse", "--short", "HEAD"]),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "processors": str(os.cpu_count()),
+        "nftables": _said(["nft", "--version"]),
+        "containernetworking-plugins": _said(["dpkg-query", "-W", "-f", "${Version}", "containernetworking-plugins"]),
+    }
+
+
+def _said(command: list[str]) -> str:
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    return ran.stdout.strip() or "unknown"
