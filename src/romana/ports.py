@@ -111,6 +111,9 @@ class AgentState(Protocol):
     def take(self, taken: BlockTaken) -> None:
         """Remember that an ownerless block was given to an owner, and that this is to be published."""
 
+    def pending(self, most: int) -> tuple[PendingPublication, ...]:
+        """The first entries of the log that the control plane does not know yet, in order."""
+
     def published(self, number: int) -> None:
         """Everything up to this publication entry is known to the control plane."""
 

@@ -125,6 +125,7 @@ def test_published_entries_go_and_numbers_never_come_back(kept: Kept) -> None:
     kept.state.start(ONE)
     pending = kept.state.load().pending
     assert pending[0].taken == TAKEN
+    assert (kept.state.pending(1), kept.state.pending(9)) == (pending[:1], pending)
     kept.state.published(pending[0].number)
     assert kept.found().pending == pending[1:]
     kept.state.published(pending[1].number)

@@ -66,6 +66,9 @@ class MemoryAgentState:
     def take(self, taken: BlockTaken) -> None:
         self._log(taken=taken)
 
+    def pending(self, most: int) -> tuple[PendingPublication, ...]:
+        return tuple(self._pending[:most])
+
     def published(self, number: int) -> None:
         self._writable()
         self._pending = [entry for entry in self._pending if entry.number > number]

@@ -105,6 +105,12 @@ class SqliteAgentState:
         with self._transaction() as rows:
             rows.execute("INSERT INTO pending (kind, record) VALUES ('taken', ?)", (encode(taken),))
 
+    def pending(self, most: int) -> tuple[PendingPublication, ...]:
+        """The first entries of the log, in order."""
+        with self._lock:
+            found = self._connection.execute("SELECT number, kind, record FROM pending ORDER BY number LIMIT ?", (most,))
+            return tuple(map(_pending, found))
+
     def published(self, number: int) -> None:
         """Drop the log up to this entry."""
         with self._transaction() as rows:

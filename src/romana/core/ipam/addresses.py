@@ -148,6 +148,29 @@ class AddressBook:
             if self._pick_in(self._rooms[cidr], now) is None
         )
 
+    def left(self, identity: str, networks: Sequence[str], now: int, *, enough: int) -> dict[Family, int]:
+        """About how many addresses an identity could get now, by family, counted up to `enough`.
+
+        It may be too many (addresses that are reserved, or were used again), never too few.
+        """
+        found = {}
+        for family, names in self._by_family(networks).items():
+            pools = [pool for pool in (self._pools.get((identity, name)) for name in names) if pool is not None]
+            count = 0
+            for pool in pools:
+                for cidr in pool.fresh:
+                    room = self._rooms[cidr]
+                    if now >= room.not_before and self._untouched(room) is not None:
+                        count += room.block.cidr.size - room.cursor
+                    if count >= enough:
+                        break
+                for since, _, _ in pool.resting:
+                    if count >= enough or since + self.rest > now:
+                        break
+                    count += 1
+            found[family] = min(count, enough)
+        return found
+
     def take(self, identity: Identity, network: str) -> BlockTaken:
         """Give an ownerless block of the stock to an owner; Exhausted when there is none in this network.
 

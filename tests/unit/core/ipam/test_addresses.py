@@ -75,6 +75,20 @@ def test_a_repeated_request_gets_the_same_answer() -> None:
     assert one.counts(0)["in-use"] == 1
 
 
+def test_what_is_left_is_counted_by_family_up_to_enough() -> None:
+    one = book(block("10.0.0.0/30", WEB), block("fd00::/126", WEB))
+    both = ("n4", "n6")
+    assert one.left(WEB.id, both, 0, enough=9) == {4: 4, 6: 4}
+    for name in "abc":
+        give(one, name, 0)
+    assert one.left(WEB.id, both, 0, enough=3) == {4: 1, 6: 3}
+    give(one, "d", 0)
+    one.release("a", 10)
+    assert one.left(WEB.id, both, 10, enough=3) == {4: 0, 6: 3}
+    assert one.left(WEB.id, both, 10 + REST, enough=3) == {4: 1, 6: 3}
+    assert one.left(DB.id, both, 0, enough=3) == {4: 0, 6: 0}
+
+
 def test_a_freed_address_rests_and_the_longest_rested_is_next() -> None:
     one = book(block("10.0.0.0/30", WEB))
     for name in "abcd":

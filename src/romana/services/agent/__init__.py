@@ -1,0 +1,1 @@
+"""The agent of a host: endpoints come and go, and the kernel is as the plan says."""

@@ -1,0 +1,199 @@
+"""The services of one host's agent, joined.
+
+Owns which loops run, what is taken from the kernel at the start, and the status that people and runtimes are shown.
+Refuses to know threads, sockets and files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import structlog
+
+from romana.model.address import Prefix
+from romana.model.endpoint import Endpoint
+from romana.model.errors import Unavailable
+from romana.model.ipam import Allocation
+from romana.model.view import Hello
+from romana.ports import AgentState, Clock, ControlPlane, Host, RouteDaemon
+from romana.services.agent.attachments import Attachments
+from romana.services.agent.follower import Follower
+from romana.services.agent.kernel import Kernel, KernelPorts
+from romana.services.agent.ledger import Ledger, stand_in
+from romana.services.agent.publisher import Publisher
+from romana.services.agent.reconcile import Reconciler
+from romana.services.agent.removals import Removals
+from romana.services.agent.rooms import Rooms
+from romana.services.agent.work import Backoff, Sleep, Workers
+
+log = structlog.get_logger()
+
+
+class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent is told. `rest`, `wait` and `every` are in seconds (see Ledger, Rooms, Reconciler)."""
+
+    host: str
+    version: str = ""
+    labels: dict[str, str] = {}
+    rest: int = 180
+    wait: float = 10.0
+    every: float = 180.0
+
+
+class World(msgspec.Struct, frozen=True, kw_only=True):
+    """Every port that an agent uses; without a `daemon` nothing is announced."""
+
+    kernel: KernelPorts
+    state: AgentState
+    control: ControlPlane
+    clock: Clock
+    facts: Host
+    daemon: RouteDaemon | None = None
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """How an agent is. `ready` says whether an ADD could work, and `problems` why not, or what else is wrong.
+
+    `last_success` is the age of the last round that worked, in seconds, `drift` the number of kernel objects that full
+    rounds had to put right, `addresses` the address book's numbers.
+    """
+
+    host: str
+    instance: str
+    version: str
+    ready: bool
+    connected: bool
+    revision: int
+    endpoints: int
+    addresses: dict[str, int]
+    drift: int
+    last_success: int | None
+    missing_links: tuple[str, ...]
+    problems: dict[str, str]
+
+
+class Agent:
+    """One host's agent. Make it in the event loop; `run` it; call `attachments` meanwhile."""
+
+    def __init__(
+        self, settings: AgentSettings, world: World, workers: Workers, *, sleep: Sleep = asyncio.sleep
+    ) -> None:
+        """Takes in memory and kernel. Unavailable when either cannot be read."""
+
+        def backoff() -> Backoff:
+            return Backoff(sleep=sleep)
+
+        self.settings = settings
+        self._world = world
+        self.ledger = Ledger(settings.host, world.state, world.clock, rest=settings.rest)
+        for orphan in _orphans(self.ledger, world.kernel):
+            log.warning("a link of ours is not in this agent's memory", link=orphan.link)
+            self.ledger.adopt(orphan)
+        kernel = Kernel(world.kernel, (*self.ledger.endpoints.values(), *self.ledger.orphans.values()))
+        self.follower = Follower(self.ledger, world.control, workers, self._hello, backoff())
+        self.publisher = Publisher(self.ledger, world.control, workers, backoff())
+        self.removals = Removals(self.ledger, world.kernel.links, workers, backoff())
+        self.reconciler = Reconciler(
+            self.ledger,
+            self.follower,
+            kernel,
+            workers,
+            daemon=world.daemon,
+            backoff=backoff(),
+            every=settings.every,
+        )
+        rooms = Rooms(self.ledger, world.control, workers, wait=settings.wait)
+        self.attachments = Attachments(self.ledger, rooms, kernel, workers, self.removals)
+        self._workers = workers
+        self._sleep = sleep
+
+    async def run(self) -> None:
+        """All loops, until cancelled."""
+        async with asyncio.TaskGroup() as loops:
+            for loop in (
+                self.follower.run(),
+                self.follower.keep(),
+                self.reconciler.run(),
+                self.publisher.run(),
+                self.removals.run(),
+                self._end_rests(),
+            ):
+                loops.create_task(loop)
+
+    def check_ready(self) -> None:
+        """Unavailable when an ADD would fail now, with a sentence that says why."""
+        if not self.ledger.has_view:
+            raise Unavailable(f"host {self.settings.host} has no view of the plan yet: {self.follower.problem}")
+        if self.reconciler.last_success is None:
+            raise Unavailable(f"the kernel of host {self.settings.host} is not set up yet: {self.reconciler.problem}")
+        if not self.ledger.view.networks:
+            raise Unavailable(f"host {self.settings.host} draws from no network; does its group exist in the topology?")
+
+    def status(self) -> Status:
+        """How the agent is."""
+        problems = {
+            "romanad": self.follower.problem,
+            "kernel": self.reconciler.problem,
+            "publication": self.publisher.problem,
+        }
+        ready = True
+        try:
+            self.check_ready()
+        except Unavailable as error:
+            ready = False
+            problems["ready"] = str(error)
+        last = self.reconciler.last_success
+        now = self._world.clock.boottime()
+        return Status(
+            host=self.settings.host,
+            instance=self._world.state.instance(),
+            version=self.settings.version,
+            ready=ready,
+            connected=self.follower.connected,
+            revision=self.ledger.view.revision,
+            endpoints=len(self.ledger.endpoints),
+            addresses=self.ledger.book.counts(now),
+            drift=self.reconciler.drift,
+            last_success=None if last is None else now - last,
+            missing_links=self.reconciler.missing_links,
+            problems={name: words for name, words in problems.items() if words},
+        )
+
+    def _hello(self) -> Hello:
+        return Hello(
+            host=self.settings.host,
+            instance=self._world.state.instance(),
+            labels=self.settings.labels,
+            version=self.settings.version,
+        )
+
+    async def _end_rests(self) -> None:
+        while True:
+            await self._sleep(max(1.0, self.settings.rest / 4))
+            over = self.ledger.book.rested(self._world.clock.boottime())
+            if over:
+                try:
+                    await self._workers.slow(self._world.state.rested, over)
+                except Unavailable as error:
+                    log.warning("ended rests could not be written", error=str(error))
+
+
+def _orphans(ledger: Ledger, kernel: KernelPorts) -> list[Endpoint]:
+    """Stand-ins for links of ours that the memory does not know, with the addresses that are routed to them."""
+    known = {endpoint.link for endpoint in (*ledger.endpoints.values(), *ledger.unlinking.values())}
+    taken = {address for endpoint in ledger.endpoints.values() for address in endpoint.addresses}
+    unknown = {link for link in kernel.links.read() if link not in known}
+    if not unknown:
+        return []
+    routed: dict[str, list[Allocation]] = {link: [] for link in unknown}
+    for prefix, route in kernel.routes.read().items():
+        if route.link in unknown and prefix.is_address and prefix not in taken:
+            routed[route.link].append(_allocation(ledger, prefix, route.link))
+    return [stand_in(ledger.host, link, tuple(routed[link])) for link in sorted(unknown)]
+
+
+def _allocation(ledger: Ledger, prefix: Prefix, link: str) -> Allocation:
+    address = prefix.address(0)
+    block = next((block for block in ledger.view.blocks if block.contains(address)), address)
+    return Allocation(address=address, block=block, endpoint=f"unknown/{link}", sequence=0)

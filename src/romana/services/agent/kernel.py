@@ -1,0 +1,212 @@
+"""What the agent makes of the kernel: table, routes, connections and links of this host's endpoints.
+
+Owns the order of the steps that one endpoint takes, and what the kernel is believed to hold. Everything here is called
+from one thread, so what is desired is decided with the endpoints that really are there. Refuses to know which addresses
+are free, and the control plane. Invariants: an endpoint's rules are in the kernel before its link is up and until it is
+cut off; a failed step leaves nothing of the ones before; nothing is removed before the first view from the control
+plane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+
+import msgspec
+
+from romana.core.diff import Changes, diff
+from romana.core.routing import host_routes
+from romana.core.ruleset import (
+    Element,
+    Ruleset,
+    RulesetChanges,
+    desired_ruleset,
+    endpoint_elements,
+    ruleset_changes,
+)
+from romana.model.address import Prefix
+from romana.model.endpoint import Endpoint
+from romana.model.errors import Conflict, NotFound
+from romana.model.ipam import Span
+from romana.model.route import Route
+from romana.model.view import View
+from romana.ports import Connections, Filter, LinkPlan, Links, LinkState, Routes
+
+
+class KernelPorts(msgspec.Struct, frozen=True, kw_only=True):
+    """The ports of this host's kernel."""
+
+    links: Links
+    routes: Routes
+    filter: Filter
+    connections: Connections
+
+
+class Drift(msgspec.Struct, frozen=True, kw_only=True):
+    """What a round found to differ from what should be, and put right; `ruleset` 1 for a whole table."""
+
+    ruleset: int = 0
+    routes: int = 0
+    missing_links: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> int:
+        """Number of objects."""
+        return self.ruleset + self.routes
+
+
+class Kernel:
+    """The kernel as the agent keeps it. One thread at a time."""
+
+    def __init__(self, ports: KernelPorts, endpoints: Iterable[Endpoint]) -> None:
+        """`endpoints` are those remembered, whose links may be there."""
+        self._ports = ports
+        self._view = View()
+        self._endpoints = {endpoint.id: endpoint for endpoint in endpoints}
+        self._spans: Mapping[Prefix, Span] = {}  # that have their routes
+        self._complete = False
+        self._table: Ruleset | None = None  # what the kernel holds; None: to be read
+
+    def distrust(self) -> None:
+        """Somebody else may have changed the table: read it before the next change."""
+        self._table = None
+
+    def admit(self, endpoint: Endpoint, plan: LinkPlan, view: View) -> LinkState:
+        """The view's rules, the endpoint's, then connections forgotten, then the link; when it fails, nothing of the
+        endpoint is left. NotFound when the view has no rows for it.
+        """
+        if view is not self._view:
+            self._view = view
+            self._plumb_table()
+        with ExitStack() as undo:
+            undo.callback(self._withdraw, endpoint)
+            self._enforce(endpoint)
+            self._ports.connections.forget(endpoint.addresses)
+            state = self._ports.links.create(plan)
+            undo.pop_all()
+        return state
+
+    def dismiss(self, endpoint: Endpoint) -> None:
+        """Cut an endpoint off: rules, routes, connections. Its link is removed elsewhere, for it takes longer."""
+        self._withdraw(endpoint)
+        routes: dict[Prefix, Route] = {
+            address: Route(prefix=address, link=endpoint.link) for address in endpoint.addresses
+        }
+        self._ports.routes.apply(Changes({}, {}, routes))
+        self._ports.connections.forget(endpoint.addresses)
+
+    def check(self, endpoint: Endpoint, plan: LinkPlan) -> list[str]:
+        """What of the endpoint the kernel does not have, as sentences."""
+        missing = self._ports.links.check(plan)
+        self._table = self._ports.filter.read()
+        if self._table is None:
+            return [*missing, "the host's nftables table is missing or not as romana writes it"]
+        try:
+            wanted = endpoint_elements(endpoint, *self._rows(endpoint))
+        except NotFound as error:
+            return [*missing, str(error)]
+        actual = self._table.elements
+        return missing + [
+            f"the host's table has {actual.get(key, 'nothing')!r} for {key.prefix} in {key.map}, not {value!r}"
+            for key, value in wanted.items()
+            if actual.get(key) != value
+        ]
+
+    def state(self, link: str) -> LinkState | None:
+        """The host's side of a link, None when there is none."""
+        return self._ports.links.read().get(link)
+
+    def plumb(self, view: View, *, complete: bool, fresh: bool) -> Drift:
+        """Make table and routes as the view says; answers what had to be changed.
+
+        `complete` allows removals, from now on. `fresh` reads everything first; without it only what the view changes
+        is looked at.
+        """
+        self._view = view
+        self._complete = self._complete or complete
+        if fresh:
+            self._table = None
+        # The table first: a route to an endpoint whose rules are missing would be open.
+        ruleset = self._plumb_table()
+        if fresh or view.spans != self._spans:
+            routes, missing = self._plumb_routes()
+            return Drift(ruleset=ruleset, routes=routes, missing_links=missing)
+        return Drift(ruleset=ruleset)
+
+    def _plumb_table(self) -> int:
+        believed, self._table = self._table, None
+        try:
+            return self._change_table(believed)
+        except Conflict:
+            if believed is None:
+                raise
+            return self._change_table(None)  # it was not as we believed
+
+    def _change_table(self, actual: Ruleset | None) -> int:
+        desired = desired_ruleset(self._view, self._endpoints.values())
+        changes = ruleset_changes(desired, actual if actual is not None else self._ports.filter.read())
+        if not self._complete:
+            changes = _without_removals(changes)
+        self._ports.filter.apply(changes)
+        self._table = _own(desired) if self._complete else None
+        return 1 if changes.table is not None else len(changes)
+
+    def _plumb_routes(self) -> tuple[int, tuple[str, ...]]:
+        links = self._ports.links.read()
+        desired: dict[Prefix, Route] = dict(host_routes(self._view))
+        missing = []
+        for endpoint in self._endpoints.values():
+            if endpoint.link in links:
+                desired |= {address: Route(prefix=address, link=endpoint.link) for address in endpoint.addresses}
+            else:
+                missing.append(endpoint.link)
+        changes = diff(desired, self._ports.routes.read())
+        if not self._complete:
+            changes = Changes(changes.add, changes.replace, {})
+        if changes:
+            self._ports.routes.apply(changes)
+        self._spans = self._view.spans
+        return len(changes), tuple(missing)
+
+    def _enforce(self, endpoint: Endpoint) -> None:
+        ingress, egress = self._rows(endpoint)
+        self._endpoints[endpoint.id] = endpoint
+        try:
+            self._ports.filter.add_endpoint(endpoint, ingress, egress)
+        except NotFound:
+            self._plumb_table()  # rows come with their first endpoint
+        else:
+            self._note(endpoint_elements(endpoint, ingress, egress), {})
+
+    def _withdraw(self, endpoint: Endpoint) -> None:
+        self._endpoints.pop(endpoint.id, None)
+        self._ports.filter.remove_endpoint(endpoint)
+        self._note({}, endpoint_elements(endpoint, "-", "-"))
+
+    def _note(self, added: dict[Element, str], removed: dict[Element, str]) -> None:
+        if self._table is not None:
+            for key in removed:
+                self._table.elements.pop(key, None)
+            self._table.elements.update(added)
+
+    def _rows(self, endpoint: Endpoint) -> tuple[str, str]:
+        known = self._view.identities.get(endpoint.identity.id)
+        if known is None or known.ingress not in self._view.rows or known.egress not in self._view.rows:
+            raise NotFound(
+                f"this host's view has no rows for {endpoint.identity.owner} (identity {endpoint.identity.id})"
+            )
+        return known.ingress, known.egress
+
+
+def _without_removals(changes: RulesetChanges) -> RulesetChanges:
+    return msgspec.structs.replace(
+        changes,
+        rows=Changes(changes.rows.add, changes.rows.replace, {}),
+        profiles=Changes(changes.profiles.add, changes.profiles.replace, {}),
+        elements=Changes(changes.elements.add, changes.elements.replace, {}),
+    )
+
+
+def _own(ruleset: Ruleset) -> Ruleset:
+    """A copy whose elements this module may change."""
+    return msgspec.structs.replace(ruleset, elements=dict(ruleset.elements))

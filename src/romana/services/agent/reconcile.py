@@ -1,0 +1,117 @@
+"""The one loop that makes the kernel and the routing daemon as the view says.
+
+Owns when a round is made: after changes (many are one round), after a failure with growing pauses, and every few
+minutes a full one that reads everything and counts what had drifted. Requests carry no content: a round looks at what
+is now. Invariant: health is the last round that worked.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from romana.model.errors import RomanaError
+from romana.ports import Clock, RouteDaemon
+from romana.services.agent.follower import Follower
+from romana.services.agent.kernel import Drift, Kernel
+from romana.services.agent.ledger import Ledger
+from romana.services.agent.work import Backoff, Workers
+
+log = structlog.get_logger()
+
+
+class Reconciler:
+    """Rounds over the kernel of one host."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        follower: Follower,
+        kernel: Kernel,
+        workers: Workers,
+        *,
+        daemon: RouteDaemon | None,
+        backoff: Backoff,
+        every: float,
+    ) -> None:
+        """`every` is the time between full rounds, in seconds; without a `daemon` nothing is announced."""
+        self.problem = "no round was made yet"
+        self.last_success: int | None = None
+        """CLOCK_BOOTTIME in seconds."""
+        self.drift = 0
+        self.missing_links: tuple[str, ...] = ()
+        self._ledger = ledger
+        self._follower = follower
+        self._kernel = kernel
+        self._workers = workers
+        self._daemon = daemon
+        self._backoff = backoff
+        self._every = every
+        self._fresh = True
+        self._announced = False
+
+    def disturbed(self) -> None:
+        """Somebody else changed what is ours: make a full round now."""
+        self._fresh = True
+        self._follower.changed.ring()
+
+    async def run(self) -> None:
+        """Rounds, for ever."""
+        if self._ledger.has_view:
+            self._follower.changed.ring()
+        clock: Clock = self._ledger.clock
+        full = clock.boottime()
+        while True:
+            rung = await self._follower.changed.wait(self._every)
+            if not self._ledger.has_view:
+                continue
+            if not rung or clock.boottime() - full >= self._every:
+                self._fresh = True
+            fresh, self._fresh = self._fresh, False
+            if await self.round(fresh=fresh):
+                full = clock.boottime() if fresh else full
+                self._backoff.reset()
+            else:
+                self._fresh = True
+                self._follower.changed.ring()
+                await self._backoff.pause()
+
+    async def round(self, *, fresh: bool) -> bool:
+        """One round, a full one when it is `fresh`; whether all of it worked."""
+        view = self._ledger.view
+        synced = self._follower.synced
+        try:
+            found = await self._workers.kernel(self._plumb, synced, fresh)
+            if fresh:
+                self._count(found)
+            await self._announce(synced=synced)
+        except RomanaError as error:
+            if str(error) != self.problem:
+                log.error("a round failed", error=str(error), reason=error.reason)
+            self.problem = str(error)
+            return False
+        if self.problem:
+            log.info("kernel and routing daemon are as the view says", revision=view.revision)
+        self.problem = ""
+        self.last_success = self._ledger.clock.boottime()
+        return True
+
+    def _plumb(self, complete: bool, fresh: bool) -> Drift:
+        return self._kernel.plumb(self._ledger.view, complete=complete, fresh=fresh)
+
+    def _count(self, found: Drift) -> None:
+        self.missing_links = found.missing_links
+        if self.last_success is not None and found.total and not self.problem:
+            self.drift += found.total
+            log.info("drift put right", ruleset=found.ruleset, routes=found.routes)
+
+    async def _announce(self, *, synced: bool) -> None:
+        if self._daemon is None:
+            return
+        present = await self._workers.slow(self._daemon.read)
+        wanted = frozenset(self._ledger.view.spans)
+        if not synced and present is not None:
+            wanted |= present
+        if present != wanted or not self._announced:
+            self._announced = False
+            await self._workers.slow(self._daemon.announce, wanted)
+        self._announced = True

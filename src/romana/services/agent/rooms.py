@@ -1,0 +1,146 @@
+"""Room for endpoints: blocks from the control plane, before they are needed where that can be seen coming.
+
+Owns when a claim is made and when the stock is used. Refuses to choose addresses. Invariants: at most one claim for an
+identity is under way; an identity without rows in the view is never given an address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from romana.model.address import Prefix
+from romana.model.errors import Exhausted, Unavailable
+from romana.model.ipam import Allocation
+from romana.model.tenancy import Identity
+from romana.model.view import Claim
+from romana.ports import ControlPlane
+from romana.services.agent.ledger import Ledger
+from romana.services.agent.work import Workers
+
+log = structlog.get_logger()
+
+LOW = 4
+"""With fewer free addresses in a family, an identity's next block is claimed before it is needed."""
+
+
+class Rooms:
+    """Allocations, and the claims behind them."""
+
+    def __init__(self, ledger: Ledger, control: ControlPlane, workers: Workers, *, wait: float) -> None:
+        """`wait` is how long an allocation may wait for the control plane, in seconds."""
+        self._ledger = ledger
+        self._control = control
+        self._workers = workers
+        self._wait = wait
+        self._claims: dict[str, asyncio.Task[int]] = {}
+
+    async def allocate(self, endpoint: str, identity: Identity) -> tuple[Allocation, ...]:
+        """Addresses for an endpoint, from its host's own blocks wherever possible.
+
+        Unavailable when the control plane is needed and away; NotFound for an unknown tenant or segment; Exhausted.
+        """
+        if not self._ledger.has_view:
+            raise Unavailable(
+                f"host {self._ledger.host} has not had its view from romanad yet; the agent goes on asking for it"
+            )
+        if self._ledger.knows(identity):
+            try:
+                allocations = self._ledger.allocate(endpoint, identity)
+            except Exhausted:
+                pass
+            else:
+                self._look_ahead(identity)
+                return allocations
+        try:
+            async with asyncio.timeout(self._wait):
+                return await self._claimed(endpoint, identity)
+        except (TimeoutError, Unavailable) as error:
+            if self._ledger.knows(identity):
+                return await self._from_stock(endpoint, identity)
+            if isinstance(error, Unavailable):
+                raise
+            raise Unavailable(
+                f"host {self._ledger.host} did not hear from romanad of room for {identity.owner} within "
+                f"{self._wait:g} s"
+            ) from None
+
+    async def _claimed(self, endpoint: str, identity: Identity) -> tuple[Allocation, ...]:
+        while True:
+            revision = await asyncio.shield(self._claim(identity, self._full(identity)))
+            while not self._ledger.knows(identity) or self._ledger.view.revision < revision:
+                await self._ledger.news()
+            try:
+                return self._ledger.allocate(endpoint, identity)
+            except Exhausted:
+                if not self._lacks(identity):
+                    raise
+
+    async def _from_stock(self, endpoint: str, identity: Identity) -> tuple[Allocation, ...]:
+        """While the control plane is away: ownerless blocks of this host, which peers deny until it knows of them."""
+        now = self._ledger.clock.boottime()
+        for networks in self._ledger.networks_of(identity).values():
+            names = [network.name for network in networks]
+            if any(self._ledger.book.left(identity.id, names, now, enough=1).values()):
+                continue
+            name = next((name for name in names if self._ledger.book.stock(name)), None)
+            if name is None:
+                raise Unavailable(
+                    f"romanad is away, and host {self._ledger.host} has no free address and no ownerless block for "
+                    f"{identity.owner} in {', '.join(names)}"
+                )
+            taken = self._ledger.book.take(identity, name)
+            log.info("block taken from the stock", block=str(taken.cidr), owner=str(taken.owner))
+            await self._workers.kernel(self._ledger.state.take, taken)
+            self._ledger.grown.ring()
+        return self._ledger.allocate(endpoint, identity)
+
+    def _look_ahead(self, identity: Identity) -> None:
+        if identity.id in self._claims:
+            return
+        names = self._ledger.names_of(identity)
+        left = self._ledger.book.left(identity.id, names, self._ledger.clock.boottime(), enough=LOW)
+        low = {family for family, count in left.items() if count < LOW}
+        if low:
+            full = tuple(cidr for cidr in self._serving(identity) if cidr.family in low)
+            self._claim(identity, full)
+
+    def _claim(self, identity: Identity, full: Sequence[Prefix]) -> asyncio.Task[int]:
+        """The claim that is under way for an identity, or a new one; answers the revision to wait for."""
+        task = self._claims.get(identity.id)
+        if task is None:
+            request = Claim(host=self._ledger.host, epoch=self._ledger.epoch, identity=identity, full=tuple(full))
+            task = asyncio.create_task(self._ask(request))
+            self._claims[identity.id] = task
+            task.add_done_callback(lambda _: self._claims.pop(identity.id, None))
+            task.add_done_callback(_note_failure)
+        return task
+
+    async def _ask(self, request: Claim) -> int:
+        if not self._ledger.epoch:
+            raise Unavailable(f"host {request.host} has not reached romanad since the agent started")
+        return (await self._control.claim(request)).revision
+
+    def _full(self, identity: Identity) -> tuple[Prefix, ...]:
+        """Blocks without an address for it, as far as the view has them."""
+        now = self._ledger.clock.boottime()
+        full = self._ledger.book.full(identity.id, list(self._ledger.view.networks), now)
+        return tuple(cidr for cidr in full if cidr in self._ledger.view.blocks)
+
+    def _lacks(self, identity: Identity) -> bool:
+        """Whether some family has no address left: what was claimed was given to others meanwhile."""
+        now = self._ledger.clock.boottime()
+        left = self._ledger.book.left(identity.id, self._ledger.names_of(identity), now, enough=1)
+        return not all(left.values())
+
+    def _serving(self, identity: Identity) -> list[Prefix]:
+        blocks = self._ledger.view.blocks.values()
+        return [block.cidr for block in blocks if identity.id in block.identities and block.allocator == block.host]
+
+
+def _note_failure(task: asyncio.Task[int]) -> None:
+    """Nobody may be waiting for it: the next allocation that finds no room asks again, and fails with the reason."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.info("claim failed", error=str(error), reason=getattr(error, "reason", "defect"))
