@@ -16,7 +16,7 @@ from romana.model.endpoint import Endpoint
 from romana.model.errors import Unavailable
 from romana.model.ipam import Allocation
 from romana.model.view import Hello
-from romana.ports import AgentState, Clock, ControlPlane, Host, RouteDaemon
+from romana.ports import AgentState, Clock, ControlPlane, RouteDaemon
 from romana.services.agent.attachments import Attachments
 from romana.services.agent.follower import Follower
 from romana.services.agent.kernel import Kernel, KernelPorts
@@ -48,7 +48,6 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     state: AgentState
     control: ControlPlane
     clock: Clock
-    facts: Host
     daemon: RouteDaemon | None = None
 
 

@@ -1,0 +1,85 @@
+"""The agent's configuration, /etc/romana/agent.toml."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class AgentSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """This host.
+
+    host: the host's name in the topology; empty for the machine's own name.
+    labels: the host's labels, by which it joins a group where the topology does not name it.
+    state: the directory of the agent's memory, on a local disk.
+    socket: the UNIX socket that the CNI plugin talks to.
+    mtu: of endpoints' interfaces, in bytes; 0 for the uplink's.
+    rest_seconds: how long a freed address is not used again.
+    round_seconds: the time between full rounds, which compare everything in the kernel with the plan.
+    """
+
+    host: str = ""
+    labels: dict[str, str] = {}
+    state: str = "/var/lib/romana"
+    socket: str = "/run/romana/agent.sock"
+    mtu: int = 0
+    rest_seconds: int = 180
+    round_seconds: float = 180.0
+
+
+class RomanadSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The control plane.
+
+    url: `unix:///path` or `http://host:port`.
+    wait_seconds: how long an ADD may wait for it, when it needs a block from it.
+    """
+
+    url: str = "unix:///run/romana/romanad.sock"
+    wait_seconds: float = 10.0
+
+
+class CniSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Container runtimes.
+
+    identity_from_args: whether ROMANA_TENANT, ROMANA_SEGMENT and ROMANA_LABELS of CNI_ARGS (or the plugin's
+    environment) say who an endpoint is. Only where everybody who may run the plugin is trusted with that.
+    gc_seconds: an endpoint is collected when two GCs that lie so far apart did not list it.
+    plugin: where `install-cni` puts the plugin.
+    conflist: where `install-cni` writes the network's configuration.
+    """
+
+    identity_from_args: bool = False
+    gc_seconds: int = 120
+    plugin: str = "/opt/cni/bin/romana-cni"
+    conflist: str = "/etc/cni/net.d/10-romana.conflist"
+
+
+class BirdSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The routing daemon.
+
+    include: the file for this host's prefixes, which bird.conf includes; empty when there is no BIRD.
+    socket: BIRD's control socket.
+    """
+
+    include: str = ""
+    socket: str = "/run/bird/bird.ctl"
+
+
+class LogSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is logged on stderr.
+
+    level: debug, info, warning or error.
+    format: `json`, `text`, or `auto` (text on a terminal).
+    """
+
+    level: str = "info"
+    format: str = "auto"
+
+
+class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """romana-agent's configuration."""
+
+    agent: AgentSection = AgentSection()
+    romanad: RomanadSection = RomanadSection()
+    cni: CniSection = CniSection()
+    bird: BirdSection = BirdSection()
+    log: LogSection = LogSection()

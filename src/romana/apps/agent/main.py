@@ -1,0 +1,133 @@
+"""romana-agent: reads its configuration and runs, installs, shows or cleans up."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from romana import __version__
+from romana.adapters.logs import set_up_logs
+from romana.apps.agent import install, serve
+from romana.apps.agent.config import AgentConfig
+from romana.apps.agent.server import ask
+from romana.codec.config import load
+from romana.model.errors import Conflict, Invalid, RomanaError, Unavailable
+from romana.services.agent.agent import Status
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+DEFAULT_CONFIG = Path("/etc/romana/agent.toml")
+ConfigOption = Annotated[Path, typer.Option("--config", help="Configuration file (TOML).")]
+
+
+def main() -> None:
+    """The program."""
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def default(
+    context: typer.Context,
+    config: ConfigOption = DEFAULT_CONFIG,
+    cleanup: Annotated[
+        bool, typer.Option("--cleanup", help="Take everything of ours off this host, say what it was, and stop.")
+    ] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    """The agent of romana on a host: makes the kernel match the plan, and serves the CNI plugin."""
+    context.obj = config
+    if version:
+        typer.echo(f"romana-agent {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is not None:
+        return
+    with _failures(config):
+        settings = _read(config)
+        set_up_logs(settings.log.level, settings.log.format)
+        if cleanup:
+            _clean_up(settings)
+        else:
+            serve.run(settings)
+
+
+@app.command("install-cni")
+def install_cni(
+    context: typer.Context,
+    plugin: Annotated[Path | None, typer.Option(help="The compiled plugin; by default this installation's.")] = None,
+) -> None:
+    """Write the CNI plugin and its network configuration where runtimes look for them."""
+    with _failures(context.obj):
+        for path in install.install_cni(_read(context.obj), plugin):
+            typer.echo(f"wrote {path}")
+
+
+@app.command()
+def status(
+    context: typer.Context,
+    output: Annotated[str, typer.Option("-o", "--output", help="table or json.")] = "table",
+) -> None:
+    """Ask the running agent how it is; exit status 1 when an ADD would fail."""
+    with _failures(context.obj):
+        _, answer = ask(Path(_read(context.obj).agent.socket), {serve.COMMAND: "status"})
+        if output == "json":
+            typer.echo(answer.decode())
+        else:
+            _show(msgspec.json.decode(answer, type=Status))
+        if not msgspec.json.decode(answer, type=Status).ready:
+            raise typer.Exit(1)
+
+
+def _read(config: Path) -> AgentConfig:
+    text = config.read_text() if config.exists() or config != DEFAULT_CONFIG else ""
+    return load(AgentConfig, text, os.environ)
+
+
+def _clean_up(settings: AgentConfig) -> None:
+    try:
+        ask(Path(settings.agent.socket), {serve.COMMAND: "status"}, timeout=2)
+    except Unavailable:
+        pass
+    else:
+        raise Conflict(f"an agent is running on {settings.agent.socket}; stop it before the clean-up")
+    count = 0
+    for words in install.clean_up(settings):
+        typer.echo(f"removed {words}")
+        count += 1
+    if not count:
+        typer.echo("nothing of romana's agent was here")
+
+
+def _show(found: Status) -> None:
+    table = Table(show_header=False, box=None)
+    for name, value in msgspec.to_builtins(found).items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key}: {words}" for key, words in value.items())  # noqa: PLW2901
+        elif isinstance(value, list | tuple):
+            value = ", ".join(map(str, value))  # noqa: PLW2901
+        table.add_row(name.replace("_", " "), "-" if value in (None, "") else str(value))
+    Console().print(table)
+
+
+@contextmanager
+def _failures(config: Path) -> Iterator[None]:
+    try:
+        yield
+    except Invalid as error:
+        for fault in error.faults:
+            typer.echo(f"romana-agent: {config}: {fault}", err=True)
+        sys.exit(2)
+    except (RomanaError, OSError) as error:
+        typer.echo(f"romana-agent: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""The agent's process: ports, threads, socket and services joined, from start to signal.
+
+Owns which thread does what. All kernel work is on one thread, so its order is the order of the requests; what takes
+longer (removing links, BIRD, disk) is on a few others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import structlog
+import uvloop
+
+from romana import __version__
+from romana.adapters.agent_state import SqliteAgentState
+from romana.adapters.bird import Bird
+from romana.adapters.linux.clock import KernelClock
+from romana.adapters.linux.conntrack import KernelConnections
+from romana.adapters.linux.host import KernelHost
+from romana.adapters.linux.links import KernelLinks
+from romana.adapters.linux.nft_events import TableEvents
+from romana.adapters.linux.nftables import NftTable
+from romana.adapters.linux.routes import KernelRoutes
+from romana.adapters.linux.sysctls import prepare_host
+from romana.adapters.romanad import RomanadClient
+from romana.apps.agent.cni import Cni
+from romana.apps.agent.config import AgentConfig
+from romana.apps.agent.server import AgentServer
+from romana.services.agent.agent import Agent, AgentSettings, World
+from romana.services.agent.kernel import KernelPorts
+from romana.services.agent.work import Workers
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+COMMAND = "ROMANA_AGENT_COMMAND"
+"""The environment entry by which `romana-agent status` asks the running agent; runtimes never set it."""
+
+
+def run(settings: AgentConfig) -> None:
+    """Be the agent until SIGTERM or SIGINT. Unavailable or Invalid when it cannot start."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_run(settings))
+
+
+async def _run(settings: AgentConfig) -> None:
+    for name, before in prepare_host().items():
+        log.info("sysctl set", name=name, before=before)
+    clock = KernelClock()
+    with ExitStack() as release:
+        state = SqliteAgentState(Path(settings.agent.state), boot_id=clock.boot_id())
+        release.callback(state.close)
+        table = NftTable()
+        release.callback(table.close)
+        ports = KernelPorts(
+            links=release.enter_context(KernelLinks()),
+            routes=release.enter_context(KernelRoutes()),
+            filter=table,
+            connections=release.enter_context(KernelConnections()),
+        )
+        kernel = release.enter_context(ThreadPoolExecutor(1, "kernel"))
+        slow = release.enter_context(ThreadPoolExecutor(4, "slow"))
+        bird = Bird(Path(settings.bird.include), Path(settings.bird.socket)) if settings.bird.include else None
+        async with RomanadClient(settings.romanad.url) as control:
+            world = World(kernel=ports, state=state, control=control, clock=clock, daemon=bird)
+            agent = Agent(_settings(settings), world, Workers(_on(kernel), _on(slow)))
+            await _serve(settings, agent, table)
+
+
+async def _serve(settings: AgentConfig, agent: Agent, table: NftTable) -> None:
+    mtu = settings.agent.mtu or KernelHost().uplink_mtu()
+    cni = Cni(agent, settings.cni, mtu)
+
+    async def answer(environment: Mapping[str, str], stdin: bytes) -> tuple[int, bytes]:
+        if environment.get(COMMAND) == "status":
+            return 0, msgspec.json.encode(agent.status())
+        return await cni.answer(environment, stdin)
+
+    loop = asyncio.get_running_loop()
+    events = TableEvents(lambda: table.ports)
+
+    def noticed() -> None:
+        if events.changed():
+            log.warning("another program changed the table `inet romana`; putting it right")
+            agent.reconciler.disturbed()
+
+    server = AgentServer(Path(settings.agent.socket), answer)
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    await server.start()
+    loop.add_reader(events.fileno(), noticed)
+    loops = asyncio.create_task(agent.run())
+    loops.add_done_callback(lambda _: stopped.set())
+    log.info("ready", host=agent.settings.host, socket=settings.agent.socket, mtu=mtu, version=__version__)
+    try:
+        await stopped.wait()
+    finally:
+        await server.stop()
+        loop.remove_reader(events.fileno())
+        events.close()
+        loops.cancel()
+        (ended,) = await asyncio.gather(loops, return_exceptions=True)
+    if isinstance(ended, Exception):
+        raise ended
+
+
+def _settings(settings: AgentConfig) -> AgentSettings:
+    return AgentSettings(
+        host=settings.agent.host or socket.gethostname(),
+        version=__version__,
+        labels=settings.agent.labels,
+        rest=settings.agent.rest_seconds,
+        wait=settings.romanad.wait_seconds,
+        every=settings.agent.round_seconds,
+    )
+
+
+class _on:  # noqa: N801 - reads as what it does: Workers(_on(kernel), ...)
+    """A worker on a pool of threads. Work that began is waited for, even by a task that is cancelled meanwhile."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self._pool = pool
+
+    async def __call__(self, function: Callable[..., T], *arguments: object) -> T:
+        future = asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            raise
