@@ -46,7 +46,7 @@ def make_fabric(lab: Lab, fabric: Fabric, path: Path, report: Report) -> LabReco
         api=f"http://{fabric.api.text}:9600",
     )
     records.create(record)
-    record = _start_nodes(record, list(fabric.nodes))
+    record = _start_nodes(record, fabric)
     link_nodes(record, fabric)
     report(f"{len(fabric.nodes)} nodes in namespaces of their own, {len(fabric.links)} links")
     record = programs.start_birds(record, fabric)
@@ -55,8 +55,9 @@ def make_fabric(lab: Lab, fabric: Fabric, path: Path, report: Report) -> LabReco
     return record
 
 
-def _start_nodes(record: LabRecord, names: list[str]) -> LabRecord:
-    started = start_nodes(names, record.directory / "log")
+def _start_nodes(record: LabRecord, fabric: Fabric) -> LabRecord:
+    (control,) = fabric.roles("control")
+    started = start_nodes(list(fabric.nodes), control.name, record.directory / "log")
     record = msgspec.structs.replace(record, nodes={name: process for name, (_, process) in started.items()})
     records.write(record)
     release(popen for popen, _ in started.values())

@@ -80,8 +80,8 @@ class _Demo:
 
     def data_centre(self) -> None:
         words = (
-            "A spine, racks with a router each, hosts. Every node is a network namespace with its own files; routers\n"
-            "and hosts run BIRD and speak BGP, so this is a routed layer 3 fabric, IPv4 and IPv6. One romanad, one\n"
+            "A spine, racks with a router each, hosts. Every node is a network namespace with its own files; routers "
+            "and hosts run BIRD and speak BGP, so this is a routed layer 3 fabric, IPv4 and IPv6. One romanad, one "
             "romana-agent a host: real processes."
         )
         self.screen.step(1, "A data centre on this machine", words)
@@ -93,7 +93,7 @@ class _Demo:
 
     def address_plan(self) -> None:
         words = (
-            "Each group of the topology owns a prefix, so an address says where it is. A document of Romana v2 is\n"
+            "Each group of the topology owns a prefix, so an address says where it is. A document of Romana v2 is "
             "taken as it is; then ours, with both families, replaced it."
         )
         self.screen.step(2, "The address plan", words)
@@ -106,7 +106,7 @@ class _Demo:
 
     def endpoints(self) -> None:
         words = (
-            "Tenants are layer 3 networks of their own, segments their parts. The CNI plugin is run as a container\n"
+            "Tenants are layer 3 networks of their own, segments their parts. The CNI plugin is run as a container "
             "runtime runs it (spec 1.1.0, ADD); the agent gives an address from a block of its own host."
         )
         self.screen.step(3, "Tenants, segments, endpoints", words)
@@ -140,7 +140,7 @@ class _Demo:
 
     def isolation(self) -> None:
         words = (
-            "Every endpoint tries every other one, with real packets. T: TCP 8080, U: UDP 8080, I: ping, each over\n"
+            "Every endpoint tries every other one, with real packets. T: TCP 8080, U: UDP 8080, I: ping, each over "
             "IPv4 and IPv6 (a small letter: one family only). There is no policy yet; isolation alone decides."
         )
         self.screen.step(4, "Who reaches whom", words)
@@ -149,7 +149,7 @@ class _Demo:
 
     def policy(self) -> None:
         words = (
-            "Two documents: Kubernetes' NetworkPolicy for one tenant, romana's own for the other, saying the same.\n"
+            "Two documents: Kubernetes' NetworkPolicy for one tenant, romana's own for the other, saying the same. "
             "They are compiled to prefixes; the endpoints they select now take TCP 8080 from one segment only."
         )
         self.screen.step(5, "Policy", words)

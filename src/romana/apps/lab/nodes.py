@@ -24,7 +24,7 @@ from romana.model.errors import Unavailable
 
 FIRST = """\
 set -e
-mount -t proc proc /proc
+[ "$NODE" = "$CONTROL" ] || mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t tmpfs -o mode=755 tmpfs /run
 for dir in etc var/lib opt; do
@@ -55,12 +55,13 @@ exec env --unset=FIRST sleep infinity < /dev/null > /dev/null 2>&1
 """What a node's first process does. It goes on only when it was recorded: its creator's death ends it before that."""
 
 
-def start_nodes(names: Sequence[str], log: Path) -> dict[str, tuple[subprocess.Popen[str], Process]]:
+def start_nodes(names: Sequence[str], control: str, log: Path) -> dict[str, tuple[subprocess.Popen[str], Process]]:
     """Make the namespaces of all these nodes at once; they wait for `release`. Unavailable when one does not come up.
 
-    When it fails, all of them end by themselves.
+    When it fails, all of them end by themselves. The control node keeps the machine's /proc: by process 1, romanad
+    makes sure that it is not in the machine's own network.
     """
-    started = {name: _spawn_first(name, log) for name in names}
+    started = {name: _spawn_first(name, control, log) for name in names}
     answers: dict[str, tuple[subprocess.Popen[str], Process]] = {}
     for name, popen in started.items():
         assert popen.stdout is not None  # noqa: S101 - it was asked for
@@ -88,7 +89,7 @@ def _close(popen: subprocess.Popen[str]) -> None:
             stream.close()
 
 
-def _spawn_first(name: str, log: Path) -> subprocess.Popen[str]:
+def _spawn_first(name: str, control: str, log: Path) -> subprocess.Popen[str]:
     command = ["unshare", "--net", "--mount", "--pid", "--uts", "--fork", "--", "sh", "-c", 'eval "$FIRST"', name]
     with (log / f"{name}-first.log").open("w") as errors:
         return subprocess.Popen(
@@ -97,7 +98,7 @@ def _spawn_first(name: str, log: Path) -> subprocess.Popen[str]:
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-            env=environment() | {"NODE": name, "FIRST": FIRST},
+            env=environment() | {"NODE": name, "CONTROL": control, "FIRST": FIRST},
             start_new_session=True,
         )
 

@@ -122,7 +122,7 @@ class Capture:
 
     def frames(self) -> list[Frame]:
         """What was captured; Unavailable for a frame that is neither plain IPv4 nor plain IPv6."""
-        return [frame_of(line) for line in self._lines]
+        return [frame_of(line) for line in self._lines if line.strip()]
 
 
 def _children(pid: int) -> Sequence[int]:
