@@ -168,6 +168,20 @@ def test_deleting_is_repeatable_and_takes_all_with_it(links: KernelLinks, paths:
     assert nothing_left(paths["pod"])
 
 
+def test_many_links_go_at_once_and_no_other(links: KernelLinks, paths: dict[str, str]) -> None:
+    names = [f"rom{number:012x}" for number in range(40)]
+    for number, name in enumerate(names):
+        wanted = plan(paths["pod"], name, (f"10.1.2.{number}",))
+        with within(paths["pod"]):
+            shell("ip route del default || true")
+        links.create(msgspec.structs.replace(wanted, interface=f"eth{number}"))
+    links.delete(*names[:5], *names[6:], "romffffffffffff")
+    assert list(links.read()) == [names[5]]
+    links.delete()
+    links.delete(*names)
+    assert nothing_left(paths["pod"])
+
+
 def test_the_same_link_twice_is_refused_and_the_first_stays(links: KernelLinks, paths: dict[str, str]) -> None:
     links.create(plan(paths["pod"]))
     with pytest.raises(AlreadyExists, match=f"link {LINK} exists on this host"):

@@ -46,6 +46,8 @@ _HOST_INET6 = {"accept_ra": "0", "accept_redirects": "0"}
 _INDEXES = range(1 << 16, 1 << 30)
 _ATTEMPTS = 8
 _LOOPBACK = 1
+_DOOMED = 0x726F6D00
+_TOGETHER = 32
 
 _SIOCETHTOOL = 0x8946
 _ETHTOOL_GLINK = 0x0000000A
@@ -114,11 +116,20 @@ class KernelLinks:
             missing.append(str(error))
         return missing
 
-    def delete(self, link: str) -> None:
-        """Remove the host's side, and so the pair; gone already is success."""
-        refused = self._host.execute([rtnl.delete_link(link)])
-        if refused and refused[0].errno != errno.ENODEV:
-            fail(refused[0], f"removing link {link}")
+    def delete(self, *links: str) -> None:
+        """Remove the host's sides, and so the pairs; gone already is success.
+
+        Removing one takes the kernel some 20 ms, and each more in the same request half a millisecond: so they are put
+        into a group of ours, which is removed at once. A part at a time, because nobody else gets at links meanwhile.
+        """
+        for start in range(0, len(links), _TOGETHER):
+            part = links[start : start + _TOGETHER]
+            requests = [rtnl.delete_link(part[0])]
+            if len(part) > 1:
+                requests = [rtnl.set_group(link, _DOOMED) for link in part] + [rtnl.delete_group(_DOOMED)]
+            refused = [one for one in self._host.execute(requests).values() if one.errno != errno.ENODEV]
+            if refused:
+                fail(refused[0], f"removing link {', '.join(part)}")
 
     def read(self) -> Mapping[str, LinkState]:
         """Our links, by name; the workload's hardware address is the one that the host sends to."""

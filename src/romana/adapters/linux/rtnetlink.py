@@ -46,6 +46,7 @@ IFA_F_NODAD = 0x02
 RTNH_F_ONLINK = 4
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 4, 18, 28
+_IFLA_GROUP = 27
 _IFLA_AF_SPEC, _IFLA_EXT_MASK, _IFLA_NUM_TX_QUEUES, _IFLA_NUM_RX_QUEUES = 26, 29, 31, 32
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _IFLA_INET_CONF, _IFLA_INET6_ADDR_GEN_MODE = 1, 8
@@ -188,6 +189,16 @@ def set_link(index: int, *, inet: dict[int, int] | None = None, addresses_by_han
 def delete_link(name: str) -> Request:
     """Remove an interface; a veth's other end goes with it."""
     return Request(RTM_DELLINK, 0, _LINK.pack(0, 0, 0, 0, 0) + text(_IFLA_IFNAME, name))
+
+
+def set_group(name: str, group: int) -> Request:
+    """Put an interface into a group."""
+    return Request(RTM_SETLINK, 0, _LINK.pack(0, 0, 0, 0, 0) + text(_IFLA_IFNAME, name) + u32(_IFLA_GROUP, group))
+
+
+def delete_group(group: int) -> Request:
+    """Remove every interface of a group at once."""
+    return Request(RTM_DELLINK, 0, _LINK.pack(0, 0, 0, 0, 0) + u32(_IFLA_GROUP, group))
 
 
 def get_link(name: str) -> Request:
