@@ -1,7 +1,8 @@
 """Fails when a document names a command, an option or a path that does not exist.
 
-Looked at: everything in backticks and in fenced blocks. `make X` must be a target; `romana ...` must be words and
-options of the program; a word with a slash whose first part is a directory of ours must be a path of ours.
+Looked at: everything in backticks and in fenced blocks. `make X` must be a target; `romana ...`, `romana-agent ...` and
+`romanad ...` must be words and options of that program; a word with a slash whose first part is a directory of ours
+must be a path of ours.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from typing import Any
 
 import typer
 
+from romana.apps.agent.main import app as agent
 from romana.apps.command import program
+from romana.apps.server.main import app as server
 
 DOCUMENTS = ("*.md", "docs/**/*.md", "examples/**/*.md")
 OURS = tuple(sorted(f"{path.name}/" for path in Path().iterdir() if path.is_dir() and not path.name.startswith(".")))
@@ -47,23 +50,36 @@ def fault_of_make(words: list[str], targets: set[str]) -> str | None:
     return None
 
 
-def fault_of_romana(words: list[str], root: Any) -> str | None:
-    """Follow nouns and verbs down; then every option must be one of the command found."""
-    command, rest = root, words[1:]
+def programs() -> dict[str, Any]:
+    """Our programs by name, as click commands."""
+    return {
+        "romana": typer.main.get_command(program()),
+        "romana-agent": typer.main.get_command(agent),
+        "romanad": typer.main.get_command(server),
+    }
+
+
+def fault_of_program(words: list[str], root: Any) -> str | None:
+    """Follow nouns and verbs down; then every option must be one of a command on the way."""
+    command, rest, path = root, words[1:], [words[0]]
+    options = {"--help", "-h", *_options(root)}
     while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
-        word = rest[0]
-        if not re.fullmatch(r"[a-z]+", word):
+        if not re.fullmatch(r"[a-z][a-z-]*", rest[0]):
             return None
-        if word not in command.commands:
-            return f"`romana` has no {' '.join(words[1 : words.index(word) + 1])!r}"
-        command, rest = command.commands[word], rest[1:]
-    options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
-    options |= {"--help", "-h"}
+        path.append(rest[0])
+        if rest[0] not in command.commands:
+            return f"there is no `{' '.join(path)}`"
+        command, rest = command.commands[rest[0]], rest[1:]
+        options |= _options(command)
     for word in rest[: rest.index("--")] if "--" in rest else rest:
         name = word.partition("=")[0]
         if name.startswith("-") and name != "-" and name not in options:
-            return f"`romana {' '.join(w for w in words[1:] if w.isalpha() and w.islower())}` has no option {name}"
+            return f"`{' '.join(path)}` has no option {name}"
     return None
+
+
+def _options(command: Any) -> set[str]:
+    return {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
 
 
 def fault_of_path(word: str) -> str | None:
@@ -73,7 +89,7 @@ def fault_of_path(word: str) -> str | None:
     return None if any(Path(top, path).exists() for top in (".", "src/romana")) else f"there is no {path}"
 
 
-def faults(document: Path, root: Any, targets: set[str]) -> Iterator[str]:
+def faults(document: Path, ours: dict[str, Any], targets: set[str]) -> Iterator[str]:
     for line, code in commands(document.read_text()):
         try:
             words = shlex.split(code, comments=True)
@@ -84,17 +100,18 @@ def faults(document: Path, root: Any, targets: set[str]) -> Iterator[str]:
         found = [fault_of_path(word) for word in words if "/" in word]
         if words[0] == "make":
             found.append(fault_of_make(words, targets))
-        if Path(words[0]).name == "romana":
-            found.append(fault_of_romana(words, root))
+        name = Path(words[0]).name
+        if name in ours:
+            found.append(fault_of_program([name, *words[1:]], ours[name]))
         yield from (f"{document}:{line}: {fault}" for fault in found if fault)
 
 
 def main() -> int:
     """Exit status: 0 when everything that is named exists."""
-    root = typer.main.get_command(program())
+    ours = programs()
     targets = make_targets()
     documents = sorted({path for pattern in DOCUMENTS for path in Path().glob(pattern)})
-    found = [fault for document in documents for fault in faults(document, root, targets)]
+    found = [fault for document in documents for fault in faults(document, ours, targets)]
     print("\n".join(found) if found else f"{len(documents)} documents: every command and path in them exists")
     return 1 if found else 0
 

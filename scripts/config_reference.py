@@ -1,12 +1,11 @@
 """Writes docs/configuration.md from the types of the configurations; without `--write` it fails when that is stale.
 
-A section is a struct whose docstring has a line `key: what it is.` for each key (more lines may follow, indented).
+A section is a struct whose docstring has a line `key: what it is.` for each key; more lines may follow.
 """
 
 from __future__ import annotations
 
 import inspect
-import re
 import sys
 import types
 from pathlib import Path
@@ -14,12 +13,16 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from romana.apps.agent.config import AgentConfig
 from romana.apps.server.config import ServerConfig
 from romana.codec.config import variables
 from romana.codec.json import encode
 
 PLACE = Path("docs/configuration.md")
-PROGRAMS: tuple[tuple[str, str, type[msgspec.Struct]], ...] = (("romanad", "/etc/romana/romanad.toml", ServerConfig),)
+PROGRAMS: tuple[tuple[str, str, type[msgspec.Struct]], ...] = (
+    ("romanad", "/etc/romana/romanad.toml", ServerConfig),
+    ("romana-agent", "/etc/romana/agent.toml", AgentConfig),
+)
 START = """\
 # Configuration
 
@@ -54,14 +57,17 @@ def reference() -> str:
     return "".join(parts)
 
 
-def described(kind: type) -> tuple[str, dict[str, str]]:
+def described(kind: type[msgspec.Struct]) -> tuple[str, dict[str, str]]:
     """A section's docstring: the text before the keys, and a text for each key."""
-    text = inspect.cleandoc(kind.__doc__ or "")
-    summary, _, rest = text.partition("\n\n")
-    keys = {
-        found[1]: " ".join(found[2].split()) for found in re.finditer(r"^(\w+): (.*(?:\n .*)*)", rest, re.MULTILINE)
-    }
-    return " ".join(summary.split()), keys
+    parts: list[tuple[str, list[str]]] = [("", [])]
+    for line in inspect.cleandoc(kind.__doc__ or "").splitlines():
+        key, colon, rest = line.partition(": ")
+        if colon and key in kind.__struct_fields__:
+            parts.append((key, [rest]))
+        else:
+            parts[-1][1].append(line.strip())
+    texts = {key: " ".join(lines).strip() for key, lines in parts}
+    return texts.pop(""), texts
 
 
 def type_text(hint: Any) -> str:
