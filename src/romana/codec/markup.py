@@ -116,8 +116,8 @@ class _Loader(yaml.SafeLoader):
     def plain_mapping(self, node: MappingNode) -> dict[object, object]:
         value: dict[object, object] = {}
         for key_node, value_node in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, dict | list):
+            key = key_node.value  # as it was written: JSON, whose keys are text, has no other
+            if not isinstance(key_node, ScalarNode) or self.construct_object(key_node) is None:
                 raise ConstructorError(None, None, "a key must be text", key_node.start_mark)
             if key in value:
                 raise ConstructorError(None, None, f"the key {key!r} is there twice", key_node.start_mark)

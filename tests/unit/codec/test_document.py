@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from romana.codec.document import convert, faults, load, load_all
@@ -183,6 +183,8 @@ def test_a_valid_document_has_no_faults_and_converts_as_msgspec_does(value: dict
 
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=40) | st.text(max_size=40))
+@example(b"?")
+@example("true: 1")
 def test_load_raises_nothing_but_invalid(text: bytes | str) -> None:
     with contextlib.suppress(Invalid):
         encode(load_all(text))
