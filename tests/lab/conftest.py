@@ -38,11 +38,12 @@ def centre() -> Iterator[Centre]:
     name = f"romt-hc{os.getpid() % 10000}"
     lab = msgspec.structs.replace(lab, file=msgspec.structs.replace(lab.file, name=name))
     try:
-        record, fabric = build.build(lab, LAB, print)
+        built = build.build(lab, LAB, print)
+        record = built.record
         build.make_tenants(record, lab.file.tenants, print)
         pods = build.make_endpoints(record, lab, print)
         with Probers(record, pods) as probers:
-            yield Centre(lab, record, fabric, pods, probers)
+            yield Centre(lab, record, built.fabric, pods, probers)
     finally:
         if name in records.names():
             record = records.read(name)

@@ -18,23 +18,35 @@ from romana.apps.lab.nodes import end, link_nodes, release, start_nodes
 from romana.apps.lab.pods import Pod, add_pods
 from romana.apps.lab.record import LabRecord, Process
 from romana.apps.lab.wiring import Fabric, wire
+from romana.codec.json import decode
+from romana.model.topology import AddressPlan
 
 Report = Callable[[str], None]
 """Takes one line about what was done."""
 
 
-def build(lab: Lab, path: Path, report: Report) -> tuple[LabRecord, Fabric]:
+class Built(msgspec.Struct, frozen=True, kw_only=True):
+    """A lab without tenants: its record, its fabric, and the plans that romanad answered, by document."""
+
+    record: LabRecord
+    fabric: Fabric
+    plans: dict[str, AddressPlan]
+
+
+def build(lab: Lab, path: Path, report: Report) -> Built:
     """Nodes, links, daemons, romanad with its address plan, agents; everything but tenants and endpoints."""
     fabric = wire(lab.file, lab.plan)
     record = make_fabric(lab, fabric, path, report)
     record = programs.start_romanad(record, fabric)
     report(f"romanad with SQLite, at {record.api}")
+    plans: dict[str, AddressPlan] = {}
     for name, document in lab.topologies:
-        api.put(record, "/v1/topology", document)
+        answer = api.put(record, "/v1/topology", document)
+        plans[name] = decode(msgspec.json.encode(answer["plan"]), AddressPlan)
         report(f"address plan {name}")
     record = programs.start_agents(record, fabric)
     report(f"{len(fabric.roles('host'))} agents, each with its view and its table in the kernel")
-    return record, fabric
+    return Built(record=record, fabric=fabric, plans=plans)
 
 
 def make_fabric(lab: Lab, fabric: Fabric, path: Path, report: Report) -> LabRecord:

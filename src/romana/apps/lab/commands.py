@@ -47,7 +47,7 @@ def up(
         typer.echo(f"  {time.monotonic() - started:6.1f} s  {line}")
 
     with _taken_down(lab.file.name, keep=keep):
-        record, _ = build.build(lab, file, report)
+        record = build.build(lab, file, report).record
         build.make_tenants(record, lab.file.tenants, report)
         build.make_endpoints(record, lab, report)
         build.make_policies(record, lab, report)

@@ -27,8 +27,6 @@ from romana.apps.lab.pods import Pod, add_pods
 from romana.apps.lab.screen import Screen
 from romana.apps.lab.tables import costs_table, plan_table
 from romana.codec.policy import read_policies
-from romana.codec.topology import read_plan
-from romana.core.topology import carve
 from romana.model.address import Prefix
 from romana.model.errors import AlreadyExists, RomanaError
 
@@ -85,8 +83,8 @@ class _Demo:
             "romana-agent a host: real processes."
         )
         self.screen.step(1, "A data centre on this machine", words)
-        self.record, self.fabric = build.build(self.lab, self.path, self.screen.report)
-        self.record = build.finish(self.record)
+        built = build.build(self.lab, self.path, self.screen.report)
+        self.record, self.fabric, self.plans = build.finish(built.record), built.fabric, built.plans
         self.screen.show("\n" + draw(self.fabric) + "\n")
         hosts = {host["name"] for host in api.items(self.record, "/v1/hosts")}
         self.screen.expect(hosts == set(self.file.hosts), f"all {len(self.file.hosts)} hosts joined the address plan")
@@ -97,8 +95,8 @@ class _Demo:
             "taken as it is; then ours, with both families, replaced it."
         )
         self.screen.step(2, "The address plan", words)
-        for name, document in self.lab.topologies:
-            self.screen.show(plan_table(name, carve(read_plan(document))))
+        for name, plan in self.plans.items():
+            self.screen.show(plan_table(name, plan))
             self.screen.show("")
         names = [network["name"] for network in api.items(self.record, "/v1/networks")]
         wanted = [network.name for network in self.lab.plan.networks]

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from romana.apps.lab.record import LabRecord, Process
 from romana.apps.lab.wiring import Fabric
-from romana.model.errors import Unavailable
+from romana.model.errors import NotFound, Unavailable
 
 FIRST = """\
 set -e
@@ -87,6 +87,12 @@ def _close(popen: subprocess.Popen[str]) -> None:
     for stream in (popen.stdin, popen.stdout):
         if stream is not None:
             stream.close()
+    _let_go(popen)
+
+
+def _let_go(popen: subprocess.Popen[str]) -> None:
+    """It outlives us and is known by its record from here on: keep Popen from watching over it."""
+    popen.returncode = 0
 
 
 def _spawn_first(name: str, control: str, log: Path) -> subprocess.Popen[str]:
@@ -159,11 +165,14 @@ def start(process: Process, command: Sequence[str], log: Path, more: Mapping[str
             stderr=output,
             env=environment() | dict(more or {}),
             start_new_session=True,
+            text=True,
         )
     try:
         return Process.of(_only_child(popen.pid))
-    except (Unavailable, RuntimeError) as error:
+    except (Unavailable, NotFound) as error:
         raise Unavailable(f"`{command[0]}` ended at once: {log.read_text()[-2000:].strip()}") from error
+    finally:
+        _let_go(popen)
 
 
 def end(processes: Iterable[Process], number: int = signal.SIGKILL, *, seconds: float = 10) -> None:

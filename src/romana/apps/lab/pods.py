@@ -30,7 +30,7 @@ SECONDS = 60
 
 _ADD = """\
 ip netns add "$POD"
-if ip -netns "$POD" link set lo up && "$PLUGIN"; then exit 0; fi
+ip -netns "$POD" link set lo up && "$PLUGIN" && exit 0
 status=$?
 ip netns delete "$POD"
 exit $status
