@@ -22,7 +22,7 @@ from romana.apps.lab.record import LabRecord
 HERE = Path(__file__).parent
 LAB = HERE / "lab.yaml"
 PROGRAMS = HERE.parent / "build" / "bench"
-OURS, OTHER, BARE = "h1", "h2", "ctl"
+OURS, OTHER, BARE = "h1", "h2", "spine"
 TENANT, SEGMENT = "bench", "load"
 IDENTITY = f"IgnoreUnknown=1;ROMANA_TENANT={TENANT};ROMANA_SEGMENT={SEGMENT}"
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -35,7 +35,7 @@ def datacentre() -> Iterator[LabRecord]:
     if lab.file.name in records.names():
         build.take_down(records.read(lab.file.name))  # of a run that was killed
     try:
-        record, _ = build.build(lab, LAB, _report)
+        record = build.build(lab, LAB, _report).record
         build.make_tenants(record, lab.file.tenants, _report)
         build.make_policies(record, lab, _report)
         yield build.finish(record)

@@ -102,8 +102,8 @@ class AgentState(Protocol):
         link is to be removed, and that this is to be published.
         """
 
-    def unlinked(self, endpoint: str) -> None:
-        """The link of a released endpoint is gone."""
+    def unlinked(self, *endpoints: str) -> None:
+        """The links of released endpoints are gone."""
 
     def rested(self, addresses: Collection[Address]) -> None:
         """These addresses have rested."""
@@ -199,8 +199,10 @@ class Routes(Protocol):
 class Connections(Protocol):
     """The kernel's connection tracking."""
 
-    def forget(self, addresses: Iterable[Address]) -> int:
-        """Delete every entry that has one of the addresses as source or destination in either direction; how many."""
+    def forget(self, prefixes: Iterable[Prefix], but: Collection[Address] = ()) -> int:
+        """Delete every entry that has an address of these prefixes, one that is not in `but`, as source or destination
+        in either direction; about how many.
+        """
 
 
 class Filter(Protocol):

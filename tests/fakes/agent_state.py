@@ -54,9 +54,10 @@ class MemoryAgentState:
         self._unlinking[endpoint.id] = endpoint
         self._resting |= dict.fromkeys(endpoint.addresses, (released_at, self._boot_id))
 
-    def unlinked(self, endpoint: str) -> None:
+    def unlinked(self, *endpoints: str) -> None:
         self._writable()
-        self._unlinking.pop(endpoint, None)
+        for endpoint in endpoints:
+            self._unlinking.pop(endpoint, None)
 
     def rested(self, addresses: Collection[Address]) -> None:
         self._writable()

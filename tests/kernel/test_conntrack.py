@@ -9,7 +9,7 @@ import pytest
 
 from romana.adapters.linux import conntrack
 from romana.adapters.linux.conntrack import KernelConnections
-from romana.codec.text import parse_address
+from romana.codec.text import parse_address, parse_prefix
 from tests.probes.spaces import shell, spaces, within
 
 TRACK = """
@@ -90,6 +90,17 @@ def test_a_kernel_that_cannot_flush_by_address_is_asked_once(monkeypatch: pytest
         monkeypatch.undo()
         assert forget(found, "10.9.0.1") == 1
         assert tracked() == []
+
+
+def test_prefixes_stand_for_all_their_addresses_but_some(connections: KernelConnections) -> None:
+    for prefix in ("10.9.0.", "fd09::"):
+        for source in (1, 2):
+            flow(f"{prefix}{source}", f"{prefix}{source}")
+    blocks = [parse_prefix("10.9.0.0/29"), parse_prefix("fd09::/64"), parse_prefix("10.9.1.0/29")]
+    assert connections.forget(blocks, but=[parse_address("10.9.0.2"), parse_address("fd09::1")]) == 2
+    v4, v6 = tracked()
+    assert "src=10.9.0.2" in v4
+    assert "src=fd09:0000:0000:0000:0000:0000:0000:0001" in v6
 
 
 def test_nothing_tracked_and_nothing_asked_are_no_work(connections: KernelConnections) -> None:

@@ -90,10 +90,10 @@ class SqliteAgentState:
             rows.execute("INSERT OR REPLACE INTO unlinking VALUES (?, ?)", (endpoint.id, record))
             rows.execute("INSERT INTO pending (kind, record) VALUES ('released', ?)", (record,))
 
-    def unlinked(self, endpoint: str) -> None:
-        """The link of a released endpoint is gone."""
+    def unlinked(self, *endpoints: str) -> None:
+        """The links of released endpoints are gone."""
         with self._transaction() as rows:
-            rows.execute("DELETE FROM unlinking WHERE id = ?", (endpoint,))
+            rows.executemany("DELETE FROM unlinking WHERE id = ?", [(endpoint,) for endpoint in endpoints])
 
     def rested(self, addresses: Collection[Address]) -> None:
         """These addresses have rested."""

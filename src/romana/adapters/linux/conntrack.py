@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Self
 
 from romana.adapters.linux.netlink import (
@@ -29,7 +29,7 @@ from romana.adapters.linux.netlink import (
     u32,
 )
 from romana.adapters.linux.rtnetlink import packed
-from romana.model.address import Address, Family
+from romana.model.address import Address, Family, Prefix
 from romana.model.errors import Unavailable
 
 _CONNTRACK = 1 << 8
@@ -40,8 +40,8 @@ _FILTER_ORIGINAL, _FILTER_REPLY = 1, 2
 _ENTRIES = 1
 _HEADER = struct.Struct("=BBH")
 _HAS_FAMILY = 1  # the header's version, from which on a flush looks at the family
-_ANY_FAMILY, _IPV6 = 0, 10
-_IPV4 = 2
+_KERNEL_FAMILY = {Family.V4: 2, Family.V6: 10}
+_ANY_FAMILY = 0
 # CTA_IP_V4_SRC and CTA_IP_V4_DST, and the CTA_FILTER_F_* bits that say that the filter looks at them.
 _FIELDS = ((1, 1), (2, 2))
 _MOST_FLUSHED = 5  # addresses; reading the table is quicker for more
@@ -64,31 +64,32 @@ class KernelConnections:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def forget(self, addresses: Iterable[Address]) -> int:
-        """Delete every entry that has one of the addresses as source or destination in either direction; how many (on
-        a busy host about how many).
+    def forget(self, prefixes: Iterable[Prefix], but: Collection[Address] = ()) -> int:
+        """Delete every entry that has an address of these prefixes, one that is not in `but`, as source or destination
+        in either direction; how many (on a busy host about how many).
 
         Raises Unavailable when the kernel cannot be asked. Safe to repeat.
         """
-        wanted = set(addresses)
+        wanted = set(prefixes)
         present = self._count() if wanted else 0
         if not present:
             return 0
-        flushed = {address for address in wanted if address.family is Family.V4}
-        if len(flushed) > _MOST_FLUSHED or not self._flush(flushed):
+        flushed = {one for one in wanted if one.family is Family.V4 and one.is_address}
+        if but or len(flushed) > _MOST_FLUSHED or not self._flush(flushed):
             flushed = set()
         left = wanted - flushed
         if left:
-            family = _IPV6 if flushed or all(address.family is Family.V6 for address in left) else _ANY_FAMILY
+            families = {prefix.family for prefix in left}
+            family = _KERNEL_FAMILY[families.pop()] if len(families) == 1 else _ANY_FAMILY
             replies = self._netlink.dump(Request(_GET, 0, _HEADER.pack(family, 0, 0)))
-            self._delete(replies, {packed(address) for address in left})
+            self._delete(replies, _Places(left, but))
         return max(0, present - self._count())
 
-    def _flush(self, addresses: Iterable[Address]) -> bool:
+    def _flush(self, addresses: Iterable[Prefix]) -> bool:
         """Have the kernel delete by IPv4 address; whether it did."""
         if self._flushes:
             places = [place for address in sorted(addresses) for place in _places(address)]
-            header = _HEADER.pack(_IPV4, _HAS_FAMILY, 0)
+            header = _HEADER.pack(_KERNEL_FAMILY[Family.V4], _HAS_FAMILY, 0)
             self._flushes = not self._netlink.execute([Request(_DELETE, 0, header + place) for place in places])
         return self._flushes
 
@@ -99,23 +100,38 @@ class KernelConnections:
         found = dict(attributes(reply.payload, _HEADER.size))
         return int.from_bytes(found.get(_ENTRIES, b""), "big")
 
-    def _delete(self, replies: Iterable[Reply], wanted: set[bytes]) -> None:
+    def _delete(self, replies: Iterable[Reply], places: _Places) -> None:
         requests = {}
         for reply in replies:
-            # Most entries of a busy host are others'; looking for the bytes first spares taking them apart.
-            if any(address in reply.payload for address in wanted):
-                found = dict(attributes(reply.payload, _HEADER.size))
-                if _addresses(found) & wanted:
-                    named = [attribute(key, found[key]) for key in (_TUPLE_ORIGINAL, _ID, _ZONE) if key in found]
-                    message = reply.payload[:1] + b"\0\0\0" + b"".join(named)
-                    requests[message] = Request(_DELETE, 0, message)
+            found = dict(attributes(reply.payload, _HEADER.size))
+            if any(place in places for place in _addresses(found)):
+                named = [attribute(key, found[key]) for key in (_TUPLE_ORIGINAL, _ID, _ZONE) if key in found]
+                message = reply.payload[:1] + b"\0\0\0" + b"".join(named)
+                requests[message] = Request(_DELETE, 0, message)
         refused = self._netlink.execute(list(requests.values()))
         for refusal in refused.values():
             if refusal.errno != errno.ENOENT:
                 fail(refusal, "forgetting tracked connections")
 
 
-def _places(address: Address) -> Iterable[bytes]:
+class _Places:
+    """The packed addresses of some prefixes, but for some: what is in them, by family and length."""
+
+    def __init__(self, prefixes: Iterable[Prefix], but: Iterable[Address]) -> None:
+        self._but = {packed(address) for address in but}
+        self._values: dict[tuple[int, int], set[int]] = {}
+        for prefix in prefixes:
+            rest = prefix.family.bits - prefix.length
+            self._values.setdefault((prefix.family.bits // 8, rest), set()).add(prefix.value >> rest)
+
+    def __contains__(self, place: bytes) -> bool:
+        value = int.from_bytes(place, "big")
+        return place not in self._but and any(
+            size == len(place) and value >> rest in values for (size, rest), values in self._values.items()
+        )
+
+
+def _places(address: Prefix) -> Iterable[bytes]:
     """For each of the four places where an IPv4 address may stand, what selects it there."""
     for field, bit in _FIELDS:
         for direction, bits in ((_TUPLE_ORIGINAL, (bit, 0)), (_TUPLE_REPLY, (0, bit))):

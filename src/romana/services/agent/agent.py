@@ -92,7 +92,7 @@ class Agent:
         kernel = Kernel(world.kernel, (*self.ledger.endpoints.values(), *self.ledger.orphans.values()))
         self.follower = Follower(self.ledger, world.control, workers, self._hello, backoff())
         self.publisher = Publisher(self.ledger, world.control, workers, backoff())
-        self.removals = Removals(self.ledger, world.kernel.links, workers, backoff())
+        self.removals = Removals(self.ledger, world.kernel, workers, backoff())
         self.reconciler = Reconciler(
             self.ledger,
             self.follower,

@@ -75,7 +75,6 @@ class Attachments:
                     f"container {wanted.container} has interface {wanted.interface} already, from before the agent lost"
                     " its memory; DEL comes before another ADD"
                 )
-            await self._removals.finish(wanted.id)
             allocations = await self._rooms.allocate(wanted.id, wanted.identity)
             endpoint = Endpoint(
                 id=wanted.id,
@@ -148,6 +147,7 @@ class Attachments:
     async def _start(self, endpoint: Endpoint) -> Attached:
         durable: list[Endpoint] = []
         try:
+            await self._removals.finish(endpoint.id, endpoint.addresses)
             link = await self._workers.kernel(self._make, endpoint, self._ledger.view, durable)
         except BaseException:
             if durable:  # even its release could not be written: it stays, for a DEL

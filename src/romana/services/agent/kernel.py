@@ -43,7 +43,7 @@ class KernelPorts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Drift(msgspec.Struct, frozen=True, kw_only=True):
-    """What a round found to differ from what should be, and put right; `ruleset` 1 for a whole table."""
+    """What a full round found otherwise than it had been left, and put right; `ruleset` 1 for a whole table."""
 
     ruleset: int = 0
     routes: int = 0
@@ -64,6 +64,7 @@ class Kernel:
         self._view = View()
         self._endpoints = {endpoint.id: endpoint for endpoint in endpoints}
         self._spans: Mapping[Prefix, Span] = {}  # that have their routes
+        self._blocks: frozenset[Prefix] = frozenset()
         self._complete = False
         self._table: Ruleset | None = None  # what the kernel holds; None: to be read
 
@@ -72,28 +73,27 @@ class Kernel:
         self._table = None
 
     def admit(self, endpoint: Endpoint, plan: LinkPlan, view: View) -> LinkState:
-        """The view's rules, the endpoint's, then connections forgotten, then the link; when it fails, nothing of the
-        endpoint is left. NotFound when the view has no rows for it.
+        """The view's rules, the endpoint's, then the link; when it fails, nothing of the endpoint is left.
+
+        NotFound when the view has no rows for it.
         """
         if view is not self._view:
-            self._view = view
+            self._take_in(view)
             self._plumb_table()
         with ExitStack() as undo:
             undo.callback(self._withdraw, endpoint)
             self._enforce(endpoint)
-            self._ports.connections.forget(endpoint.addresses)
             state = self._ports.links.create(plan)
             undo.pop_all()
         return state
 
     def dismiss(self, endpoint: Endpoint) -> None:
-        """Cut an endpoint off: rules, routes, connections. Its link is removed elsewhere, for it takes longer."""
+        """Cut an endpoint off: rules, routes. What takes the kernel longer is done elsewhere: connections, the link."""
         self._withdraw(endpoint)
         routes: dict[Prefix, Route] = {
             address: Route(prefix=address, link=endpoint.link) for address in endpoint.addresses
         }
         self._ports.routes.apply(Changes({}, {}, routes))
-        self._ports.connections.forget(endpoint.addresses)
 
     def check(self, endpoint: Endpoint, plan: LinkPlan) -> list[str]:
         """What of the endpoint the kernel does not have, as sentences."""
@@ -117,39 +117,57 @@ class Kernel:
         return self._ports.links.read().get(link)
 
     def plumb(self, view: View, *, complete: bool, fresh: bool) -> Drift:
-        """Make table and routes as the view says; answers what had to be changed.
+        """Make table and routes as the view says; answers what was not as it had been left.
 
         `complete` allows removals, from now on. `fresh` reads everything first; without it only what the view changes
         is looked at.
         """
-        self._view = view
+        self._take_in(view)
         self._complete = self._complete or complete
-        if fresh:
-            self._table = None
+        ruleset = self._read_table() if fresh else 0
         # The table first: a route to an endpoint whose rules are missing would be open.
-        ruleset = self._plumb_table()
+        self._plumb_table()
         if fresh or view.spans != self._spans:
             routes, missing = self._plumb_routes()
             return Drift(ruleset=ruleset, routes=routes, missing_links=missing)
         return Drift(ruleset=ruleset)
 
-    def _plumb_table(self) -> int:
+    def _take_in(self, view: View) -> None:
+        """Make it the view. What others did with the addresses of a new block is over: their connections go, at once
+        for the whole block, because looking for them costs a walk over all connections of the machine.
+        """
+        new = [cidr for cidr in view.blocks if cidr not in self._blocks]
+        if new:
+            used = {address for endpoint in self._endpoints.values() for address in endpoint.addresses}
+            self._ports.connections.forget(new, but=used)
+        self._view, self._blocks = view, frozenset(view.blocks)
+
+    def _read_table(self) -> int:
+        """Believe what the kernel says; answers in how many objects it differs from what was believed."""
+        believed, self._table = self._table, None
+        actual = self._ports.filter.read()
+        self._table = actual
+        if believed is None:
+            return 0
+        changes = ruleset_changes(believed, actual)
+        return 1 if changes.table is not None else len(changes)
+
+    def _plumb_table(self) -> None:
         believed, self._table = self._table, None
         try:
-            return self._change_table(believed)
+            self._change_table(believed)
         except Conflict:
             if believed is None:
                 raise
-            return self._change_table(None)  # it was not as we believed
+            self._change_table(None)  # it was not as we believed
 
-    def _change_table(self, actual: Ruleset | None) -> int:
+    def _change_table(self, actual: Ruleset | None) -> None:
         desired = desired_ruleset(self._view, self._endpoints.values())
         changes = ruleset_changes(desired, actual if actual is not None else self._ports.filter.read())
         if not self._complete:
             changes = _without_removals(changes)
         self._ports.filter.apply(changes)
         self._table = _own(desired) if self._complete else None
-        return 1 if changes.table is not None else len(changes)
 
     def _plumb_routes(self) -> tuple[int, tuple[str, ...]]:
         links = self._ports.links.read()

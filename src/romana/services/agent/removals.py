@@ -1,17 +1,20 @@
-"""Links of endpoints that are gone: removed after the answer, because the kernel takes its time.
+"""Links and connections of endpoints that are gone: removed after the answer, because the kernel takes its time.
 
-Owns the list of what is still to be removed, which is durable. Invariant: a link is removed only as long as its
-endpoint is gone, and before an endpoint with the same id is made again.
+Owns the list of what is still to be removed, which is durable. Invariants: a link is removed only as long as its
+endpoint is gone; link and connections are gone before an endpoint with the same id, or one of the addresses, is made.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Iterable
 
 import structlog
 
+from romana.model.address import Address
+from romana.model.endpoint import Endpoint
 from romana.model.errors import RomanaError
-from romana.ports import Links
+from romana.services.agent.kernel import KernelPorts
 from romana.services.agent.ledger import Ledger
 from romana.services.agent.work import Backoff, Bell, Workers
 
@@ -21,10 +24,10 @@ log = structlog.get_logger()
 class Removals:
     """The link removals of one host."""
 
-    def __init__(self, ledger: Ledger, links: Links, workers: Workers, backoff: Backoff) -> None:
+    def __init__(self, ledger: Ledger, ports: KernelPorts, workers: Workers, backoff: Backoff) -> None:
         self.bell = Bell()
         self._ledger = ledger
-        self._links = links
+        self._ports = ports
         self._workers = workers
         self._backoff = backoff
         self._busy = asyncio.Lock()
@@ -34,24 +37,40 @@ class Removals:
         self.bell.ring()
         while True:
             await self.bell.wait()
-            for name in list(self._ledger.unlinking):
-                try:
-                    await self.finish(name)
-                except RomanaError as error:
-                    log.warning("a link could not be removed", endpoint=name, error=str(error))
-                    self.bell.ring()
-                    await self._backoff.pause()
-                else:
-                    self._backoff.reset()
+            try:
+                await self._remove(list(self._ledger.unlinking))
+            except RomanaError as error:
+                log.warning("links could not be removed", error=str(error))
+                self.bell.ring()
+                await self._backoff.pause()
+            else:
+                self._backoff.reset()
 
-    async def finish(self, name: str) -> None:
-        """Remove the link of an endpoint that is gone, if that is still to be done."""
-        if name not in self._ledger.unlinking:
-            return
+    async def finish(self, name: str, addresses: Collection[Address] = ()) -> None:
+        """Remove now what is left of an endpoint, and of the last users of these addresses."""
+        names = [
+            gone.id
+            for gone in self._ledger.unlinking.values()
+            if gone.id == name or (addresses and not set(addresses).isdisjoint(gone.addresses))
+        ]
+        if names:
+            await self._remove(names)
+
+    async def _remove(self, names: Iterable[str]) -> None:
         async with self._busy:
-            endpoint = self._ledger.unlinking.get(name)
-            if endpoint is None or name in self._ledger.endpoints:
+            gone = [
+                self._ledger.unlinking[name]
+                for name in names
+                if name in self._ledger.unlinking and name not in self._ledger.endpoints
+            ]
+            if not gone:
                 return
-            await self._workers.slow(self._links.delete, endpoint.link)
-            await self._workers.slow(self._ledger.state.unlinked, name)
-            self._ledger.unlinking.pop(name, None)
+            await self._workers.slow(self._clear, gone)
+            for endpoint in gone:
+                self._ledger.unlinking.pop(endpoint.id, None)
+
+    def _clear(self, gone: Collection[Endpoint]) -> None:
+        """On a worker. All at once: each request of the kernel costs more than each endpoint in it."""
+        self._ports.connections.forget(address for endpoint in gone for address in endpoint.addresses)
+        self._ports.links.delete(*(endpoint.link for endpoint in gone))
+        self._ledger.state.unlinked(*(endpoint.id for endpoint in gone))
