@@ -1,0 +1,349 @@
+"""The agent by its front doors: CNI requests, signals, a control plane that comes and goes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.probes.agenthost import PLAN, AgentHost, wait
+
+AGENT = str(Path(sys.executable).parent / "romana-agent")
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[AgentHost]:
+    one = AgentHost(tmp_path)
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentHost]:
+    """One host for the requests that change nothing."""
+    one = AgentHost(tmp_path_factory.mktemp("shared"), "s")
+    try:
+        yield one.open()
+    finally:
+        one.close()
+
+
+@pytest.fixture
+def ready(host: AgentHost) -> AgentHost:
+    return host.open()
+
+
+def state_of(host: AgentHost) -> tuple[list[str], set[str], int]:
+    """What an endpoint leaves in the kernel: links, routes, elements of the table that name a link."""
+    return host.links(), host.routes(), len(re.findall("rom[0-9a-f]{12}", host.table()))
+
+
+def test_pods_of_a_tenant_reach_each_other_and_no_other(ready: AgentHost) -> None:
+    one, two, other = ready.add_pod("one"), ready.add_pod("two", "red/db"), ready.add_pod("other", "blue/web")
+    for family in (0, 1):
+        assert ready.reaches("one", two[family])
+        assert ready.reaches("two", one[family])
+        assert not ready.reaches("one", other[family])
+        assert not ready.reaches("other", one[family])
+    wait(lambda: ready.endpoints() == ["one", "other", "two"], "endpoints are published")
+
+
+def test_every_verb_of_a_pods_life(ready: AgentHost) -> None:
+    ready.add_space("pod")
+    before = state_of(ready)
+    added = ready.cni("ADD", "pod")
+    assert added.body["cniVersion"] == "1.1.0"
+    assert added.body["interfaces"][1]["mtu"] == 1450
+    assert ready.cni("CHECK", "pod", config={"prevResult": added.body}).status == 0
+    assert ready.cni("CHECK", "pod", config={"prevResult": {"cniVersion": "1.1.0"}}).code == 104
+    assert ready.cni("STATUS").status == 0
+    assert ready.cni("VERSION").body["supportedVersions"][-1] == "1.1.0"
+    assert ready.cni("DEL", "pod").status == 0
+    assert ready.cni("CHECK", "pod", config={"prevResult": added.body}).code == 3
+    wait(lambda: ready.links() == before[0], "the link goes after the answer")
+    assert ready.routes() == before[1]
+    assert ready.cni("DEL", "pod").status == 0
+    assert ready.cni("DEL", "never-there", netns="").status == 0
+    wait(lambda: ready.endpoints() == [], "the release is published")
+
+
+def test_second_add_gives_the_same_answer_or_says_what_differs(ready: AgentHost) -> None:
+    ready.add_space("pod")
+    first = ready.cni("ADD", "pod")
+    assert ready.cni("ADD", "pod").body == first.body
+    assert ready.cni("ADD", "pod", owner="blue/web").code == 102
+    ready.ip("route", "delete", first.addresses[0])
+    differs = ready.cni("ADD", "pod")
+    assert differs.code == 102
+    assert f"no route to {first.addresses[0]}" in differs.body["msg"]
+    checked = ready.cni("CHECK", "pod", config={"prevResult": first.body})
+    assert checked.code == 104
+    assert first.addresses[0] in checked.body["details"]
+    assert ready.cni("DEL", "pod").status == 0
+    assert ready.cni("ADD", "pod").addresses != first.addresses
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "words"),
+    [
+        pytest.param({"config": {"cniVersion": "2.0.0"}}, 1, "'2.0.0' is not supported", id="unknown spec version"),
+        pytest.param({"netns": "/run/netns/romt-g-none"}, 4, "CNI_NETNS", id="namespace that does not exist"),
+        pytest.param({"netns": "/etc/passwd"}, 4, "not a network namespace", id="file that is no namespace"),
+        pytest.param({"owner": "green/web"}, 101, "green", id="unknown tenant"),
+        pytest.param({"owner": "red/cache"}, 101, "cache", id="unknown segment"),
+        pytest.param({"owner": ""}, 4, "ROMANA_TENANT and ROMANA_SEGMENT", id="no identity"),
+        pytest.param({"config": {"ipam": {"type": "x"}}}, 2, "ipam", id="unsupported field"),
+        pytest.param({"config": {"colour": 1, "mtu": "x"}}, 7, "colour", id="faulty configuration"),
+        pytest.param({"stdin": b"{"}, 6, "no JSON", id="no JSON"),
+        pytest.param({"environment": {"CNI_IFNAME": "a/b"}}, 4, "CNI_IFNAME", id="bad interface name"),
+    ],
+)
+def test_bad_input_is_refused_and_changes_nothing(
+    shared: AgentHost, request_: dict[str, Any], code: int, words: str
+) -> None:
+    shared.add_space("pod")
+    before = state_of(shared)
+    answer = shared.cni("ADD", "pod", **request_)
+    assert answer.code == code, answer.body
+    assert words in answer.body["msg"]
+    assert state_of(shared) == before
+    assert shared.cni("ADD", "pod").status == 0
+    assert shared.cni("DEL", "pod").status == 0
+    wait(lambda: shared.links() == before[0], "the link goes")
+    shared.remove_space("pod")
+
+
+def test_taken_interface_name_leaves_nothing_behind(ready: AgentHost) -> None:
+    ready.add_space("pod")
+    inside = ["ip", "-n", f"{ready.prefix}pod", "link", "add", "eth0", "type", "veth", "peer", "name", "other"]
+    subprocess.run(inside, check=True)
+    before = state_of(ready)
+    assert ready.cni("ADD", "pod").code == 102
+    wait(lambda: state_of(ready) == before, "all is as before")
+    wait(lambda: ready.endpoints() == [], "nothing stays published")
+
+
+def test_exhausted_network_says_the_numbers(host: AgentHost) -> None:
+    small = json.loads(json.dumps(PLAN))
+    small["networks"] = [{"name": "pods4", "cidr": "10.1.0.0/29", "block_length": 31, "span_length": 30}]
+    small["topologies"][0]["networks"] = ["pods4"]
+    host.open(small)
+    codes = []
+    for number in range(9):
+        host.add_space(f"p{number}")
+        codes.append(host.cni("ADD", f"p{number}"))
+    assert [one.code for one in codes[:4]] == [0] * 4
+    assert codes[-1].code == 103
+    assert "pods4" in codes[-1].body["msg"]
+    assert len(host.links()) == sum(one.code == 0 for one in codes)
+
+
+def test_known_segment_starts_without_romanad_and_is_published_later(ready: AgentHost) -> None:
+    first = ready.add_pod("first")
+    wait(lambda: ready.endpoints() == ["first"], "published")
+    ready.kill_romanad()
+    names = [f"p{number}" for number in range(12)]
+    addresses = [ready.add_pod(name)[0] for name in names]
+    assert len({first[0], *addresses}) == 13
+    assert ready.reaches("first", addresses[0])
+    ready.add_space("stranger")
+    unknown = ready.cni("ADD", "stranger", owner="blue/web")
+    assert unknown.code == 11
+    assert "romanad" in unknown.body["msg"]
+    assert ready.cni("DEL", "p0").status == 0
+    ready.start_romanad()
+    wait(lambda: ready.endpoints() == sorted(["first", *names[1:]]), "everything is published when romanad is back")
+    wait(lambda: ready.cni("ADD", "stranger", owner="blue/web").status == 0, "and strangers can start")
+
+
+def test_agent_starts_from_its_own_memory_while_romanad_is_away(ready: AgentHost) -> None:
+    ready.add_pod("one")
+    wait(lambda: "red" in (ready.directory / "agent" / "view.json").read_text(), "the view is kept")
+    ready.kill_romanad()
+    assert ready.stop_agent(signal.SIGTERM) == 0
+    ready.start_agent()
+    two = ready.add_pod("two")
+    assert ready.reaches("one", two[0])
+    ready.start_romanad()
+    wait(lambda: ready.endpoints() == ["one", "two"], "published when romanad is back")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["ended", "killed"])
+def test_restart_loses_no_packet_and_changes_nothing(ready: AgentHost, number: int) -> None:
+    target = ready.add_pod("one")
+    ready.add_pod("two")
+    wait(lambda: ready.endpoints() == ["one", "two"], "published")
+    before = (ready.links(), ready.routes(), sorted(ready.table().split()))
+    command = ["ip", "netns", "exec", f"{ready.prefix}two", "ping", "-q", "-i", "0.01", "-c", "200", target[0]]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ping:
+        ready.stop_agent(number)
+        ready.start_agent()
+        output = ping.communicate(timeout=60)[0]
+    assert "200 packets transmitted, 200 received" in output
+    assert (ready.links(), ready.routes(), sorted(ready.table().split())) == before
+
+
+def test_killed_during_adds_no_address_is_given_twice_and_every_pod_can_be_deleted(ready: AgentHost) -> None:
+    names = [f"p{number}" for number in range(16)]
+    for name in names:
+        ready.add_space(name)
+    config = json.dumps({"cniVersion": "1.1.0", "name": "romana", "type": "romana-cni"}).encode()
+    plugin = Path(__file__).parents[2] / "native" / "romana-cni.c"
+    program = ready.directory / "romana-cni"
+    subprocess.run(["gcc", "-O1", "-o", str(program), str(plugin)], check=True)
+    for delay in (0.004, 0.013, 0.03):
+        running = []
+        for name in names:
+            environment = {
+                "CNI_COMMAND": "ADD",
+                "CNI_CONTAINERID": name,
+                "CNI_IFNAME": "eth0",
+                "CNI_NETNS": f"/run/netns/{ready.prefix}{name}",
+                "CNI_ARGS": "ROMANA_TENANT=red;ROMANA_SEGMENT=web",
+                "ROMANA_AGENT_SOCKET": str(ready.agent_socket),
+            }
+            process = subprocess.Popen([str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+            assert process.stdin is not None
+            process.stdin.write(config)
+            process.stdin.close()
+            process.stdin = None
+            running.append(process)
+        time.sleep(delay)
+        ready.stop_agent()
+        answers = [process.communicate(timeout=30)[0] for process in running]
+        codes = {json.loads(text).get("code", 0) for text in answers}
+        assert codes <= {0, 11}
+        ready.start_agent()
+        done = {name: ready.cni("ADD", name) for name in names}
+        assert {answer.status for answer in done.values()} == {0}, {answer.body.get("msg") for answer in done.values()}
+        for name, text in zip(names, answers, strict=True):
+            told = json.loads(text)
+            if "ips" in told:
+                assert told == done[name].body
+        addresses = [address for answer in done.values() for address in answer.addresses]
+        assert len(set(addresses)) == 2 * len(names)
+        assert [ready.cni("DEL", name).status for name in names] == [0] * len(names)
+        wait(lambda: ready.links() == [], "all links go")
+    wait(lambda: ready.endpoints() == [], "all releases are published")
+
+
+def test_removal_that_a_kill_interrupted_is_finished_at_the_next_start(ready: AgentHost) -> None:
+    names = [f"p{number}" for number in range(6)]
+    for name in names:
+        ready.add_pod(name)
+    for name in names:
+        assert ready.cni("DEL", name).status == 0
+    ready.stop_agent()
+    ready.start_agent()
+    wait(lambda: ready.links() == [], "links go")
+
+
+def test_gc_collects_what_two_lists_lack(host: AgentHost) -> None:
+    host.settings = "gc_seconds = 1\n"
+    host.open()
+    host.add_pod("kept")
+    host.add_pod("lost")
+    listed = {"cni.dev/valid-attachments": [{"containerID": "kept", "ifname": "eth0"}]}
+    assert host.cni("GC", config=listed).status == 0
+    assert len(host.links()) == 2
+    time.sleep(1.1)
+    assert host.cni("GC", config=listed).status == 0
+    wait(lambda: len(host.links()) == 1, "the unlisted pod's link goes")
+    wait(lambda: host.endpoints() == ["kept"], "and its release is published")
+
+
+def test_flushed_ruleset_is_put_back_at_once(ready: AgentHost) -> None:
+    one, other = ready.add_pod("one"), ready.add_pod("other", "blue/web")
+    wait(lambda: ready.endpoints() == ["one", "other"], "published")
+    subprocess.run(["ip", "netns", "exec", ready.host, "nft", "flush", "ruleset"], check=True)
+    wait(lambda: ready.cni("STATUS").status == 0 and "endpoints_in4" in ready.table(), "the table is back")
+    assert not ready.reaches("other", one[0])
+    assert ready.add_pod("two")
+    assert ready.reaches("two", one[0])
+    assert not ready.reaches("two", other[0])
+
+
+def test_agent_without_a_plan_says_so_and_takes_no_pod(host: AgentHost) -> None:
+    host.add_space("host")
+    host.start_agent(ready=False)
+    wait(host.agent_socket.exists, "the socket is there")
+    host.add_space("pod")
+    status = host.cni("STATUS")
+    assert status.code == 50
+    assert "romanad" in status.body["msg"]
+    assert host.cni("ADD", "pod").code == 11
+
+
+def test_second_agent_is_refused(ready: AgentHost) -> None:
+    command = ["ip", "netns", "exec", ready.host, AGENT, "--config", str(ready.directory / "agent.toml")]
+    second = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert second.returncode == 1
+    assert "another agent" in second.stderr
+
+
+def test_status_command_shows_the_agent(ready: AgentHost) -> None:
+    ready.add_pod("one")
+    command = [AGENT, "--config", str(ready.directory / "agent.toml"), "status", "-o", "json"]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    found = json.loads(shown.stdout)
+    assert (found["host"], found["ready"], found["endpoints"], found["drift"]) == ("h1", True, 1, 0)
+    ready.stop_agent()
+    gone = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert gone.returncode == 1
+    assert "is romana-agent running?" in gone.stderr
+
+
+def test_cleanup_takes_everything_away_and_says_what(ready: AgentHost) -> None:
+    ready.add_pod("one")
+    command = ["ip", "netns", "exec", ready.host, AGENT, "--config", str(ready.directory / "agent.toml"), "--cleanup"]
+    environment = {
+        **os.environ,
+        "ROMANA_CNI_PLUGIN": str(ready.directory / "bin" / "romana-cni"),
+        "ROMANA_CNI_CONFLIST": str(ready.directory / "net.d" / "10-romana.conflist"),
+    }
+    running = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False, env=environment)
+    assert running.returncode == 1
+    assert "stop it" in running.stderr
+    assert ready.links()
+    ready.stop_agent(signal.SIGTERM)
+    cleaned = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True, env=environment)
+    for words in ("removed link rom", "removed route 10.1.0.", "removed table inet romana", "removed file"):
+        assert words in cleaned.stdout
+    assert (ready.links(), ready.routes(), ready.table()) == ([], set(), "")
+    again = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True, env=environment)
+    assert "nothing of romana's agent was here" in again.stdout
+
+
+def test_install_writes_plugin_and_conflist(tmp_path: Path) -> None:
+    (tmp_path / "built").write_bytes(b"\x7fELF plugin")
+    environment = {
+        **os.environ,
+        "ROMANA_CNI_PLUGIN": str(tmp_path / "bin" / "romana-cni"),
+        "ROMANA_CNI_CONFLIST": str(tmp_path / "net.d" / "10-romana.conflist"),
+    }
+    command = [AGENT, "install-cni", "--plugin", str(tmp_path / "built")]
+    subprocess.run(command, check=True, capture_output=True, timeout=20, env=environment)
+    assert (tmp_path / "bin" / "romana-cni").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "bin" / "romana-cni").read_bytes() == b"\x7fELF plugin"
+    conflist = json.loads((tmp_path / "net.d" / "10-romana.conflist").read_text())
+    assert conflist["plugins"] == [{"type": "romana-cni"}]
+    assert sorted(path.name for path in (tmp_path / "bin").iterdir()) == ["romana-cni"]
+
+
+def test_faulty_configuration_names_every_fault(tmp_path: Path) -> None:
+    (tmp_path / "agent.toml").write_text('[agent]\nmtu = "big"\n[cni]\ncolour = 1\n')
+    command = [AGENT, "--config", str(tmp_path / "agent.toml")]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert refused.returncode == 2
+    assert "agent.mtu" in refused.stderr
+    assert "cni.colour" in refused.stderr
