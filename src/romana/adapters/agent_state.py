@@ -108,7 +108,9 @@ class SqliteAgentState:
     def pending(self, most: int) -> tuple[PendingPublication, ...]:
         """The first entries of the log, in order."""
         with self._lock:
-            found = self._connection.execute("SELECT number, kind, record FROM pending ORDER BY number LIMIT ?", (most,))
+            found = self._connection.execute(
+                "SELECT number, kind, record FROM pending ORDER BY number LIMIT ?", (most,)
+            )
             return tuple(map(_pending, found))
 
     def published(self, number: int) -> None:
