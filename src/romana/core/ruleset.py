@@ -124,12 +124,15 @@ def desired_ruleset(view: View, endpoints: Iterable[Endpoint]) -> Ruleset:
     """The ruleset that enforces a view on the host's own endpoints.
 
     An endpoint whose identity or row the view lacks keeps its source (so its connections go on) and gets no row: every
-    new connection is dropped. So does a peer whose profile is missing. Invalid when there are too many block lengths.
+    new connection is dropped. So does a peer whose profile is missing. Addresses of endpoints are local even where the
+    view has no span for them (any more). Invalid when there are too many block lengths.
     """
     shape = _shape(view)
+    endpoints = sorted(endpoints, key=lambda endpoint: endpoint.id)
+    local = {*view.spans, *(address for endpoint in endpoints for address in endpoint.addresses)}
     rows: dict[str, str] = {}
     elements: dict[Element, str] = {}
-    for endpoint in sorted(endpoints, key=lambda endpoint: endpoint.id):
+    for endpoint in endpoints:
         known = view.identities.get(endpoint.identity.id)
         governed = known is not None and known.ingress in view.rows and known.egress in view.rows
         ingress, egress = (known.ingress, known.egress) if known is not None and governed else ("", "")
@@ -137,7 +140,7 @@ def desired_ruleset(view: View, endpoints: Iterable[Endpoint]) -> Ruleset:
         elements |= endpoint_elements(endpoint, ingress, egress)
     profiles: dict[str, Profile] = {}
     ranges = {
-        name: _flatten((span, ACCEPT) for span in view.spans if span.family is lookup.family)
+        name: _flatten((prefix, ACCEPT) for prefix in local if prefix.family is lookup.family)
         for name, lookup in lookups(shape).items()
         if lookup.kind is Kind.SPAN
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -155,3 +156,13 @@ def test_the_order_of_endpoints_changes_nothing() -> None:
     one, other = desired_ruleset(world, some), desired_ruleset(world, reversed(some))
     assert one == other
     assert list(one.elements) == list(other.elements)
+
+
+def test_addresses_outside_of_the_spans_are_kept_for_endpoints_too() -> None:
+    """A span may be withdrawn while its endpoints live: the world must not send with their addresses."""
+    without = msgspec.structs.replace(view({}), spans={})
+    start = Address(Family.V4, (10 << 24) + 1)
+    assert desired_ruleset(without, [endpoint(1)]).ranges["spans4"] == (Range(start.value, start.value, "accept"),)
+    assert len(desired_ruleset(without, [endpoint(1), endpoint(9)]).ranges["spans6"]) == 2
+    inside = desired_ruleset(view({}), [endpoint(1), endpoint(9)])
+    assert inside.ranges == desired_ruleset(view({}), []).ranges
