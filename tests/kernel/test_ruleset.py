@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import pytest
 
 from romana.adapters.linux.netns import inside
@@ -19,7 +21,7 @@ from romana.model.tenancy import Identity, Owner
 from romana.model.view import View
 from tests.fakes.rulesets import HTTP, NOT_HTTP, STORE, WEB, endpoint, entries, view
 from tests.probes.onehost import HOST4, HOST6, WORLD4, WORLD6, OneHost, one_host
-from tests.probes.traffic import Probe, accepted, arrives, bound
+from tests.probes.traffic import Probe, accepted, arrives, bound, checksum
 
 OTHER = Identity(owner=Owner("other", "app"))
 ENDPOINTS = {"web": endpoint(1, WEB), "store": endpoint(65, STORE), "other": endpoint(129, OTHER)}
@@ -216,6 +218,107 @@ def test_an_endpoint_reaches_itself_through_a_service(host: OneHost, servers: li
         servers,
     )
     assert outcomes == [True, True, False]
+
+
+def test_only_an_endpoint_itself_goes_back_through_its_link(host: OneHost, servers: list[socket.socket]) -> None:
+    """The table knows no span, so nothing before ingress drops the address of a local endpoint from the world."""
+    without = msgspec.structs.replace(world(), spans={})
+    host.table.apply(ruleset_changes(desired_ruleset(without, []), None))
+    host.nft("table inet romana { map in_other_4 { type ipv4_addr : verdict; }; chain in_other { drop; }; }")
+    host.nft("table inet romana { chain out_other { accept; }; }")
+    host.table.add_endpoint(ENDPOINTS["other"], "in_other", "out_other")
+    host.nft(
+        "table inet seen { chain forwarded { type filter hook forward priority 100;"
+        ' ip daddr 10.0.0.129 counter comment "four"; ip6 daddr fd00::81 counter comment "six"; }\n}'
+    )
+    there = host.spaces["world"]
+    probes = [Probe(there, "udp", address, 443, bind=address) for address in addresses("other")]
+    assert accepted(probes, servers) == [False, False]
+    assert host.nft("list table inet seen").count("packets 0 ") == 2
+    host.table.remove()
+    accepted(probes, servers)
+    assert host.nft("list table inet seen").count("packets 0 ") == 0
+
+
+def quoting(source: str, port: int, destination: str) -> bytes:
+    """An ICMP error (fragmentation needed, or packet too big; MTU 1300) about a datagram from `port` to port 9."""
+    if ":" in source:
+        ends = socket.inet_pton(socket.AF_INET6, source) + socket.inet_pton(socket.AF_INET6, destination)
+        quoted = struct.pack("!IHBB", 6 << 28, 8, socket.IPPROTO_UDP, 64) + ends
+        head = struct.pack("!BBHI", 2, 0, 0, 1300)
+    else:
+        ends = socket.inet_aton(source) + socket.inet_aton(destination)
+        quoted = struct.pack("!BBHHHBBH", 0x45, 0, 28, 1, 0, 64, socket.IPPROTO_UDP, 0) + ends
+        quoted = quoted[:10] + struct.pack("!H", checksum(quoted)) + quoted[12:]
+        head = struct.pack("!BBHI", 3, 4, 0, 1300)
+    message = head + quoted + struct.pack("!HHHH", port, 9, 8, 0)
+    return message if ":" in source else message[:2] + struct.pack("!H", checksum(message)) + message[4:]
+
+
+def hears(host: OneHost, sender: str, port: int, address: str, destination: str) -> bool:
+    """Whether an error that `sender` makes up about a flow of `address` arrives there."""
+    six = ":" in address
+    family = socket.AF_INET6 if six else socket.AF_INET
+    protocol = socket.IPPROTO_ICMPV6 if six else socket.IPPROTO_ICMP
+    target = next((name for name in ENDPOINTS if address in addresses(name)), "host")
+    with inside(host.spaces[sender]):
+        raw = socket.socket(family, socket.SOCK_RAW, protocol)
+    with inside(host.spaces[target]):
+        ear = socket.socket(family, socket.SOCK_RAW, protocol)
+    with raw, ear:
+        ear.settimeout(0.4)
+        raw.sendto(quoting(address, port, destination), (address, 0))
+        try:
+            while True:
+                message = ear.recv(2000)
+                if message[0 if six else 20] == (2 if six else 3):
+                    return True
+        except TimeoutError:
+            return False
+
+
+@pytest.mark.parametrize("family", [0, 1], ids=["ipv4", "ipv6"])
+def test_an_endpoint_sends_errors_about_its_own_connections_only(host: OneHost, family: int) -> None:
+    world_address = addresses("world")[family]
+    for name in ("web", "host"):
+        address = addresses(name)[family]
+        with bound(host.spaces[name], "udp", address, 0) as flow:
+            flow.sendto(b"hello", (world_address, 9))
+            port = flow.getsockname()[1]
+            assert not hears(host, "store", port, address, world_address)
+            assert hears(host, "world", port, address, world_address)
+
+
+@pytest.mark.parametrize("family", [0, 1], ids=["ipv4", "ipv6"])
+@pytest.mark.parametrize(("source", "target"), [("other", "web"), ("host", "web"), ("world", "web"), ("web", "world")])
+def test_an_endpoint_hears_that_a_port_is_closed(host: OneHost, source: str, target: str, family: int) -> None:
+    address = addresses(target)[family]
+    with inside(host.spaces[source]):
+        client = socket.socket(socket.AF_INET6 if family else socket.AF_INET, socket.SOCK_DGRAM)
+    with client:
+        client.settimeout(2)
+        client.connect((address, 9))
+        client.send(b"anybody?")
+        with pytest.raises(ConnectionRefusedError):
+            client.recv(10)
+
+
+@pytest.mark.parametrize("family", [0, 1], ids=["ipv4", "ipv6"])
+def test_an_endpoint_says_that_it_no_longer_listens(host: OneHost, family: int) -> None:
+    """The error is about the connection that the endpoint began."""
+    there = addresses("world")[family]
+    with (
+        bound(host.spaces["world"], "udp", there, 9002) as server,
+        bound(host.spaces["web"], "udp", addresses("web")[family], 9003) as client,
+    ):
+        server.settimeout(2)
+        client.sendto(b"hello", (there, 9002))
+        _, peer = server.recvfrom(10)
+        server.connect(peer)
+        client.close()
+        server.send(b"welcome")
+        with pytest.raises(ConnectionRefusedError):
+            server.recv(10)
 
 
 def connection(host: OneHost, source: str, address: str, port: int) -> socket.socket:

@@ -92,7 +92,7 @@ def _send(number: int, probe: Probe, client: socket.socket) -> None:
             header = struct.pack("!BBHHH", first, 0, 0, number & 0xFFFF, 1)
             message = header + payload
             if probe.family is socket.AF_INET:
-                message = struct.pack("!BBHHH", first, 0, _checksum(message), number & 0xFFFF, 1) + payload
+                message = struct.pack("!BBHHH", first, 0, checksum(message), number & 0xFFFF, 1) + payload
             client.sendto(message, (probe.address, 0))
 
 
@@ -140,7 +140,8 @@ def _outcome(number: int, probe: Probe, client: socket.socket) -> bool | None:
     return True if echo else None
 
 
-def _checksum(message: bytes) -> int:
+def checksum(message: bytes) -> int:
+    """Of the internet protocols (RFC 1071), over an even number of bytes."""
     total: int = sum(struct.unpack(f"!{len(message) // 2}H", message))
     total = (total >> 16) + (total & 0xFFFF)
     return ~(total + (total >> 16)) & 0xFFFF

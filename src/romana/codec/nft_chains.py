@@ -35,6 +35,8 @@ _TO_NEIGHBOURS = "icmpv6 type { mld-listener-query, nd-router-advert, nd-neighbo
 
 NUMERIC = {
     "ct state established,related": "ct state 0x2,0x4",
+    "ct state established": "ct state 0x2",
+    "ct state related": "ct state 0x4",
     "ct state invalid": "ct state 0x1",
     "ct status confirmed": "ct status 0x8",
     "priority raw;": "priority -300;",
@@ -134,15 +136,17 @@ def _base(hook: str, priority: int, side: str, *, words: str) -> Chain:
     """A base chain for packets that come from (iifname) or leave through (oifname) a link of ours.
 
     A connection that is condemned (label 127) is dropped before its state is looked at. Confirmed means that the first
-    packet was accepted, by us among others: one-way UDP is never established. A packet that leaves through the link
-    its source belongs to goes back to its sender, through a service.
+    packet was accepted, by us among others: one-way UDP is never established. A packet from a link of ours that leaves
+    through the link its source belongs to goes back to its sender, through a service.
     """
-    rules = [f"{side} != {LINKS} accept", "ct label 127 drop", "ct state established,related accept"]
+    known = _known_from_endpoints() if side == "iifname" else ("ct state established,related accept",)
+    rules = [f"{side} != {LINKS} accept", "ct label 127 drop", *known]
     if hook != "forward":
         rules.append(f"{_FROM_NEIGHBOURS if hook == 'input' else _TO_NEIGHBOURS} accept")
     rules += ["ct status confirmed accept", "ct state invalid drop"]
     if hook == "forward":
-        rules += [f"oifname . {_ip(family)} saddr @sources{family:d} accept" for family in Family]
+        from_us = f"iifname {LINKS} " if side == "oifname" else ""
+        rules += [f"{from_us}oifname . {_ip(family)} saddr @sources{family:d} accept" for family in Family]
     address, endpoints = ("saddr", "endpoints_out") if side == "iifname" else ("daddr", "endpoints_in")
     rules += [f"{_ip(family)} {address} vmap @{endpoints}{family:d}" for family in Family]
     return Chain(
@@ -150,6 +154,17 @@ def _base(hook: str, priority: int, side: str, *, words: str) -> Chain:
         hook=f"type filter hook {hook} priority filter - {-priority}; policy accept;",
         words=words,
     )
+
+
+def _known_from_endpoints() -> Iterator[str]:
+    """What endpoints send within connections. An endpoint is no router: it has no errors to report about a connection
+    of which neither end is on its link, whoever's that is.
+    """
+    yield "ct state established accept"
+    for family in Family:
+        for direction in ("original", "reply"):
+            yield f"ct state related iifname . ct {direction} {_ip(family)} saddr @sources{family:d} accept"
+    yield "ct state related drop"
 
 
 def _profile_rules(profile: Profile) -> Iterator[str]:
