@@ -176,6 +176,8 @@ def _element(name: str, text: str, lookup: Lookup) -> tuple[Element, str]:
     verdict = "" if lookup.kind is Kind.SOURCE and not value else _verdict(value, lookup)
     address = _address(key, lookup)
     prefix = address.supernet(lookup.length) if lookup.length else address
+    if prefix.value != address.value:
+        raise ForeignTable(f"{text} in {name} is not the first address of a block")
     return Element(name, prefix, link.strip('"')), verdict
 
 
