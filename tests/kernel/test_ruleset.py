@@ -21,6 +21,7 @@ from romana.model.tenancy import Identity, Owner
 from romana.model.view import View
 from tests.fakes.rulesets import HTTP, NOT_HTTP, STORE, WEB, endpoint, entries, view
 from tests.probes.onehost import HOST4, HOST6, WORLD4, WORLD6, OneHost, one_host
+from tests.probes.spaces import shell
 from tests.probes.traffic import Probe, accepted, arrives, bound, checksum
 
 OTHER = Identity(owner=Owner("other", "app"))
@@ -238,6 +239,27 @@ def test_only_an_endpoint_itself_goes_back_through_its_link(host: OneHost, serve
     host.table.remove()
     accepted(probes, servers)
     assert host.nft("list table inet seen").count("packets 0 ") == 0
+
+
+def test_an_endpoint_cannot_fill_the_hosts_table_of_neighbours(host: OneHost) -> None:
+    """The kernel makes an entry for whoever asks for a router; the table is one for all links, of 1024 entries."""
+
+    def ask() -> int:
+        with inside(host.spaces["store"]):
+            index = socket.if_nametoindex("eth0")
+            for number in range(1, 21):
+                with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as client:
+                    client.setsockopt(socket.IPPROTO_IPV6, 75, 1)  # IPV6_TRANSPARENT of linux/in6.h
+                    client.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+                    client.bind((f"fe80::99:{number:x}", 0, 0, index))
+                    solicitation = struct.pack("!BBHI", 133, 0, 0, 0) + b"\x01\x01\x0a\x00\x00\x00\x00\x01"
+                    client.sendto(solicitation, ("ff02::2", 0, 0, index))
+        with inside(host.spaces["host"]):
+            return shell(f"ip -6 neigh show dev {ENDPOINTS['store'].link}").count("fe80::99:")
+
+    assert ask() == 0
+    host.table.remove()
+    assert ask() == 20
 
 
 def quoting(source: str, port: int, destination: str) -> bytes:

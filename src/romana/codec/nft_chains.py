@@ -28,9 +28,10 @@ ANY: Intervals = ((0, 65535),)
 """Everything of a protocol."""
 
 _FROM_NEIGHBOURS = (
-    "icmpv6 type { mld-listener-query, mld-listener-report, mld-listener-done, nd-router-solicit, "
+    "icmpv6 type { mld-listener-query, mld-listener-report, mld-listener-done, "
     "nd-neighbor-solicit, nd-neighbor-advert, mld2-listener-report }"
 )
+"""Not nd-router-solicit: nobody answers it, and the kernel makes a neighbour of each link-local source it comes from."""
 _TO_NEIGHBOURS = "icmpv6 type { mld-listener-query, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert }"
 
 NUMERIC = {
@@ -42,7 +43,7 @@ NUMERIC = {
     "priority raw;": "priority -300;",
     "priority filter - 10;": "priority -10;",
     "priority filter - 5;": "priority -5;",
-    _FROM_NEIGHBOURS: "icmpv6 type { 130, 131, 132, 133, 135, 136, 143 }",
+    _FROM_NEIGHBOURS: "icmpv6 type { 130, 131, 132, 135, 136, 143 }",
     _TO_NEIGHBOURS: "icmpv6 type { 130, 134, 135, 136 }",
 }
 """How a listing with all symbols as numbers, which no file of the host can change, spells our words."""
