@@ -31,7 +31,7 @@ _FROM_NEIGHBOURS = (
     "icmpv6 type { mld-listener-query, mld-listener-report, mld-listener-done, "
     "nd-neighbor-solicit, nd-neighbor-advert, mld2-listener-report }"
 )
-"""Not nd-router-solicit: nobody answers it, and the kernel makes a neighbour of each link-local source it comes from."""
+"""Not nd-router-solicit: nobody answers it, and the kernel makes a neighbour of each source that it comes from."""
 _TO_NEIGHBOURS = "icmpv6 type { mld-listener-query, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert }"
 
 NUMERIC = {
