@@ -8,6 +8,7 @@ packages=(
     musl-tools nftables procps python3-venv tcpdump
 )
 policy=/usr/sbin/policy-rc.d
+refusal=$'#!/bin/sh\n# made by set-up of romana, and removed by it\nexit 101'
 python=.venv/bin/python
 
 step() { printf '== %s\n' "$1"; started=$(date +%s%N); }
@@ -27,10 +28,11 @@ install_packages() {
 }
 if [ ${#missing[@]} -gt 0 ]; then
     step "installing ${#missing[@]} Debian packages: ${missing[*]}"
-    # Packages must not start their services here; a policy that the machine already has stays as it is.
-    if [ ! -e $policy ]; then
+    # Packages must not start their services here; a policy that the machine already has stays as it is. One that a killed
+    # set-up left is ours.
+    if [ ! -e $policy ] || cmp -s $policy <<<"$refusal"; then
         trap 'rm -f $policy' EXIT
-        printf '#!/bin/sh\nexit 101\n' >$policy
+        printf '%s\n' "$refusal" >$policy
         chmod 755 $policy
     fi
     if ! install_packages; then
