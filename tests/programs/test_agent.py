@@ -138,14 +138,16 @@ def test_exhausted_network_says_the_numbers(host: AgentHost) -> None:
     small["networks"] = [{"name": "pods4", "cidr": "10.1.0.0/29", "block_length": 31, "span_length": 30}]
     small["topologies"][0]["networks"] = ["pods4"]
     host.open(small)
-    codes = []
-    for number in range(9):
+    for number in range(8):
         host.add_space(f"p{number}")
-        codes.append(host.cni("ADD", f"p{number}"))
-    assert [one.code for one in codes[:4]] == [0] * 4
-    assert codes[-1].code == 103
-    assert "pods4" in codes[-1].body["msg"]
-    assert len(host.links()) == sum(one.code == 0 for one in codes)
+    added = [host.cni("ADD", f"p{number}") for number in range(8)]
+    assert {address for one in added for address in one.addresses} == {f"10.1.0.{number}" for number in range(8)}
+    host.add_space("more")
+    before = state_of(host)
+    refused = host.cni("ADD", "more")
+    assert refused.code == 103
+    assert "network pods4: group 10.1.0.0/29 has 2 span(s) of /30, 2 claimed" in refused.body["msg"]
+    assert state_of(host) == before
 
 
 def test_known_segment_starts_without_romanad_and_is_published_later(ready: AgentHost) -> None:
@@ -284,6 +286,20 @@ def test_agent_without_a_plan_says_so_and_takes_no_pod(host: AgentHost) -> None:
     assert host.cni("ADD", "pod").code == 11
 
 
+def test_host_that_no_group_takes_says_what_would_help_and_takes_no_pod(host: AgentHost) -> None:
+    host.add_space("host")
+    host.start_romanad()
+    groups = [{"name": "r1", "hosts": [{"name": "other"}]}, {"name": "r2", "assignment": {"rack": "2"}}]
+    host.put("/v1/topology", {**PLAN, "topologies": [{**PLAN["topologies"][0], "groups": groups}]})
+    host.start_agent(ready=False)
+    wait(lambda: "no group" in host.cni("STATUS").body.get("msg", ""), "the refusal is known")
+    host.add_space("pod")
+    for answer, code in ((host.cni("STATUS"), 50), (host.cni("ADD", "pod"), 11)):
+        assert answer.code == code
+        assert "groups there ask for rack=2; label the host, or list it in its group" in answer.body["msg"]
+    assert host.links() == []
+
+
 def test_second_agent_is_refused(ready: AgentHost) -> None:
     command = ["ip", "netns", "exec", ready.host, AGENT, "--config", str(ready.directory / "agent.toml")]
     second = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
@@ -347,3 +363,10 @@ def test_faulty_configuration_names_every_fault(tmp_path: Path) -> None:
     assert refused.returncode == 2
     assert "agent.mtu" in refused.stderr
     assert "cni.colour" in refused.stderr
+
+
+def test_named_configuration_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    command = [AGENT, "--config", str(tmp_path / "none.toml")]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert refused.returncode == 2
+    assert f"{tmp_path}/none.toml: cannot be read: No such file or directory" in refused.stderr

@@ -314,6 +314,13 @@ def test_faults_in_the_configuration_are_all_named(tmp_path: Path) -> None:
     assert b"listen.port" in ended.stderr
 
 
+def test_a_named_configuration_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    config = tmp_path / "none.toml"
+    ended = subprocess.run([ROMANAD, "--config", config], capture_output=True, text=True, timeout=15, check=False)
+    assert ended.returncode == 2
+    assert f"{config}: cannot be read: No such file or directory" in ended.stderr
+
+
 def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
     config = tmp_path / "romanad.toml"
     config.write_text("[listen]\nport = 0\n")

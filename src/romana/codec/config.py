@@ -36,6 +36,11 @@ def load(kind: type[T], text: str, environment: Mapping[str, str]) -> T:
     return convert(document, kind)
 
 
+def unreadable(error: OSError | UnicodeDecodeError) -> Fault:
+    """The fault of a configuration file that is named and cannot be read."""
+    return Fault("", f"cannot be read: {error.strerror if isinstance(error, OSError) else 'it is not UTF-8 text'}")
+
+
 def variables(kind: type[msgspec.Struct]) -> dict[tuple[str, str], tuple[str, Any]]:
     """(section, key) -> (environment variable, type), in the order of the fields."""
     found: dict[tuple[str, str], tuple[str, Any]] = {}

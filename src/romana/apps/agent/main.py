@@ -19,7 +19,7 @@ from romana.adapters.logs import set_up_logs
 from romana.apps.agent import install, serve
 from romana.apps.agent.config import AgentConfig
 from romana.apps.agent.server import ask
-from romana.codec.config import load
+from romana.codec.config import load, unreadable
 from romana.model.errors import Conflict, Invalid, RomanaError, Unavailable
 from romana.services.agent.agent import Status
 
@@ -86,7 +86,12 @@ def status(
 
 
 def _read(config: Path) -> AgentConfig:
-    text = config.read_text() if config.exists() or config != DEFAULT_CONFIG else ""
+    text = ""
+    if config.exists() or config != DEFAULT_CONFIG:
+        try:
+            text = config.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise Invalid(unreadable(error)) from error
     return load(AgentConfig, text, os.environ)
 
 

@@ -23,7 +23,7 @@ from romana.adapters.store.sqlite import SqliteStore
 from romana.apps.server.config import ServerConfig
 from romana.apps.server.endpoints import Api, endpoints
 from romana.apps.server.http import application
-from romana.codec.config import load
+from romana.codec.config import load, unreadable
 from romana.model.errors import Fault, Invalid, RomanaError, Unavailable
 from romana.services.control.core import Core
 
@@ -52,8 +52,7 @@ def run(
         typer.echo(f"romanad {__version__}")
         return
     try:
-        text = config.read_text() if config.exists() or config != DEFAULT_CONFIG else ""
-        settings = load(ServerConfig, text, os.environ)
+        settings = _read(config)
         set_up_logs(settings.log.level, settings.log.format)
         sockets = _sockets(settings, insecure_listen)
         try:
@@ -67,6 +66,16 @@ def run(
     except (RomanaError, OSError) as error:
         typer.echo(f"romanad: {error}", err=True)
         sys.exit(1)
+
+
+def _read(config: Path) -> ServerConfig:
+    text = ""
+    if config.exists() or config != DEFAULT_CONFIG:
+        try:
+            text = config.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise Invalid(unreadable(error)) from error
+    return load(ServerConfig, text, os.environ)
 
 
 async def _serve(settings: ServerConfig, sockets: list[socket.socket]) -> None:

@@ -30,7 +30,7 @@ class Follower:
         self.connected = False
         self.synced = False
         """Whether a view of the control plane came in since the agent started."""
-        self.problem = "romanad was not asked yet"
+        self.problem = ledger.no_view
         self.changed = Bell()
         self._ledger = ledger
         self._control = control
@@ -47,7 +47,7 @@ class Follower:
             except RomanaError as error:
                 if str(error) != self.problem:
                     log.warning("no view from romanad", error=str(error), reason=error.reason)
-                self.problem = str(error)
+                self.problem = self._ledger.no_view = str(error)
             finally:
                 self.connected = False
             await self._backoff.pause()

@@ -45,6 +45,8 @@ class Ledger:
         """Link name -> stand-in for an endpoint that the kernel has and the memory does not."""
         self.view = _kept_view(memory.view)
         self.has_view = memory.view is not None and self.view.incarnation != ""
+        self.no_view = "romanad was not asked yet"
+        """Why there is no view, as long as there is none."""
         self.epoch = 0
         self.book = AddressBook(host, boot_id=clock.boot_id(), rest=rest, sequence=memory.sequence)
         self.book.update(self.view.networks, self.view.blocks)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import structlog
 
 from romana.model.address import Prefix
-from romana.model.errors import Exhausted, Unavailable
+from romana.model.errors import Exhausted, RomanaError, Unavailable
 from romana.model.ipam import Allocation
 from romana.model.tenancy import Identity
 from romana.model.view import Claim
@@ -44,7 +44,8 @@ class Rooms:
         """
         if not self._ledger.has_view:
             raise Unavailable(
-                f"host {self._ledger.host} has not had its view from romanad yet; the agent goes on asking for it"
+                f"host {self._ledger.host} has not had its view from romanad yet ({self._ledger.no_view}); the agent "
+                "goes on asking for it"
             )
         if self._ledger.knows(identity):
             try:
@@ -57,10 +58,10 @@ class Rooms:
         try:
             async with asyncio.timeout(self._wait):
                 return await self._claimed(endpoint, identity)
-        except (TimeoutError, Unavailable) as error:
+        except (TimeoutError, Unavailable, Exhausted) as error:
             if self._ledger.knows(identity):
-                return await self._from_stock(endpoint, identity)
-            if isinstance(error, Unavailable):
+                return await self._from_stock(endpoint, identity, error)
+            if isinstance(error, RomanaError):
                 raise
             raise Unavailable(
                 f"host {self._ledger.host} did not hear from romanad of room for {identity.owner} within "
@@ -78,8 +79,11 @@ class Rooms:
                 if not self._lacks(identity):
                     raise
 
-    async def _from_stock(self, endpoint: str, identity: Identity) -> tuple[Allocation, ...]:
-        """While the control plane is away: ownerless blocks of this host, which peers deny until it knows of them."""
+    async def _from_stock(self, endpoint: str, identity: Identity, cause: Exception) -> tuple[Allocation, ...]:
+        """Ownerless blocks of this host, which peers deny until the control plane knows of them.
+
+        For when it is away, and for when nothing but the stock is left, which only this agent can give. `cause` is why.
+        """
         now = self._ledger.clock.boottime()
         for networks in self._ledger.networks_of(identity).values():
             names = [network.name for network in networks]
@@ -87,6 +91,8 @@ class Rooms:
                 continue
             name = next((name for name in names if self._ledger.book.stock(name)), None)
             if name is None:
+                if isinstance(cause, Exhausted):
+                    raise cause
                 raise Unavailable(
                     f"romanad is away, and host {self._ledger.host} has no free address and no ownerless block for "
                     f"{identity.owner} in {', '.join(names)}"
