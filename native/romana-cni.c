@@ -82,6 +82,24 @@ static _Noreturn void fail(const char *what, int error)
     refuse(11, "romana-agent is not reachable, try again later", what, error, "; is romana-agent running on this host?");
 }
 
+/* Whether a text may stand in a JSON string as it is. */
+static int is_plain(const char *text)
+{
+    while (*text >= ' ' && *text < 127 && *text != '"' && *text != '\\')
+        text++;
+    return !*text;
+}
+
+/* CNI error 11, for a socket whose path is short enough for an address. */
+static _Noreturn void fail_at_socket(const char *path, int error)
+{
+    char what[160];
+
+    snprintf(what, sizeof what, "connecting to the agent's socket%s%.110s", is_plain(path) ? " " : "",
+             is_plain(path) ? path : "");
+    fail(what, error);
+}
+
 /* CNI error 7: repeating it would not help. */
 static _Noreturn void too_large(const char *what)
 {
@@ -205,7 +223,7 @@ static int connected(const char *path)
         if (errno == EAGAIN)
             fail("the agent did not take the connection within the time limit", 0);
         else if (errno != EINTR)
-            fail("connecting to the agent's socket", errno);
+            fail_at_socket(path, errno);
     return fd;
 }
 

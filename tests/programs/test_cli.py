@@ -289,7 +289,7 @@ def test_a_romanad_that_is_away_and_wrong_usage_have_their_own_statuses() -> Non
     away = Romana("unix:///nowhere/romanad.sock")
     told = away.fails("host", "list", status=ExitStatus.UNAVAILABLE)
     assert told.startswith("romana: unavailable: romanad at unix:///nowhere/romanad.sock")
-    assert "is it running?" in told
+    assert "(No such file or directory); is it running?" in told
     assert "No such command" in away.fails("host", "dance", status=ExitStatus.USAGE)
     assert "neither unix" in Romana("ftp://x").fails("host", "list", status=ExitStatus.INVALID)
 

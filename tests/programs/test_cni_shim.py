@@ -127,7 +127,14 @@ def test_without_an_agent_it_says_try_again_later(shim: Path, tmp_path: Path, te
     said = json.loads(ended.stdout)
     assert ended.returncode == 1
     assert (said["code"], said["cniVersion"]) == (11, version)
+    assert f"agent's socket {tmp_path}/nobody: No such file" in said["details"]
     assert "romana-agent" in said["details"]
+
+
+def test_an_odd_socket_path_does_not_break_the_answer(shim: Path, tmp_path: Path) -> None:
+    said = json.loads(run(shim, tmp_path / 'a"b\\c\n', b"{}").stdout)
+    assert said["code"] == 11
+    assert said["details"].startswith("connecting to the agent's socket: No such file")
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,9 @@ class RomanadClient:
         return self._session
 
     def _away(self, error: Exception) -> Unavailable:
-        why = str(error) or type(error).__name__
+        if isinstance(error, aiohttp.ClientConnectorError):  # its own words are about its internals
+            error = error.os_error
+        why = (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
         return Unavailable(f"romanad at {self.url} does not answer ({why}); is it running?")
 
 
