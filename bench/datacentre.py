@@ -94,14 +94,17 @@ def agent_cpu_ms(record: LabRecord, node: str) -> float:
 @contextmanager
 def agents_frozen(record: LabRecord) -> Iterator[None]:
     """The agents do not run for the length of the block."""
-    pids = [process.pid for name, process in record.programs.items() if name.endswith("/romana-agent")]
-    for pid in pids:
+    agents = [process.pid for name, process in record.programs.items() if name.endswith("/romana-agent")]
+    for pid in agents:
         os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+        for pid in agents:
+            # nsenter, its parent, stops itself with it, and lets it go on with itself.
+            parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+            for one in (parent, pid):
+                os.kill(one, signal.SIGCONT)
 
 
 def _report(line: str) -> None:
