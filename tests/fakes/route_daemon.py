@@ -17,6 +17,9 @@ class FakeRouteDaemon:
         self.away = False
         self.refusal = ""
 
+    def come_back(self) -> None:
+        self.away = False
+
     def read(self) -> frozenset[Prefix] | None:
         return self.file
 

@@ -47,6 +47,7 @@ class Reconciler:
         self._backoff = backoff
         self._every = every
         self._fresh = True
+        self._completed = False
         self._announced = False
 
     def disturbed(self) -> None:
@@ -79,11 +80,13 @@ class Reconciler:
         """One round, a full one when it is `fresh`; whether all of it worked."""
         view = self._ledger.view
         synced = self._follower.synced
+        fresh = fresh or (synced and not self._completed)  # now what should not be there may go
         try:
             found = await self._workers.kernel(self._plumb, synced, fresh)
             if fresh:
                 self._count(found)
             await self._announce(synced=synced)
+            self._completed = synced
         except RomanaError as error:
             if str(error) != self.problem:
                 log.error("a round failed", error=str(error), reason=error.reason)

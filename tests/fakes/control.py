@@ -1,0 +1,81 @@
+"""A control plane that can be taken away: the real verbs over the store in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from romana.adapters.store.memory import MemoryStore
+from romana.model.errors import Unavailable
+from romana.model.view import Claim, ClaimAnswer, Hello, Publication, ViewChange, Welcome
+from romana.services.control.agents import AgentVerbs
+from romana.services.control.core import Core
+from romana.services.control.plan import PlanVerbs
+from romana.services.control.tenancy import TenancyVerbs
+
+
+class FakeControlPlane:
+    """`ports.ControlPlane` without a network. `leave` ends the streams and refuses every call until `come_back`."""
+
+    def __init__(self) -> None:
+        self.core = Core(MemoryStore())
+        self.claims = 0
+        self._verbs = AgentVerbs(self.core)
+        self._gone = asyncio.Event()
+        self._following: asyncio.Task[None] | None = None
+
+    async def open(self, plan: dict[str, Any], owners: dict[str, tuple[str, ...]]) -> None:
+        """Load the plan, tenants and their segments."""
+        await self.core.load()
+        self._following = asyncio.create_task(self.core.run())
+        await PlanVerbs(self.core).set_topology(plan)
+        tenancy = TenancyVerbs(self.core)
+        for tenant, segments in owners.items():
+            await tenancy.set_tenant(tenant, {})
+            for segment in segments:
+                await tenancy.set_segment(tenant, segment)
+
+    def close(self) -> None:
+        if self._following is not None:
+            self._following.cancel()
+
+    def leave(self) -> None:
+        self._gone.set()
+
+    def come_back(self) -> None:
+        self._gone.clear()
+
+    async def hello(self, hello: Hello) -> Welcome:
+        self._meet()
+        return await self._verbs.hello(hello)
+
+    async def claim(self, claim: Claim) -> ClaimAnswer:
+        self._meet()
+        self.claims += 1
+        return await self._verbs.claim(claim)
+
+    async def publish(self, publication: Publication) -> int:
+        self._meet()
+        return await self._verbs.publish(publication)
+
+    async def view(self, host: str) -> AsyncIterator[ViewChange]:
+        self._meet()
+        stream = self._verbs.view(host)
+        gone = asyncio.create_task(self._gone.wait())
+        following = asyncio.ensure_future(anext(stream))
+        try:
+            while True:
+                await asyncio.wait({following, gone}, return_when=asyncio.FIRST_COMPLETED)
+                if gone.done():
+                    raise Unavailable("romanad ended the stream")
+                yield following.result()
+                following = asyncio.ensure_future(anext(stream))
+        finally:
+            gone.cancel()
+            following.cancel()
+            await asyncio.wait({following})  # its stream ends with it
+
+    def _meet(self) -> None:
+        if self._gone.is_set():
+            raise Unavailable("romanad does not answer")

@@ -1,0 +1,134 @@
+"""A host's kernel as values: links, routes and connections that know of each other; and a clock that is set by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from romana.core.diff import Changes
+from romana.model.address import Address, Prefix
+from romana.model.errors import AlreadyExists, NotFound, Unavailable
+from romana.model.route import Route
+from romana.ports import LinkPlan, LinkState
+from romana.services.agent.kernel import KernelPorts
+from tests.fakes.filter import FakeFilter
+
+HOST_MAC = "02:00:00:00:00:01"
+
+
+class FakeKernel:
+    """What the ports of one host share. `namespaces` are the paths that exist; `broken` names ports that refuse."""
+
+    def __init__(self, *namespaces: str) -> None:
+        self.namespaces = set(namespaces)
+        self.plans: dict[str, LinkPlan] = {}
+        self.routing: dict[Prefix, Route] = {}
+        self.connections: list[tuple[Address, Address]] = []
+        self.broken: set[str] = set()
+        self.filter = FakeFilter()
+        self.ports = KernelPorts(
+            links=FakeLinks(self), routes=FakeRoutes(self), filter=self.filter, connections=FakeConnections(self)
+        )
+
+    def meet(self, port: str) -> None:
+        """Every call of a port passes here."""
+        if port in self.broken:
+            raise Unavailable(f"{port}: no buffer space available")
+
+
+class FakeLinks:
+    """`ports.Links` in memory."""
+
+    def __init__(self, kernel: FakeKernel) -> None:
+        self._kernel = kernel
+
+    def create(self, plan: LinkPlan) -> LinkState:
+        self._kernel.meet("links")
+        if plan.netns not in self._kernel.namespaces:
+            raise NotFound(f"network namespace {plan.netns!r} does not exist")
+        if plan.link in self._kernel.plans:
+            raise AlreadyExists(f"link {plan.link} exists on this host already")
+        inside = {(other.netns, other.interface) for other in self._kernel.plans.values()}
+        if (plan.netns, plan.interface) in inside:
+            raise AlreadyExists(f"network namespace {plan.netns!r} has an interface {plan.interface!r} already")
+        self._kernel.plans[plan.link] = plan
+        self._kernel.routing |= {address: Route(prefix=address, link=plan.link) for address in plan.addresses}
+        return self._state(plan)
+
+    def check(self, plan: LinkPlan) -> list[str]:
+        found = self._kernel.plans.get(plan.link)
+        if found is None:
+            return [f"the host has no link {plan.link}"]
+        missing = [] if found == plan else [f"link {plan.link} is not as planned"]
+        return missing + [
+            f"the host has no route to {address} on that link"
+            for address in plan.addresses
+            if self._kernel.routing.get(address) != Route(prefix=address, link=plan.link)
+        ]
+
+    def delete(self, *links: str) -> None:
+        self._kernel.meet("links")
+        for link in links:
+            self._kernel.plans.pop(link, None)
+        gone = [prefix for prefix, route in self._kernel.routing.items() if route.link in links]
+        for prefix in gone:
+            del self._kernel.routing[prefix]
+
+    def read(self) -> Mapping[str, LinkState]:
+        return {plan.link: self._state(plan) for plan in self._kernel.plans.values()}
+
+    def _state(self, plan: LinkPlan) -> LinkState:
+        index = sorted(self._kernel.plans).index(plan.link) + 2
+        peer = f"0a:00:00:00:00:{index:02x}"
+        return LinkState(link=plan.link, index=index, up=True, mtu=plan.mtu, mac=HOST_MAC, peer_mac=peer)
+
+
+class FakeRoutes:
+    """`ports.Routes` in memory."""
+
+    def __init__(self, kernel: FakeKernel) -> None:
+        self._kernel = kernel
+
+    def read(self) -> Mapping[Prefix, Route]:
+        return dict(self._kernel.routing)
+
+    def apply(self, changes: Changes[Prefix, Route]) -> None:
+        self._kernel.meet("routes")
+        for route in (*changes.add.values(), *changes.replace.values()):
+            if route.link and route.link not in self._kernel.plans:
+                raise NotFound(f"no link {route.link!r} on this host for a route")
+        for prefix in changes.remove:
+            self._kernel.routing.pop(prefix, None)
+        self._kernel.routing |= {**changes.add, **changes.replace}
+
+
+class FakeConnections:
+    """`ports.Connections` in memory."""
+
+    def __init__(self, kernel: FakeKernel) -> None:
+        self._kernel = kernel
+
+    def forget(self, prefixes: Iterable[Prefix], but: Collection[Address] = ()) -> int:
+        self._kernel.meet("connections")
+        wanted = tuple(prefixes)
+        kept = [
+            pair
+            for pair in self._kernel.connections
+            if not any(one not in but and prefix.contains(one) for one in pair for prefix in wanted)
+        ]
+        count = len(self._kernel.connections) - len(kept)
+        self._kernel.connections = kept
+        return count
+
+
+class FakeClock:
+    """`ports.Clock` that a test sets."""
+
+    def __init__(self, boot_id: str = "boot-1") -> None:
+        self.now = 1000
+        self.boot = boot_id
+
+    def boottime(self) -> int:
+        return self.now
+
+    def boot_id(self) -> str:
+        return self.boot

@@ -1,0 +1,125 @@
+"""An agent's services over fakes, with the real control plane in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from romana.model.endpoint import Endpoint
+from romana.model.tenancy import Identity, Owner
+from romana.services.agent.agent import Agent, AgentSettings, World
+from romana.services.agent.attachments import Attached, Wanted
+from romana.services.agent.work import Workers
+from tests.fakes.agent_state import MemoryAgentState
+from tests.fakes.control import FakeControlPlane
+from tests.fakes.kernel import FakeClock, FakeKernel
+from tests.fakes.route_daemon import FakeRouteDaemon
+
+T = TypeVar("T")
+WEB, DB = (Identity(owner=Owner("red", segment)) for segment in ("web", "db"))
+PLAN: dict[str, Any] = {
+    "version": 1,
+    "networks": [
+        {"name": "pods4", "cidr": "10.1.0.0/24", "block_length": 29, "span_length": 26},
+        {"name": "pods6", "cidr": "fd00:1::/112", "block_length": 122, "span_length": 118},
+    ],
+    "topologies": [
+        {"name": "rack", "networks": ["pods4", "pods6"], "groups": [{"name": "r1", "hosts": [{"name": "h1"}]}]}
+    ],
+}
+
+
+async def here(function: Callable[..., T], *arguments: object) -> T:
+    """A worker that works in the caller's thread, after everybody else had a turn."""
+    await asyncio.sleep(0)
+    return function(*arguments)
+
+
+class Site:
+    """One host: its kernel, memory and daemon stay while agents come and go."""
+
+    def __init__(self) -> None:
+        self.kernel = FakeKernel(*(f"/run/netns/p{number}" for number in range(64)))
+        self.state = MemoryAgentState()
+        self.clock = FakeClock()
+        self.daemon = FakeRouteDaemon()
+        self.control = FakeControlPlane()
+        self.pauses: list[float] = []
+        self.agent: Agent
+        self._running: asyncio.Task[None] | None = None
+
+    async def start(self, *, ready: bool = True) -> Agent:
+        """A new agent over what is there."""
+        world = World(
+            kernel=self.kernel.ports, state=self.state, control=self.control, clock=self.clock, daemon=self.daemon
+        )
+        settings = AgentSettings(host="h1", wait=1.0, every=60.0)
+        self.agent = Agent(settings, world, Workers(here, here), sleep=self.sleep)
+        self._running = asyncio.create_task(self.agent.run())
+        if ready:
+            await self.until(lambda: self.agent.status().ready and not self.agent.status().problems)
+        return self.agent
+
+    async def stop(self) -> None:
+        """As a kill does: nothing more happens."""
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
+            self._running = None
+
+    async def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        await asyncio.sleep(0.001)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not condition():  # noqa: ASYNC110 - what is waited for has no event
+                await asyncio.sleep(0.001)
+
+    async def add(self, number: int, identity: Identity = WEB) -> Attached:
+        return await self.agent.attachments.add(self.wanted(number, identity))
+
+    def wanted(self, number: int, identity: Identity = WEB) -> Wanted:
+        return Wanted(
+            container=f"c{number}",
+            interface="eth0",
+            netns=f"/run/netns/p{number}",
+            identity=identity,
+            name=f"c{number}",
+            mtu=1450,
+        )
+
+    async def delete(self, number: int) -> bool:
+        return await self.agent.attachments.delete(f"c{number}", "eth0")
+
+    def published(self) -> dict[str, Endpoint]:
+        return dict(self.control.core.state.endpoints)
+
+    def flush(self) -> None:
+        """As `nft flush ruleset` does."""
+        self.kernel.filter.table = None
+
+    def in_kernel(self) -> tuple[set[str], set[str], set[str]]:
+        """Links, routed addresses, and addresses with elements in the table."""
+        present = self.kernel.filter.table.elements if self.kernel.filter.table else {}
+        elements = {str(key.prefix) for key in present if key.link or key.map.startswith("endpoints")}
+        routed = {str(prefix) for prefix, route in self.kernel.routing.items() if route.link}
+        return set(self.kernel.plans), routed, elements
+
+
+def run(test: Callable[[Site], Awaitable[None]], plan: dict[str, Any] | None = None) -> None:
+    """A test on a site whose agent is ready."""
+
+    async def body() -> None:
+        site = Site()
+        await site.control.open(plan or PLAN, {"red": ("web", "db"), "blue": ("web",)})
+        try:
+            await site.start()
+            async with asyncio.timeout(20):
+                await test(site)
+        finally:
+            await site.stop()
+            site.control.close()
+
+    asyncio.run(body())
