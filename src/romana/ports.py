@@ -81,6 +81,9 @@ class ControlPlane(Protocol):
     async def publish(self, publication: Publication) -> int:
         """Make the agent's own doings known; answers the revision that has them."""
 
+    async def endpoints(self, host: str) -> tuple[Endpoint, ...]:
+        """The endpoints of a host that are published, for an agent that lost its memory."""
+
     def view(self, host: str) -> AsyncIterator[ViewChange]:
         """A snapshot of the host's view, then changes, until the connection ends (Unavailable)."""
 
@@ -117,6 +120,9 @@ class AgentState(Protocol):
     def published(self, number: int) -> None:
         """Everything up to this publication entry is known to the control plane."""
 
+    def joined(self, epoch: int) -> None:
+        """This memory and the control plane's of this host agree, under this epoch."""
+
     def save_view(self, text: bytes) -> None:
         """Keep the last view, so that the agent can start without the control plane."""
 
@@ -136,7 +142,8 @@ class PendingPublication(msgspec.Struct, frozen=True, kw_only=True):
 class AgentMemory(msgspec.Struct, frozen=True, kw_only=True):
     """What an agent remembers. `resting` has since when (CLOCK_BOOTTIME, seconds) and in which boot (its id).
 
-    `sequence` is the largest allocation sequence ever written; `pending` is in the order in which it happened.
+    `sequence` is the largest allocation sequence ever written; `pending` is in the order in which it happened; `epoch`
+    is the one in which memory and control plane agreed, 0 before that.
     """
 
     endpoints: dict[str, Endpoint]
@@ -145,6 +152,7 @@ class AgentMemory(msgspec.Struct, frozen=True, kw_only=True):
     pending: tuple[PendingPublication, ...]
     view: bytes | None
     sequence: int = 0
+    epoch: int = 0
 
 
 class LinkPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,7 +166,10 @@ class LinkPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LinkState(msgspec.Struct, frozen=True, kw_only=True):
-    """The host's side as the kernel has it, with the hardware address of the workload's side."""
+    """The host's side as the kernel has it, with the hardware address of the workload's side.
+
+    It is not `finished` when whoever made it was ended in the middle.
+    """
 
     link: str
     index: int
@@ -166,6 +177,7 @@ class LinkState(msgspec.Struct, frozen=True, kw_only=True):
     mtu: int
     mac: str
     peer_mac: str = ""
+    finished: bool = True
 
 
 class Links(Protocol):

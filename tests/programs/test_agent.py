@@ -16,6 +16,9 @@ from typing import Any
 import pytest
 from tests.probes.agenthost import PLAN, AgentHost, wait
 
+from romana.model.endpoint import endpoint_id
+from romana.services.agent.attachments import link_name
+
 AGENT = str(Path(sys.executable).parent / "romana-agent")
 
 
@@ -41,6 +44,10 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentHost]:
 @pytest.fixture
 def ready(host: AgentHost) -> AgentHost:
     return host.open()
+
+
+def pod_link(name: str) -> str:
+    return link_name(endpoint_id(name, "eth0"))
 
 
 def state_of(host: AgentHost) -> tuple[list[str], set[str], int]:
@@ -237,6 +244,34 @@ def test_killed_during_adds_no_address_is_given_twice_and_every_pod_can_be_delet
         assert [ready.cni("DEL", name).status for name in names] == [0] * len(names)
         wait(lambda: ready.links() == [], "all links go")
     wait(lambda: ready.endpoints() == [], "all releases are published")
+
+
+@pytest.mark.parametrize("up", [False, True], ids=["host side down", "workload side bare"])
+def test_link_that_a_kill_left_half_made_stops_nothing_and_is_made_by_the_next_add(ready: AgentHost, up: bool) -> None:
+    ready.add_pod("other")
+    added = ready.add_pod("pod")
+    inside = ["ip", "-n", f"{ready.prefix}pod"]
+    (link,) = [one["ifname"] for one in ready.ip("link", "show") if one["ifname"] == pod_link("pod")]
+    ready.stop_agent()
+    ready.ip("link", "set", link, "group", "1919905025", "up" if up else "down")
+    subprocess.run([*inside, "addr", "flush", "dev", "eth0"], check=True)
+    ready.start_agent()
+    assert not ready.reaches("pod", ready.cni("ADD", "other").addresses[0])
+    assert ready.cni("ADD", "pod").addresses == added
+    assert ready.reaches("pod", ready.cni("ADD", "other").addresses[0])
+    assert ready.cni("DEL", "pod").status == 0
+    wait(lambda: link not in ready.links(), "the link goes")
+
+
+def test_link_that_somebody_set_down_stops_nothing(ready: AgentHost) -> None:
+    ready.add_pod("pod")
+    ready.ip("link", "set", pod_link("pod"), "down")
+    ready.stop_agent()
+    ready.start_agent()
+    down = ready.cni("ADD", "pod")
+    assert down.code == 102
+    assert "is down" in down.body["msg"]
+    assert ready.cni("DEL", "pod").status == 0
 
 
 def test_removal_that_a_kill_interrupted_is_finished_at_the_next_start(ready: AgentHost) -> None:

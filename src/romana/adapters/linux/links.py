@@ -47,6 +47,8 @@ _INDEXES = range(1 << 16, 1 << 30)
 _ATTEMPTS = 8
 _LOOPBACK = 1
 _DOOMED = 0x726F6D00
+_UNFINISHED = 0x726F6D01
+"""The interface group of a host's side until its pair is as planned: whoever makes it may be killed in the middle."""
 _TOGETHER = 32
 
 _SIOCETHTOOL = 0x8946
@@ -94,6 +96,7 @@ class KernelLinks:
             self._host.require(_host_side(plan, index), f"setting up link {plan.link}")
             _equip(workload, namespace, plan, index)
             self._settle(plan.link)
+            self._host.require([rtnl.set_group(plan.link, 0)], f"finishing link {plan.link}")
             undo.pop_all()
         return LinkState(
             link=plan.link, index=index, up=True, mtu=plan.mtu, mac=HOST_MAC, peer_mac=workload_mac(plan.link)
@@ -141,7 +144,13 @@ class KernelLinks:
         peers = {found.index: found.mac for found in neighbours if found.state & rtnl.NUD_PERMANENT}
         return {
             link.name: LinkState(
-                link=link.name, index=index, up=link.up, mtu=link.mtu, mac=link.mac, peer_mac=peers.get(index, "")
+                link=link.name,
+                index=index,
+                up=link.up,
+                mtu=link.mtu,
+                mac=link.mac,
+                peer_mac=peers.get(index, ""),
+                finished=link.group != _UNFINISHED,
             )
             for index, link in ours.items()
         }
@@ -154,7 +163,7 @@ class KernelLinks:
                 index = self._next
                 self._next = index + 1 if index + 1 in _INDEXES else _INDEXES.start
             peer = rtnl.veth_peer(plan.interface, mac, plan.mtu, index, namespace)
-            refused = self._host.execute([rtnl.new_veth(plan.link, HOST_MAC, plan.mtu, index, peer)])
+            refused = self._host.execute([rtnl.new_veth(plan.link, HOST_MAC, plan.mtu, index, peer, group=_UNFINISHED)])
             if not refused:
                 return index
             if refused[0].errno == errno.EEXIST:

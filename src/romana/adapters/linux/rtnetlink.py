@@ -74,6 +74,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     up: bool
     mtu: int
     mac: str
+    group: int = 0
 
 
 class InterfaceAddress(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,8 +136,8 @@ def mac_text(value: bytes) -> str:
     return value.hex(":") if value else ""
 
 
-def new_veth(name: str, mac: str, mtu: int, index: int, peer: bytes) -> Request:
-    """Create a veth, with its other end as `veth_peer` says.
+def new_veth(name: str, mac: str, mtu: int, index: int, peer: bytes, *, group: int = 0) -> Request:
+    """Create a veth in an interface group, with its other end as `veth_peer` says.
 
     A fixed index makes further requests possible before the answer. One queue a direction: the kernel makes one per
     processor otherwise, each with its own objects in sysfs, and a veth transmits without a queue lock anyway.
@@ -146,6 +147,7 @@ def new_veth(name: str, mac: str, mtu: int, index: int, peer: bytes) -> Request:
         NLM_F_CREATE | NLM_F_EXCL,
         _LINK.pack(0, 0, index, 0, 0)
         + _end(name, mac, mtu)
+        + u32(_IFLA_GROUP, group)
         + nested(
             _IFLA_LINKINFO, text(_IFLA_INFO_KIND, "veth"), nested(_IFLA_INFO_DATA, attribute(_VETH_INFO_PEER, peer))
         ),
@@ -320,6 +322,7 @@ def read_link(reply: Reply) -> Link:
         up=bool(flags & IFF_UP),
         mtu=_number(found.get(_IFLA_MTU)),
         mac=mac_text(found.get(_IFLA_ADDRESS, b"")),
+        group=_number(found.get(_IFLA_GROUP)),
     )
 
 

@@ -185,9 +185,9 @@ class Attachments:
                 f"{known.identity.owner} in {known.netns}; DEL comes before another ADD"
             )
         link, missing = await self._workers.kernel(self._look, known)
-        if link is None:
+        if link is None or not link.finished:
             plan = link_plan(known)
-            return _attached(known, await self._workers.kernel(self._kernel.admit, known, plan, self._ledger.view))
+            return _attached(known, await self._workers.kernel(self._kernel.complete, known, plan, self._ledger.view))
         if missing:
             raise AlreadyExists(
                 f"container {wanted.container} has interface {wanted.interface} already, and it is not as it was made: "

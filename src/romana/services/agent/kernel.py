@@ -87,6 +87,11 @@ class Kernel:
             undo.pop_all()
         return state
 
+    def complete(self, endpoint: Endpoint, plan: LinkPlan, view: View) -> LinkState:
+        """The same for an endpoint of which a part may be there already."""
+        self._ports.links.delete(plan.link)
+        return self.admit(endpoint, plan, view)
+
     def dismiss(self, endpoint: Endpoint) -> None:
         """Cut an endpoint off: rules, routes. What takes the kernel longer is done elsewhere: connections, the link."""
         self._withdraw(endpoint)
@@ -174,7 +179,7 @@ class Kernel:
         desired: dict[Prefix, Route] = dict(host_routes(self._view))
         missing = []
         for endpoint in self._endpoints.values():
-            if endpoint.link in links:
+            if endpoint.link in links and links[endpoint.link].up:  # the kernel takes no route to a link that is down
                 desired |= {address: Route(prefix=address, link=endpoint.link) for address in endpoint.addresses}
             else:
                 missing.append(endpoint.link)
