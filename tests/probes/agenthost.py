@@ -24,7 +24,7 @@ from romana.model.errors import RomanaError
 
 PROGRAMS = Path(sys.executable).parent
 SECONDS = 20.0
-PLAN = {
+PLAN: dict[str, Any] = {
     "version": 1,
     "networks": [
         {"name": "pods4", "cidr": "10.1.0.0/24", "block_length": 29, "span_length": 26},
