@@ -75,7 +75,7 @@ def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
 def test_new_memory_is_empty_and_has_an_instance_of_its_own(kept: Kept) -> None:
     memory = kept.state.load()
     assert (memory.endpoints, memory.resting, memory.unlinking, memory.pending) == ({}, {}, {}, ())
-    assert (memory.view, memory.sequence) == (None, 0)
+    assert (memory.view, memory.sequence, memory.epoch) == (None, 0, 0)
     assert len(kept.state.instance()) == 32
     assert kept.state.instance() == kept.reopened().instance()
 
@@ -132,6 +132,12 @@ def test_published_entries_go_and_numbers_never_come_back(kept: Kept) -> None:
     assert kept.found().pending == ()
     kept.state.start(TWO)
     assert kept.found().pending[0].number > pending[1].number
+
+
+def test_epoch_is_the_one_joined_last(kept: Kept) -> None:
+    kept.state.joined(2)
+    kept.state.joined(3)
+    assert kept.found().epoch == 3
 
 
 def test_view_is_the_last_one(kept: Kept) -> None:

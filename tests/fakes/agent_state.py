@@ -25,6 +25,7 @@ class MemoryAgentState:
         self._pending: list[PendingPublication] = []
         self._number = 0
         self._sequence = 0
+        self._epoch = 0
         self._view: bytes | None = None
 
     def instance(self) -> str:
@@ -38,6 +39,7 @@ class MemoryAgentState:
             pending=tuple(self._pending),
             view=self._view,
             sequence=self._sequence,
+            epoch=self._epoch,
         )
 
     def start(self, endpoint: Endpoint) -> None:
@@ -73,6 +75,10 @@ class MemoryAgentState:
     def published(self, number: int) -> None:
         self._writable()
         self._pending = [entry for entry in self._pending if entry.number > number]
+
+    def joined(self, epoch: int) -> None:
+        self._writable()
+        self._epoch = epoch
 
     def save_view(self, text: bytes) -> None:
         self._writable()

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from romana.adapters.store.memory import MemoryStore
+from romana.model.endpoint import Endpoint
 from romana.model.errors import Unavailable
 from romana.model.view import Claim, ClaimAnswer, Hello, Publication, ViewChange, Welcome
 from romana.services.control.agents import AgentVerbs
@@ -58,6 +59,10 @@ class FakeControlPlane:
     async def publish(self, publication: Publication) -> int:
         self._meet()
         return await self._verbs.publish(publication)
+
+    async def endpoints(self, host: str) -> tuple[Endpoint, ...]:
+        self._meet()
+        return tuple(one for one in self.core.state.endpoints.values() if one.host == host)
 
     async def view(self, host: str) -> AsyncIterator[ViewChange]:
         self._meet()

@@ -67,6 +67,7 @@ class SqliteAgentState:
                 pending=tuple(map(_pending, rows("SELECT number, kind, record FROM pending ORDER BY number"))),
                 view=self._view.read_bytes() if self._view.exists() else None,
                 sequence=int(rows("SELECT value FROM meta WHERE name = 'sequence'").fetchone()[0]),
+                epoch=int(rows("SELECT value FROM meta WHERE name = 'epoch'").fetchone()[0]),
             )
 
     def start(self, endpoint: Endpoint) -> None:
@@ -117,6 +118,11 @@ class SqliteAgentState:
         """Drop the log up to this entry."""
         with self._transaction() as rows:
             rows.execute("DELETE FROM pending WHERE number <= ?", (number,))
+
+    def joined(self, epoch: int) -> None:
+        """Memory and control plane agree."""
+        with self._transaction() as rows:
+            rows.execute("UPDATE meta SET value = ? WHERE name = 'epoch'", (epoch,))
 
     def save_view(self, text: bytes) -> None:
         """Replace the view's file."""
@@ -173,8 +179,8 @@ def _open(path: Path) -> sqlite3.Connection:
             raise sqlite3.NotSupportedError(f"written by a newer romana (schema {version})")  # noqa: TRY301 - as sqlite does
         # A write takes the exclusive lock, and a lost first start is completed.
         connection.execute("BEGIN IMMEDIATE")
-        instance = secrets.token_hex(16)
-        connection.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", [("instance", instance), ("sequence", 0)])
+        first = [("instance", secrets.token_hex(16)), ("sequence", 0), ("epoch", 0)]
+        connection.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", first)
         connection.execute("COMMIT")
     except BaseException:
         connection.close()

@@ -14,6 +14,7 @@ import aiohttp
 import msgspec
 
 from romana.codec.json import decode, encode
+from romana.model.endpoint import Endpoint
 from romana.model.errors import (
     AlreadyExists,
     Conflict,
@@ -121,6 +122,11 @@ class RomanadClient:
     async def publish(self, publication: Publication) -> int:
         """Say what was done."""
         return decode(await self._call("POST", f"/v1/hosts/{publication.host}/publications", publication), int)
+
+    async def endpoints(self, host: str) -> tuple[Endpoint, ...]:
+        """The endpoints of a host that are published."""
+        found = await self.items(f"/v1/endpoints?host={quote(host, safe='')}")
+        return tuple(decode(msgspec.json.encode(one), Endpoint) for one in found)
 
     async def view(self, host: str) -> AsyncIterator[ViewChange]:
         """The host's view; always ends with an error, Unavailable when the connection does."""

@@ -23,6 +23,7 @@ from romana.services.agent.kernel import Kernel, KernelPorts
 from romana.services.agent.ledger import Ledger, stand_in
 from romana.services.agent.publisher import Publisher
 from romana.services.agent.reconcile import Reconciler
+from romana.services.agent.recovery import Recovery
 from romana.services.agent.removals import Removals
 from romana.services.agent.rooms import Rooms
 from romana.services.agent.work import Backoff, Sleep, Workers
@@ -90,7 +91,8 @@ class Agent:
             log.warning("a link of ours is not in this agent's memory", link=orphan.link)
             self.ledger.adopt(orphan)
         kernel = Kernel(world.kernel, (*self.ledger.endpoints.values(), *self.ledger.orphans.values()))
-        self.follower = Follower(self.ledger, world.control, workers, self._hello, backoff())
+        self.recovery = Recovery(self.ledger, world.control, kernel, workers)
+        self.follower = Follower(self.ledger, world.control, self.recovery, self._hello, backoff())
         self.publisher = Publisher(self.ledger, world.control, workers, backoff())
         self.removals = Removals(self.ledger, world.kernel, workers, backoff())
         self.reconciler = Reconciler(
@@ -170,6 +172,7 @@ class Agent:
     async def _end_rests(self) -> None:
         while True:
             await self._sleep(max(1.0, self.settings.rest / 4))
+            await self.recovery.end()
             over = self.ledger.book.rested(self._world.clock.boottime())
             if over:
                 try:

@@ -15,7 +15,8 @@ from romana.model.errors import RomanaError
 from romana.model.view import Hello
 from romana.ports import ControlPlane
 from romana.services.agent.ledger import Ledger
-from romana.services.agent.work import Backoff, Bell, Workers
+from romana.services.agent.recovery import Recovery
+from romana.services.agent.work import Backoff, Bell
 
 log = structlog.get_logger()
 
@@ -24,7 +25,7 @@ class Follower:
     """Keeps the ledger's view as the control plane has it."""
 
     def __init__(
-        self, ledger: Ledger, control: ControlPlane, workers: Workers, hello: Callable[[], Hello], backoff: Backoff
+        self, ledger: Ledger, control: ControlPlane, recovery: Recovery, hello: Callable[[], Hello], backoff: Backoff
     ) -> None:
         """`hello` makes the message to report in with, anew each time."""
         self.connected = False
@@ -34,7 +35,8 @@ class Follower:
         self.changed = Bell()
         self._ledger = ledger
         self._control = control
-        self._workers = workers
+        self._recovery = recovery
+        self._workers = recovery.workers
         self._hello = hello
         self._backoff = backoff
         self._to_keep = Bell()
@@ -65,16 +67,12 @@ class Follower:
     async def _follow(self) -> None:
         hello = await self._workers.slow(self._hello)
         welcome = await self._control.hello(hello)
-        # This host had an agent with another memory: what that one gave out is not known here.
-        forgetful = welcome.epoch > 1 and self._ledger.is_new and not self._ledger.epoch
+        if welcome.epoch != self._ledger.joined:
+            await self._recovery.begin(welcome.epoch)
         self._ledger.epoch = welcome.epoch
         self._ledger.grown.ring()
         async for change in self._control.view(self._ledger.host):
             await self._ledger.take_in(change)
-            if forgetful:
-                forgetful = False
-                log.warning("this agent's memory is new, its host is not; every address rests first")
-                self._ledger.book.rest_everything(self._ledger.clock.boottime())
             if not self.connected:
                 log.info("following the view", revision=self._ledger.view.revision, epoch=welcome.epoch)
             self.connected = self.synced = True

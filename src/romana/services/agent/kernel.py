@@ -92,6 +92,11 @@ class Kernel:
         self._ports.links.delete(plan.link)
         return self.admit(endpoint, plan, view)
 
+    def adopt(self, endpoint: Endpoint, stand_in: Endpoint) -> None:
+        """Who a link belongs to is known now; the next round gives it its rows."""
+        self._endpoints.pop(stand_in.id, None)
+        self._endpoints[endpoint.id] = endpoint
+
     def dismiss(self, endpoint: Endpoint) -> None:
         """Cut an endpoint off: rules, routes. What takes the kernel longer is done elsewhere: connections, the link."""
         self._withdraw(endpoint)

@@ -38,7 +38,10 @@ class Ledger:
         self.state = state
         self.clock = clock
         memory = state.load()
-        self.is_new = memory.sequence == 0 and not memory.endpoints
+        self.joined = memory.epoch
+        """The epoch in which this memory and the control plane agreed."""
+        self.rest_first = False
+        """Whether all that is free has to rest when the next view comes: others may have used it."""
         self.endpoints = memory.endpoints
         self.unlinking = memory.unlinking
         self.orphans: dict[str, Endpoint] = {}
@@ -88,6 +91,14 @@ class Ledger:
         self.orphans[holder.link] = holder
         self.book.restore([holder], {}, now=self.clock.boottime())
 
+    def recover(self, endpoint: Endpoint) -> None:
+        """An endpoint that the control plane knows of and this memory did not; it is durable now."""
+        stand_in = self.orphans.pop(endpoint.link, None)
+        if stand_in is not None:
+            self.book.release(stand_in.id, self.clock.boottime())
+        self.book.restore([endpoint], {}, now=self.clock.boottime())
+        self.endpoints[endpoint.id] = endpoint
+
     def abandon(self, link: str) -> None:
         """An adopted link is being removed; its addresses rest."""
         holder = self.orphans.pop(link, None)
@@ -115,6 +126,9 @@ class Ledger:
         self.view = apply_change(self.view, change)
         self.has_view = True
         self.book.update(self.view.networks, self.view.blocks)
+        if self.rest_first:
+            self.rest_first = False
+            self.book.rest_everything(self.clock.boottime())
         async with self._news:
             self._news.notify_all()
 

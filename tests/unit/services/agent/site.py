@@ -68,6 +68,10 @@ class Site:
             await asyncio.gather(self._running, return_exceptions=True)
             self._running = None
 
+    def forget(self) -> None:
+        """The agent's disk is lost."""
+        self.state = MemoryAgentState()
+
     async def sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
         await asyncio.sleep(0.001)

@@ -11,8 +11,9 @@ from romana.codec.text import parse_address
 from romana.model.errors import AlreadyExists, NotFound, RomanaError, Unavailable
 from romana.model.ipam import Allocation
 from romana.model.tenancy import Identity, Owner
-from romana.services.agent.attachments import link_name
+from romana.services.agent.attachments import Attached, link_name
 from romana.services.agent.ledger import stand_in
+from tests.fakes.kernel import HOST_MAC
 from tests.unit.services.agent.site import DB, WEB, Site, run
 
 
@@ -207,23 +208,50 @@ def test_nothing_is_collected_on_one_observation() -> None:
     run(test)
 
 
-def test_link_of_a_lost_memory_keeps_its_address_until_it_is_deleted() -> None:
+def test_link_that_nobody_knows_keeps_its_address_until_it_is_deleted() -> None:
     async def test(site: Site) -> None:
         endpoint = (await site.add(1)).endpoint
         await site.until(lambda: len(site.published()) == 1)
         await site.stop()
-        fresh = Site()
-        fresh.kernel, fresh.control = site.kernel, site.control
-        await fresh.start()
-        try:
-            assert list(fresh.agent.ledger.orphans) == [endpoint.link]
-            assert fresh.kernel.routing[endpoint.addresses[0]].link == endpoint.link
-            with pytest.raises(AlreadyExists, match="lost its memory"):
-                await fresh.add(1)
-            assert await fresh.delete(1)
-            await fresh.until(lambda: fresh.kernel.plans == {})
-        finally:
-            await fresh.stop()
+        site.forget()
+        site.control.leave()
+        await site.start(ready=False)
+        assert list(site.agent.ledger.orphans) == [endpoint.link]
+        with pytest.raises(AlreadyExists, match="lost its memory"):
+            await site.add(1)
+        assert await site.delete(1)
+        await site.until(lambda: site.kernel.plans == {})
+
+    run(test)
+
+
+def test_lost_memory_is_recovered_from_kernel_and_control_plane_and_the_rest_rests() -> None:
+    async def test(site: Site) -> None:
+        first, gone = (await site.add(1)).endpoint, (await site.add(2)).endpoint
+        await site.until(lambda: len(site.published()) == 2)
+        await site.stop()
+        site.forget()
+        site.kernel.ports.links.delete(gone.link)
+        await site.start()
+        assert site.agent.ledger.epoch == 2
+        assert site.agent.ledger.endpoints == {first.id: msgspec.structs.replace(first, mac="")}
+        assert await site.add(1) == Attached(endpoint=first, host_mac=HOST_MAC)
+        assert (await site.agent.attachments.check("c1", "eth0"))[1] == []
+        await site.until(lambda: list(site.published()) == [first.id])
+        old = {allocation.block for allocation in first.allocations}
+        later = (await site.add(3)).endpoint
+        assert old.isdisjoint(allocation.block for allocation in later.allocations)
+        await site.until(lambda: len(site.published()) == 2)
+        await site.stop()
+        site.clock.now += 170
+        await site.start()  # again, because the rests were not over
+        assert old <= set(site.agent.ledger.book.full(WEB.id, ["pods4", "pods6"], site.clock.now + 179))
+        assert site.agent.ledger.book.full(WEB.id, ["pods4", "pods6"], site.clock.now + 180) == ()
+        site.clock.now += 180
+        await site.until(lambda: site.state.load().epoch == 2)
+        for number in range(4, 12):
+            await site.add(number)
+        await site.until(lambda: len(site.published()) == 10)
 
     run(test)
 
