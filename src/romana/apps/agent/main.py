@@ -23,7 +23,7 @@ from romana.codec.config import load, unreadable
 from romana.model.errors import Conflict, Invalid, RomanaError, Unavailable
 from romana.services.agent.agent import Status
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(pretty_exceptions_enable=False)
 DEFAULT_CONFIG = Path("/etc/romana/agent.toml")
 ConfigOption = Annotated[Path, typer.Option("--config", help="Configuration file (TOML).")]
 

@@ -28,7 +28,7 @@ from romana.model.errors import Fault, Invalid, RomanaError, Unavailable
 from romana.services.control.core import Core
 
 log = structlog.get_logger()
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(pretty_exceptions_enable=False)
 DEFAULT_CONFIG = Path("/etc/romana/romanad.toml")
 MACHINE_NETWORK = "ROMANA_LAB_MACHINE_NETWORK"
 """Environment variable: what the link /proc/self/ns/net reads in the machine's own network namespace."""
