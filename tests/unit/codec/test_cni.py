@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -216,3 +218,12 @@ def test_every_error_has_its_code(error: RomanaError, code: int) -> None:
     assert type(error) in CODES
     document = error_document(failure_from_error(error), "1.0.0")
     assert document == {"cniVersion": "1.0.0", "code": code, "msg": str(error), "details": f"reason: {error.reason}"}
+
+
+def test_the_documented_table_has_every_code_that_errors_become() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
+    table = text.partition("## CNI errors")[2].partition("\n## ")[0]
+    rows = {
+        int(code) for found in re.finditer(r"^\| ([\d, ]+) \|", table, re.MULTILINE) for code in found[1].split(",")
+    }
+    assert rows >= set(CODES.values())
