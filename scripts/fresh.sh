@@ -18,6 +18,7 @@ if [ -z "${ROMANA_FRESH_ROOT:-}" ]; then
     exit
 fi
 root=$ROMANA_FRESH_ROOT
+mount --bind "$root" "$root"
 
 mkdir -p build
 packed=$PWD/build/bookworm.tar
@@ -55,9 +56,17 @@ for name in PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_DEFAULT_TIMEOUT UV_DEFAULT_IND
     HTTP_PROXY HTTPS_PROXY NO_PROXY SSL_CERT_FILE; do
     [ -z "${!name:-}" ] || passed+=("$name=${!name}")
 done
+# Not chroot alone: the lab enters mount namespaces, and a namespace's root must then be the fresh one.
+mkdir "$root/.machine"
 inside() {
     env -i HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 "${passed[@]}" \
-        chroot "$root" bash -euc "cd /src/romana && $1"
+        unshare --mount --propagation private bash -euc '
+            cd "$1"
+            pivot_root . .machine
+            umount -l /.machine
+            cd /src/romana
+            exec bash -euc "$2"
+        ' fresh "$root" "$1"
 }
 inside "! command -v nft gcc bird && echo '== a fresh root: no compiler, no nft, no bird'"
 if [ "$only" = setup ]; then
