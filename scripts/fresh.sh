@@ -34,6 +34,7 @@ if [ ! -e "$packed" ]; then
 else
     tar -C "$root" -xf "$packed"
 fi
+chmod 755 "$root"
 
 # How this machine reaches its package sources goes along (no passwords); nothing else of it does.
 rm -rf "$root/etc/apt"
