@@ -1,14 +1,48 @@
-"""Options that all tests share."""
+"""Options that all tests share, and cleaning up after test runs that were killed."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
 import pytest
+
+from romana.apps.lab import build
+from romana.apps.lab import record as records
+
+MADE_BY = re.compile(r"romt-[a-z]+(\d+)")
+"""Labs and network namespaces of tests carry the process that made them in their names."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--rewrite-golden", action="store_true", help="write what is computed over the files in tests/golden"
     )
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """A run that is told to end takes its fixtures down; what a killed one left is taken away by the next."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for name in records.names():
+        if _left(name):
+            build.take_down(records.read(name))
+    spaces = Path("/run/netns")
+    for name in sorted(path.name for path in spaces.iterdir()) if spaces.is_dir() else ():
+        if _left(name):
+            inside = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=True)
+            for pid in map(int, inside.stdout.split()):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
+def _left(name: str) -> bool:
+    found = MADE_BY.match(name)
+    return found is not None and not Path(f"/proc/{found[1]}").exists()
 
 
 @pytest.fixture

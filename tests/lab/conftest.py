@@ -35,7 +35,7 @@ class Centre:
 @pytest.fixture(scope="session")
 def centre() -> Iterator[Centre]:
     lab = read_lab(LAB)
-    name = f"romt-hc{os.getpid() % 10000}"
+    name = f"romt-hc{os.getpid()}"
     lab = msgspec.structs.replace(lab, file=msgspec.structs.replace(lab.file, name=name))
     try:
         built = build.build(lab, LAB, print)

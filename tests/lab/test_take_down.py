@@ -33,7 +33,7 @@ topology: [topology.yaml]
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    name = f"romt-h{os.getpid() % 10000}"
+    name = f"romt-h{os.getpid()}"
     (tmp_path / "topology.yaml").write_text(TOPOLOGY)
     (tmp_path / "lab.yaml").write_text(LAB.replace("NAME", name))
     yield name, tmp_path / "lab.yaml"

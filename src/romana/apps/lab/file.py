@@ -23,6 +23,7 @@ from romana.model.errors import Fault, Invalid
 from romana.model.tenancy import Isolation
 from romana.model.topology import AddressPlan, Host
 
+LAB_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 NODE_NAME = re.compile(r"[a-z][a-z0-9-]{0,10}")
 """An interface is called `to-` and the name of the node at its other end, and has at most 15 characters."""
 PART_BITS = {Family.V4: 8, Family.V6: 16}
@@ -140,8 +141,8 @@ def _documents(path: Path, field: str, names: tuple[str, ...], faults: list[Faul
 
 
 def _faults(file: LabFile) -> Iterator[Fault]:
-    if not NODE_NAME.fullmatch(file.name):
-        yield Fault("name", f"{file.name!r} must be 1 to 11 lower-case letters, digits and -, and begin with a letter")
+    if not LAB_NAME.fullmatch(file.name):
+        yield Fault("name", f"{file.name!r} must be 1 to 31 lower-case letters, digits and -, and begin with a letter")
     yield from _underlay_faults(file)
     if not file.racks:
         yield Fault("racks", "a lab needs at least one rack")
