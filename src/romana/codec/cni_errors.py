@@ -24,8 +24,6 @@ BAD_CONFIG = 7
 TRY_AGAIN_LATER = 11
 NOT_AVAILABLE = 50
 """STATUS: an ADD would fail now."""
-LIMITED = 51
-"""STATUS: an ADD would fail now, and what runs may have limited connectivity."""
 INTERNAL = 100
 NOT_FOUND = 101
 ALREADY_EXISTS = 102

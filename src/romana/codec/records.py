@@ -12,7 +12,6 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from romana.codec.json import encode, from_text
-from romana.model.address import Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Unavailable
 from romana.model.ipam import Block, Span
@@ -101,13 +100,3 @@ KINDS: dict[str, Kind[Any]] = {
     kind.name: kind
     for kind in (PLAN, HOST, TENANT, SEGMENT, IDENTITY, SPAN, BLOCK, ENDPOINT, POLICY, PUBLISHED, ROSTER)
 }
-
-
-def span_key(cidr: Prefix) -> str:
-    """The key of a span's record."""
-    return SPAN.key(cidr)
-
-
-def block_key(cidr: Prefix) -> str:
-    """The key of a block's record."""
-    return BLOCK.key(cidr)
