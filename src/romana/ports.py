@@ -17,7 +17,18 @@ from romana.core.ruleset import Ruleset, RulesetChanges
 from romana.model.address import Address, Family, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.route import Route
-from romana.model.view import BlockTaken, Claim, ClaimAnswer, Hello, Publication, ViewChange, Welcome
+from romana.model.view import (
+    BlockReturned,
+    BlockTaken,
+    Claim,
+    ClaimAnswer,
+    Heartbeat,
+    HeartbeatAnswer,
+    Hello,
+    Publication,
+    ViewChange,
+    Welcome,
+)
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -44,6 +55,23 @@ class StoreEvent(msgspec.Struct, frozen=True):
     revision: int
 
 
+class Lease(Protocol):
+    """The right to do work that must happen once, until it is released or lost.
+
+    `key` is a record of the store while the lease holds, and `revision` that record's: a transaction that compares them
+    cannot commit after the lease was lost.
+    """
+
+    key: str
+    revision: int
+
+    async def lost(self) -> None:
+        """Return when it is held no longer."""
+
+    async def release(self) -> None:
+        """Give it up; lost already is success."""
+
+
 class Store(Protocol):
     """Durable records under slash-separated keys, with one revision that grows with each transaction."""
 
@@ -61,6 +89,12 @@ class Store(Protocol):
 
     def watch(self, prefix: str, after: int) -> AsyncIterator[list[StoreEvent]]:
         """Changes after a revision, one list per transaction, for ever; Conflict when `after` was compacted away."""
+
+    async def lease(self, name: str, seconds: float) -> Lease:
+        """Hold the lease of that name, renewed until it is released; whoever dies loses it after some seconds.
+
+        Conflict while somebody else holds it.
+        """
 
     async def incarnation(self) -> str:
         """The random id of this store's history; a restored copy has a new one."""
@@ -80,6 +114,9 @@ class ControlPlane(Protocol):
 
     async def publish(self, publication: Publication) -> int:
         """Make the agent's own doings known; answers the revision that has them."""
+
+    async def heartbeat(self, heartbeat: Heartbeat) -> HeartbeatAnswer:
+        """Renew the host's lease and acknowledge a view; Conflict for another epoch or incarnation."""
 
     async def endpoints(self, host: str) -> tuple[Endpoint, ...]:
         """The endpoints of a host that are published, for an agent that lost its memory."""
@@ -114,6 +151,12 @@ class AgentState(Protocol):
     def take(self, taken: BlockTaken) -> None:
         """Remember that an ownerless block was given to an owner, and that this is to be published."""
 
+    def give_back(self, returned: BlockReturned) -> None:
+        """Remember that a block was given back, and that this is to be published."""
+
+    def renewed(self, at: int, boot_id: str, lease: int) -> None:
+        """The lease was renewed at that CLOCK_BOOTTIME second of that boot, and lasts so many seconds."""
+
     def pending(self, most: int) -> tuple[PendingPublication, ...]:
         """The first entries of the log that the control plane does not know yet, in order."""
 
@@ -131,19 +174,21 @@ class AgentState(Protocol):
 
 
 class PendingPublication(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry of the agent's log that the control plane does not know yet; exactly one of the three is set."""
+    """One entry of the agent's log that the control plane does not know yet; exactly one of the four is set."""
 
     number: int
     started: Endpoint | None = None
     released: Endpoint | None = None
     taken: BlockTaken | None = None
+    returned: BlockReturned | None = None
 
 
 class AgentMemory(msgspec.Struct, frozen=True, kw_only=True):
     """What an agent remembers. `resting` has since when (CLOCK_BOOTTIME, seconds) and in which boot (its id).
 
     `sequence` is the largest allocation sequence ever written; `pending` is in the order in which it happened; `epoch`
-    is the one in which memory and control plane agreed, 0 before that.
+    is the one in which memory and control plane agreed, 0 before that. `renewed` is when the lease was renewed
+    (CLOCK_BOOTTIME second, boot id, its length in seconds), None before the first time.
     """
 
     endpoints: dict[str, Endpoint]
@@ -153,6 +198,7 @@ class AgentMemory(msgspec.Struct, frozen=True, kw_only=True):
     view: bytes | None
     sequence: int = 0
     epoch: int = 0
+    renewed: tuple[int, str, int] | None = None
 
 
 class LinkPlan(msgspec.Struct, frozen=True, kw_only=True):

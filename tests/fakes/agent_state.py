@@ -8,7 +8,7 @@ from collections.abc import Collection
 from romana.model.address import Address
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Unavailable
-from romana.model.view import BlockTaken
+from romana.model.view import BlockReturned, BlockTaken
 from romana.ports import AgentMemory, PendingPublication
 
 
@@ -27,6 +27,7 @@ class MemoryAgentState:
         self._sequence = 0
         self._epoch = 0
         self._view: bytes | None = None
+        self._renewed: tuple[int, str, int] | None = None
 
     def instance(self) -> str:
         return self._instance
@@ -40,6 +41,7 @@ class MemoryAgentState:
             view=self._view,
             sequence=self._sequence,
             epoch=self._epoch,
+            renewed=self._renewed,
         )
 
     def start(self, endpoint: Endpoint) -> None:
@@ -69,6 +71,13 @@ class MemoryAgentState:
     def take(self, taken: BlockTaken) -> None:
         self._log(taken=taken)
 
+    def give_back(self, returned: BlockReturned) -> None:
+        self._log(returned=returned)
+
+    def renewed(self, at: int, boot_id: str, lease: int) -> None:
+        self._writable()
+        self._renewed = (at, boot_id, lease)
+
     def pending(self, most: int) -> tuple[PendingPublication, ...]:
         return tuple(self._pending[:most])
 
@@ -88,12 +97,18 @@ class MemoryAgentState:
         """Nothing to let go of."""
 
     def _log(
-        self, *, started: Endpoint | None = None, released: Endpoint | None = None, taken: BlockTaken | None = None
+        self,
+        *,
+        started: Endpoint | None = None,
+        released: Endpoint | None = None,
+        taken: BlockTaken | None = None,
+        returned: BlockReturned | None = None,
     ) -> None:
         self._writable()
         self._number += 1
-        entry = PendingPublication(number=self._number, started=started, released=released, taken=taken)
-        self._pending.append(entry)
+        self._pending.append(
+            PendingPublication(number=self._number, started=started, released=released, taken=taken, returned=returned)
+        )
 
     def _writable(self) -> None:
         if self.broken:

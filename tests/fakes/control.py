@@ -9,11 +9,13 @@ from typing import Any
 from romana.adapters.store.memory import MemoryStore
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Unavailable
-from romana.model.view import Claim, ClaimAnswer, Hello, Publication, ViewChange, Welcome
+from romana.model.view import Claim, ClaimAnswer, Heartbeat, HeartbeatAnswer, Hello, Publication, ViewChange, Welcome
 from romana.services.control.agents import AgentVerbs
 from romana.services.control.core import Core
 from romana.services.control.plan import PlanVerbs
+from romana.services.control.rooms import RoomVerbs
 from romana.services.control.tenancy import TenancyVerbs
+from romana.services.control.views import ViewVerbs
 
 
 class FakeControlPlane:
@@ -22,7 +24,9 @@ class FakeControlPlane:
     def __init__(self) -> None:
         self.core = Core(MemoryStore())
         self.claims = 0
-        self._verbs = AgentVerbs(self.core)
+        self._rooms = RoomVerbs(self.core)
+        self._views = ViewVerbs(self.core)
+        self._verbs = AgentVerbs(self.core, self._views)
         self._gone = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
 
@@ -54,11 +58,15 @@ class FakeControlPlane:
     async def claim(self, claim: Claim) -> ClaimAnswer:
         self._meet()
         self.claims += 1
-        return await self._verbs.claim(claim)
+        return await self._rooms.claim(claim)
 
     async def publish(self, publication: Publication) -> int:
         self._meet()
-        return await self._verbs.publish(publication)
+        return await self._rooms.publish(publication)
+
+    async def heartbeat(self, heartbeat: Heartbeat) -> HeartbeatAnswer:
+        self._meet()
+        return await self._verbs.heartbeat(heartbeat)
 
     async def endpoints(self, host: str) -> tuple[Endpoint, ...]:
         self._meet()
@@ -66,7 +74,7 @@ class FakeControlPlane:
 
     async def view(self, host: str) -> AsyncIterator[ViewChange]:
         self._meet()
-        stream = self._verbs.view(host)
+        stream = self._views.view(host)
         gone = asyncio.create_task(self._gone.wait())
         following = asyncio.ensure_future(anext(stream))
         try:

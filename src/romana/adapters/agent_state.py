@@ -20,7 +20,7 @@ from romana.codec.text import parse_address
 from romana.model.address import Address
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Unavailable
-from romana.model.view import BlockTaken
+from romana.model.view import BlockReturned, BlockTaken
 from romana.ports import AgentMemory, PendingPublication
 
 SCHEMA_VERSION = 1
@@ -68,6 +68,7 @@ class SqliteAgentState:
                 view=self._view.read_bytes() if self._view.exists() else None,
                 sequence=int(rows("SELECT value FROM meta WHERE name = 'sequence'").fetchone()[0]),
                 epoch=int(rows("SELECT value FROM meta WHERE name = 'epoch'").fetchone()[0]),
+                renewed=_renewed(rows("SELECT value FROM meta WHERE name = 'renewed'").fetchone()),
             )
 
     def start(self, endpoint: Endpoint) -> None:
@@ -105,6 +106,16 @@ class SqliteAgentState:
         """An ownerless block was given to an owner."""
         with self._transaction() as rows:
             rows.execute("INSERT INTO pending (kind, record) VALUES ('taken', ?)", (encode(taken),))
+
+    def give_back(self, returned: BlockReturned) -> None:
+        """A block was given back."""
+        with self._transaction() as rows:
+            rows.execute("INSERT INTO pending (kind, record) VALUES ('returned', ?)", (encode(returned),))
+
+    def renewed(self, at: int, boot_id: str, lease: int) -> None:
+        """The lease was renewed."""
+        with self._transaction() as rows:
+            rows.execute("INSERT OR REPLACE INTO meta VALUES ('renewed', ?)", (f"{at} {boot_id} {lease}",))
 
     def pending(self, most: int) -> tuple[PendingPublication, ...]:
         """The first entries of the log, in order."""
@@ -163,7 +174,16 @@ def _pending(row: tuple[int, str, bytes]) -> PendingPublication:
         return PendingPublication(number=number, started=decode(record, Endpoint))
     if kind == "released":
         return PendingPublication(number=number, released=decode(record, Endpoint))
-    return PendingPublication(number=number, taken=decode(record, BlockTaken))
+    if kind == "taken":
+        return PendingPublication(number=number, taken=decode(record, BlockTaken))
+    return PendingPublication(number=number, returned=decode(record, BlockReturned))
+
+
+def _renewed(row: tuple[str] | None) -> tuple[int, str, int] | None:
+    if row is None:
+        return None
+    at, boot_id, lease = row[0].split()
+    return int(at), boot_id, int(lease)
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -25,7 +25,7 @@ from romana.model.errors import (
     RomanaError,
     Unavailable,
 )
-from romana.model.view import Claim, ClaimAnswer, Hello, Publication, ViewChange, Welcome
+from romana.model.view import Claim, ClaimAnswer, Heartbeat, HeartbeatAnswer, Hello, Publication, ViewChange, Welcome
 
 DEFAULT_URL = "unix:///run/romana/romanad.sock"
 TIME_LIMIT = 30.0
@@ -122,6 +122,10 @@ class RomanadClient:
     async def publish(self, publication: Publication) -> int:
         """Say what was done."""
         return decode(await self._call("POST", f"/v1/hosts/{publication.host}/publications", publication), int)
+
+    async def heartbeat(self, heartbeat: Heartbeat) -> HeartbeatAnswer:
+        """Renew the host's lease."""
+        return decode(await self._call("POST", f"/v1/hosts/{heartbeat.host}/heartbeats", heartbeat), HeartbeatAnswer)
 
     async def endpoints(self, host: str) -> tuple[Endpoint, ...]:
         """The endpoints of a host that are published."""

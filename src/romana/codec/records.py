@@ -14,7 +14,7 @@ import msgspec
 from romana.codec.json import encode, from_text
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Unavailable
-from romana.model.ipam import Block, Span
+from romana.model.ipam import Blackout, Block, Numbers, Reservation, Retired, Span
 from romana.model.policy import Policy
 from romana.model.tenancy import Identity, Segment, Tenant
 from romana.model.topology import AddressPlan, Host
@@ -50,6 +50,24 @@ class Roster(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     changes: int
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host acknowledged, written only when something retired waits for it.
+
+    `silent` counts the seconds for which some romanad, while it had the lease of the watch over hosts, saw it not
+    renew its own lease; nothing else tells a long silence from a jump of a clock.
+    """
+
+    epoch: int
+    applied: int
+    silent: int = 0
+
+
+class Unsettled(msgspec.Struct, frozen=True, kw_only=True):
+    """A host of a restored store that has not said yet what it holds; no claim is granted while there is one."""
+
+    host: str
 
 
 class Kind(Generic[T]):
@@ -93,10 +111,34 @@ ENDPOINT: Kind[Endpoint] = Kind("endpoint", Endpoint)
 POLICY: Kind[Policy] = Kind("policy", Policy)
 PUBLISHED: Kind[Published] = Kind("published", Published)
 ROSTER: Kind[Roster] = Kind("roster", Roster)
+RETIRED: Kind[Retired] = Kind("retired", Retired)
+BLACKOUT: Kind[Blackout] = Kind("blackout", Blackout)
+NUMBERS: Kind[Numbers] = Kind("numbers", Numbers)
+RESERVATION: Kind[Reservation] = Kind("reservation", Reservation)
+SEEN: Kind[Seen] = Kind("seen", Seen)
+UNSETTLED: Kind[Unsettled] = Kind("unsettled", Unsettled)
 
 PLAN_KEY = PLAN.key("current")
 ROSTER_KEY = ROSTER.key("current")
 KINDS: dict[str, Kind[Any]] = {
     kind.name: kind
-    for kind in (PLAN, HOST, TENANT, SEGMENT, IDENTITY, SPAN, BLOCK, ENDPOINT, POLICY, PUBLISHED, ROSTER)
+    for kind in (
+        PLAN,
+        HOST,
+        TENANT,
+        SEGMENT,
+        IDENTITY,
+        SPAN,
+        BLOCK,
+        ENDPOINT,
+        POLICY,
+        PUBLISHED,
+        ROSTER,
+        RETIRED,
+        BLACKOUT,
+        NUMBERS,
+        RESERVATION,
+        SEEN,
+        UNSETTLED,
+    )
 }

@@ -14,14 +14,14 @@ import msgspec
 
 from romana.core.diff import diff
 from romana.model.address import Prefix
-from romana.model.ipam import Block, Span
+from romana.model.ipam import Block, Retired, Span
 from romana.model.policy import Direction
 from romana.model.program import Program, row_id
 from romana.model.tenancy import Identity
 from romana.model.topology import Network
 from romana.model.view import IdentityRows, RowHead, View, ViewChange
 
-SECTIONS = ("networks", "spans", "blocks", "identities", "rows", "profiles")
+SECTIONS = ("networks", "spans", "blocks", "identities", "rows", "profiles", "retired")
 """The fields of a view that are plain mappings; `entries` is the one of two levels."""
 
 
@@ -35,6 +35,8 @@ class ViewSource(msgspec.Struct, frozen=True, kw_only=True):
     blocks: Mapping[Prefix, Block]
     identities: Mapping[str, Identity]
     program: Program
+    retired: Mapping[Prefix, Retired] = {}
+    draining: bool = False
 
 
 def host_view(source: ViewSource, host: str, networks: frozenset[str]) -> View:
@@ -67,6 +69,8 @@ def host_view(source: ViewSource, host: str, networks: frozenset[str]) -> View:
         rows={row: RowHead(direction=program.rows[row].direction, words=program.rows[row].words) for row in used},
         entries=entries,
         profiles={name: program.profiles[name] for name in profiles},
+        retired=dict(source.retired),
+        draining=source.draining,
     )
 
 
@@ -86,9 +90,10 @@ def diff_view(old: View, new: View) -> ViewChange | None:
             put["entries"][row] = {**changes.add, **changes.replace}
         if changes.remove:
             gone["delete_entries"][row] = tuple(changes.remove)
-    if not any(put.values()) and not any(gone.values()):
+    if not any(put.values()) and not any(gone.values()) and new.draining == old.draining:
         return None
-    return ViewChange(put=View(incarnation=new.incarnation, revision=new.revision, **put), **gone)
+    head = View(incarnation=new.incarnation, revision=new.revision, draining=new.draining, **put)
+    return ViewChange(put=head, **gone)
 
 
 def snapshot(view: View) -> ViewChange:
@@ -110,4 +115,10 @@ def apply_change(view: View, change: ViewChange) -> View:
         removed = set(change.delete_entries.get(row, ()))
         kept = {prefix: profile for prefix, profile in entries.get(row, {}).items() if prefix not in removed}
         entries[row] = {**kept, **change.put.entries.get(row, {})}
-    return View(incarnation=change.put.incarnation, revision=change.put.revision, entries=entries, **sections)
+    return View(
+        incarnation=change.put.incarnation,
+        revision=change.put.revision,
+        draining=change.put.draining,
+        entries=entries,
+        **sections,
+    )

@@ -16,12 +16,29 @@ class Placement(StrEnum):
     BITS = "bits"
 
 
+class BitPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """Widths, in bits, of the ids in an address of a network with bits placement (Romana v1's formula).
+
+    An address is prefix | host | tenant | segment | endpoint | space; with the network's own length the widths make a
+    whole address. A host's span fixes everything down to `host`, a block everything down to `segment`.
+    """
+
+    host: int
+    tenant: int
+    segment: int
+    endpoint: int
+    space: int = 0
+
+
 class Network(msgspec.Struct, frozen=True, kw_only=True):
     """A CIDR, of one family, that endpoint addresses come from.
 
     `tenants` empty means open to all. `reserved` are CIDRs never handed out. A span is the unit of routing, a block the
     unit of ownership; both are lengths in bits, `cidr.length <= span_length <= block_length <= address length`.
-    `order` is its position in the plan, which decides between networks that serve one tenant.
+    `order` is its position in the plan, which decides between networks that serve one tenant. `static` are CIDRs that
+    are never delegated to a host: the control plane itself gives fixed and sticky addresses from them. `mixed` is the
+    number of an owner's first endpoints on a host that share a mixed block, 0 for none; `stock` the number of ownerless
+    blocks that a host keeps. `bits` is set exactly with bits placement.
     """
 
     name: str
@@ -32,6 +49,10 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     reserved: tuple[Prefix, ...] = ()
     placement: Placement = Placement.TOPOLOGY
     order: int = 0
+    static: tuple[Prefix, ...] = ()
+    mixed: int = 0
+    stock: int = 2
+    bits: BitPlan | None = None
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +107,8 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     """A machine that runs endpoints and an agent.
 
     `groups` has the path of its leaf group by topology name. `instance` is the agent's random id (empty until it
-    reported), `epoch` counts the instances that were accepted for this host.
+    reported), `epoch` counts the instances that were accepted for this host. A host that is `draining` gets no more
+    room, and its agent gives back what it does not use.
     """
 
     name: str
@@ -95,6 +117,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     groups: dict[str, str] = {}
     instance: str = ""
     epoch: int = 0
+    draining: bool = False
 
 
 class NetworkRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +132,10 @@ class NetworkRequest(msgspec.Struct, frozen=True, kw_only=True):
     span_length: int | None = None
     tenants: tuple[str, ...] = ()
     reserved: tuple[Prefix, ...] = ()
+    static: tuple[Prefix, ...] = ()
+    mixed: int | None = None
+    stock: int | None = None
+    bits: BitPlan | None = None
     place: str = ""
 
 
@@ -123,8 +150,9 @@ class HostRequest(msgspec.Struct, frozen=True, kw_only=True):
 class GroupRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A group before carving: it has groups or hosts, never both.
 
-    `cidrs` are explicit CIDRs by network name; without one the group gets an equal part of its parent's. `spare` is
-    the number of parts beside its groups that stay empty; `closed` keeps hosts out.
+    `cidrs` are explicit CIDRs by network name; without one the group gets a part of its parent's, in proportion to its
+    `weight` (rounded up to a power of two). `spare` is the number of parts beside its groups that stay empty; `closed`
+    keeps hosts out.
     """
 
     name: str
@@ -133,6 +161,7 @@ class GroupRequest(msgspec.Struct, frozen=True, kw_only=True):
     assignment: dict[str, str] = {}
     cidrs: dict[str, Prefix] = {}
     routing: str = ""
+    weight: int = 1
     spare: int = 0
     closed: bool = False
     place: str = ""

@@ -6,7 +6,7 @@ import msgspec
 
 from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
-from romana.model.ipam import Block, Span
+from romana.model.ipam import Block, Retired, Span
 from romana.model.policy import Direction
 from romana.model.program import Profile
 from romana.model.tenancy import Identity, Owner
@@ -33,7 +33,9 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     """Everything one host needs, as mappings; changes are differences between two of them.
 
     `revision` orders views of one store `incarnation`; an agent refuses an older one. `spans` and `blocks` are the
-    host's own. `entries` has row id -> prefix -> profile id.
+    host's own. `entries` has row id -> prefix -> profile id. `retired` are spans and blocks of any host that are to be
+    forgotten: whoever acknowledges this view has no rule, route or connection with them any more. A host that is
+    `draining` gives back what it does not use.
     """
 
     incarnation: str = ""
@@ -45,12 +47,14 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     rows: dict[str, RowHead] = {}
     entries: dict[str, dict[Prefix, str]] = {}
     profiles: dict[str, Profile] = {}
+    retired: dict[Prefix, Retired] = {}
+    draining: bool = False
 
 
 class ViewChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One message of a host's view stream: what to put over, and what to take from, the view before it.
 
-    A `snapshot` replaces everything. In `put`, revision and incarnation are those of the new view.
+    A `snapshot` replaces everything. In `put`, revision, incarnation and `draining` are those of the new view.
     """
 
     put: View
@@ -62,6 +66,7 @@ class ViewChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     delete_rows: tuple[str, ...] = ()
     delete_entries: dict[str, tuple[Prefix, ...]] = {}
     delete_profiles: tuple[str, ...] = ()
+    delete_retired: tuple[Prefix, ...] = ()
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +93,8 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True):
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """An agent asks for room: a block for this identity in each of `networks` (empty: the networks its tenant may use).
 
-    `full` are blocks that have no address left for it, so another one is needed beside them.
+    `full` are blocks that have no address left for it, so another one is needed beside them. `present` is how many
+    endpoints of the identity's owner are on the host.
     """
 
     host: str
@@ -96,6 +102,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     identity: Identity
     networks: tuple[str, ...] = ()
     full: tuple[Prefix, ...] = ()
+    present: int = 0
 
 
 class ClaimAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,6 +121,13 @@ class BlockTaken(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int
 
 
+class BlockReturned(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent gives a block back: nobody has an address of it, none of them rests, and it allocates there no more."""
+
+    cidr: Prefix
+    sequence: int
+
+
 class Released(msgspec.Struct, frozen=True, kw_only=True):
     """An endpoint is gone; sequences tell which use of its addresses is meant."""
 
@@ -122,7 +136,8 @@ class Released(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Publication(msgspec.Struct, frozen=True, kw_only=True):
-    """What an agent did since its last accepted publication, in order: blocks taken, endpoints started, endpoints gone.
+    """What an agent did since its last accepted publication: blocks taken, endpoints started, endpoints gone, blocks
+    given back.
 
     `number` grows by one with each publication of an instance; repeating one is harmless.
     """
@@ -133,3 +148,19 @@ class Publication(msgspec.Struct, frozen=True, kw_only=True):
     taken: tuple[BlockTaken, ...] = ()
     started: tuple[Endpoint, ...] = ()
     released: tuple[Released, ...] = ()
+    returned: tuple[BlockReturned, ...] = ()
+
+
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent renews its lease, and acknowledges the view that its kernel has: `applied` is that view's revision."""
+
+    host: str
+    epoch: int
+    incarnation: str
+    applied: int
+
+
+class HeartbeatAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """How long the lease now lasts, in seconds: an agent that cannot renew it for so long fences itself."""
+
+    lease: int

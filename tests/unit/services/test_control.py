@@ -19,7 +19,9 @@ from romana.model.view import BlockTaken, Claim, Hello, Publication, Released, V
 from romana.services.control.agents import AgentVerbs
 from romana.services.control.core import Core
 from romana.services.control.plan import PlanVerbs
+from romana.services.control.rooms import RoomVerbs
 from romana.services.control.tenancy import TenancyVerbs
+from romana.services.control.views import ViewVerbs
 
 PLAN = {
     "version": 1,
@@ -46,7 +48,9 @@ class Site:
         self.core = core
         self.plan = PlanVerbs(core)
         self.tenancy = TenancyVerbs(core)
-        self.agents = AgentVerbs(core)
+        self.rooms = RoomVerbs(core)
+        self.views = ViewVerbs(core)
+        self.agents = AgentVerbs(core, self.views)
 
     async def make(self) -> None:
         await self.plan.set_topology(PLAN)
@@ -62,19 +66,19 @@ class Site:
         return (await self.agents.hello(hello)).epoch
 
     async def view(self, host: str) -> View:
-        stream = self.agents.view(host)
+        stream = self.views.view(host)
         change = await anext(stream)
         await stream.aclose()  # type: ignore[attr-defined]
         return change.put
 
     async def start(self, host: str, identity: Identity, name: str, number: int) -> Endpoint:
-        answer = await self.agents.claim(Claim(host=host, epoch=1, identity=identity))
+        answer = await self.rooms.claim(Claim(host=host, epoch=1, identity=identity))
         allocations = tuple(
             Allocation(address=block.address(number), block=block, endpoint=name, sequence=number)
             for block in answer.blocks
         )
         endpoint = Endpoint(id=name, name=name, host=host, identity=identity, allocations=allocations, link="rom0")
-        await self.agents.publish(Publication(host=host, epoch=1, number=number, started=(endpoint,)))
+        await self.rooms.publish(Publication(host=host, epoch=1, number=number, started=(endpoint,)))
         return endpoint
 
 
@@ -118,8 +122,8 @@ def test_a_host_that_no_group_takes_is_refused_and_changes_nothing() -> None:
 
 def test_a_claim_gives_a_block_of_each_family_with_its_rows_in_the_view() -> None:
     async def test(site: Site) -> None:
-        answer = await site.agents.claim(Claim(host="h1", epoch=1, identity=WEB))
-        again = await site.agents.claim(Claim(host="h1", epoch=1, identity=WEB))
+        answer = await site.rooms.claim(Claim(host="h1", epoch=1, identity=WEB))
+        again = await site.rooms.claim(Claim(host="h1", epoch=1, identity=WEB))
         assert answer == again
         assert [block.family for block in answer.blocks] == [4, 6]
         view = await site.view("h1")
@@ -142,7 +146,7 @@ def test_a_claim_for_what_is_not_there_is_refused(owner: Owner, sentence: str) -
     async def test(site: Site) -> None:
         before = site.core.state.revision
         with pytest.raises(NotFound, match=sentence):
-            await site.agents.claim(Claim(host="h1", epoch=1, identity=Identity(owner=owner)))
+            await site.rooms.claim(Claim(host="h1", epoch=1, identity=Identity(owner=owner)))
         assert site.core.state.revision == before
 
     run(test)
@@ -154,7 +158,7 @@ def test_claims_of_many_at_once_never_give_a_block_twice() -> None:
             await site.hello(f"h{number}", rack=str(number % 2 + 1))
         hosts = [f"h{number}" for number in range(1, 9)]
         asked = [Claim(host=host, epoch=1, identity=identity) for host in hosts for identity in (WEB, DB)]
-        answers = await asyncio.gather(*(site.agents.claim(one) for one in asked))
+        answers = await asyncio.gather(*(site.rooms.claim(one) for one in asked))
         given = [block for answer in answers for block in answer.blocks]
         assert len(given) == len(set(given)) == 32
         spans = sorted(site.core.state.spans)
@@ -183,7 +187,7 @@ def test_a_used_up_network_says_so_with_numbers() -> None:
         async def claim_all() -> None:
             for segment in "abcdefgh":
                 identity = Identity(owner=Owner("a", segment))
-                await tiny.agents.claim(Claim(host="h1", epoch=1, identity=identity))
+                await tiny.rooms.claim(Claim(host="h1", epoch=1, identity=identity))
 
         with pytest.raises(Exhausted, match="pods"):
             await claim_all()
@@ -197,13 +201,13 @@ def test_publications_are_taken_over_once() -> None:
         endpoint = await site.start("h1", WEB, "c1/eth0", 1)
         assert site.core.state.endpoints == {"c1/eth0": endpoint}
         revision = site.core.state.revision
-        await site.agents.publish(Publication(host="h1", epoch=1, number=1, started=(endpoint,)))
+        await site.rooms.publish(Publication(host="h1", epoch=1, number=1, started=(endpoint,)))
         assert site.core.state.revision == revision
         stale = Released(endpoint="c1/eth0", sequences=dict.fromkeys(endpoint.addresses, 99))
-        await site.agents.publish(Publication(host="h1", epoch=1, number=2, released=(stale,)))
+        await site.rooms.publish(Publication(host="h1", epoch=1, number=2, released=(stale,)))
         assert "c1/eth0" in site.core.state.endpoints
         real = Released(endpoint="c1/eth0", sequences=dict.fromkeys(endpoint.addresses, 1))
-        await site.agents.publish(Publication(host="h1", epoch=1, number=3, released=(real,)))
+        await site.rooms.publish(Publication(host="h1", epoch=1, number=3, released=(real,)))
         assert not site.core.state.endpoints
         assert not site.core.state.holders
 
@@ -212,12 +216,12 @@ def test_publications_are_taken_over_once() -> None:
 
 def test_a_block_taken_from_the_stock_is_replaced_in_the_stock() -> None:
     async def test(site: Site) -> None:
-        await site.agents.claim(Claim(host="h1", epoch=1, identity=WEB))
+        await site.rooms.claim(Claim(host="h1", epoch=1, identity=WEB))
         stock = [
             b for b in site.core.state.blocks.values() if b.host == "h1" and b.owner is None and b.network == "pods"
         ]
         taken = BlockTaken(cidr=stock[0].cidr, owner=WEB.owner, identity=WEB.id, sequence=1)
-        await site.agents.publish(Publication(host="h1", epoch=1, number=1, taken=(taken,)))
+        await site.rooms.publish(Publication(host="h1", epoch=1, number=1, taken=(taken,)))
         assert site.core.state.blocks[stock[0].cidr].owner == WEB.owner
         left = [
             b for b in site.core.state.blocks.values() if b.host == "h1" and b.owner is None and b.network == "pods"
@@ -229,7 +233,7 @@ def test_a_block_taken_from_the_stock_is_replaced_in_the_stock() -> None:
 
 def test_a_second_agent_of_a_connected_host_is_refused_and_one_after_it_is_a_new_epoch() -> None:
     async def test(site: Site) -> None:
-        stream = site.agents.view("h1")
+        stream = site.views.view("h1")
         await anext(stream)
         with pytest.raises(Conflict, match="another agent"):
             await site.hello("h1", instance="other")
@@ -237,7 +241,7 @@ def test_a_second_agent_of_a_connected_host_is_refused_and_one_after_it_is_a_new
         await stream.aclose()  # type: ignore[attr-defined]
         assert await site.hello("h1", instance="other") == 2
         with pytest.raises(Conflict, match="epoch"):
-            await site.agents.claim(Claim(host="h1", epoch=1, identity=WEB))
+            await site.rooms.claim(Claim(host="h1", epoch=1, identity=WEB))
 
     run(test)
 
@@ -245,14 +249,14 @@ def test_a_second_agent_of_a_connected_host_is_refused_and_one_after_it_is_a_new
 def test_a_view_stream_says_only_what_concerns_its_host() -> None:
     async def test(site: Site) -> None:
         await site.start("h1", WEB, "c1/eth0", 1)
-        stream = site.agents.view("h1")
+        stream = site.views.view("h1")
         view = (await anext(stream)).put
         silent = asyncio.ensure_future(anext(stream))
         await site.tenancy.set_tenant("other", {})
         await site.start("h1", WEB, "c2/eth0", 2)
         await asyncio.sleep(0.01)
         assert not silent.done()
-        answer = await site.agents.claim(Claim(host="h2", epoch=1, identity=WEB))
+        answer = await site.rooms.claim(Claim(host="h2", epoch=1, identity=WEB))
         view = apply_change(view, await silent)
         row = view.entries[view.identities[WEB.id].ingress]
         assert all(row[block] == "accept" for block in answer.blocks)

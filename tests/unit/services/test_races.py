@@ -15,6 +15,8 @@ from romana.ports import Transaction
 from romana.services.control.agents import AgentVerbs
 from romana.services.control.core import TRIES, Core
 from romana.services.control.plan import PlanVerbs
+from romana.services.control.rooms import RoomVerbs
+from romana.services.control.views import ViewVerbs
 
 RACKS = [{"name": f"rack{number}", "assignment": {"rack": str(number)}} for number in (1, 2)]
 
@@ -55,7 +57,9 @@ class Site:
         self.core = core
         self.store = store
         self.plan = PlanVerbs(core)
-        self.agents = AgentVerbs(core)
+        self.rooms = RoomVerbs(core)
+        self.views = ViewVerbs(core)
+        self.agents = AgentVerbs(core, self.views)
 
     async def hello(self, host: str, address: str = "", *, rack: int = 1) -> None:
         addresses = (parse_address(address),) if address else ()

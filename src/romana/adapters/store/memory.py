@@ -9,6 +9,7 @@ import secrets
 from collections.abc import AsyncIterator
 
 from romana.adapters.store.feed import Feed
+from romana.adapters.store.leases import LocalLease
 from romana.model.errors import Conflict
 from romana.ports import Record, StoreEvent, Transaction
 
@@ -19,6 +20,7 @@ class MemoryStore:
     def __init__(self, keep: int = 10_000) -> None:
         self._records: dict[str, Record] = {}
         self._feed = Feed(head=0, keep=keep)
+        self._leases: set[str] = set()
         self._incarnation = secrets.token_hex(8)
 
     async def get(self, key: str) -> Record | None:
@@ -49,6 +51,12 @@ class MemoryStore:
     def watch(self, prefix: str, after: int) -> AsyncIterator[list[StoreEvent]]:
         """Changes after a revision."""
         return self._feed.follow(prefix, after)
+
+    async def lease(self, name: str, seconds: float) -> LocalLease:  # noqa: ARG002 - this process alone has the store
+        """Hold a lease."""
+        lease = LocalLease(self, self._leases, name)
+        await lease.take()
+        return lease
 
     async def incarnation(self) -> str:
         """The random id of this history."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from romana.adapters.store.feed import Feed
+from romana.adapters.store.leases import LocalLease
 from romana.model.errors import Conflict, Unavailable
 from romana.ports import Record, StoreEvent, Transaction
 
@@ -46,6 +47,7 @@ class SqliteStore:
         self._incarnation = str(meta["incarnation"])
         self._feed = Feed(head=int(meta["head"]), keep=keep)
         self._failure = ""
+        self._leases: set[str] = set()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write, name="sqlite-writer", daemon=True)
         self._writer.start()
@@ -69,6 +71,12 @@ class SqliteStore:
     def watch(self, prefix: str, after: int) -> AsyncIterator[list[StoreEvent]]:
         """Changes after a revision."""
         return self._feed.follow(prefix, after)
+
+    async def lease(self, name: str, seconds: float) -> LocalLease:  # noqa: ARG002 - this process alone has the store
+        """Hold a lease."""
+        lease = LocalLease(self, self._leases, name)
+        await lease.take()
+        return lease
 
     async def incarnation(self) -> str:
         """The random id of this file's history."""

@@ -21,12 +21,14 @@ from romana.model.policy import Policy
 from romana.model.route import DevicePlan
 from romana.model.tenancy import Segment, Tenant
 from romana.model.topology import AddressPlan, Host, Network
-from romana.model.view import Claim, ClaimAnswer, Hello, Publication, ViewChange, Welcome
+from romana.model.view import Claim, ClaimAnswer, Heartbeat, HeartbeatAnswer, Hello, Publication, ViewChange, Welcome
 from romana.ports import StoreEvent
 from romana.services.control.agents import AgentVerbs
 from romana.services.control.core import Core
 from romana.services.control.plan import HostDocument, PlanVerbs
+from romana.services.control.rooms import RoomVerbs
 from romana.services.control.tenancy import TenancyVerbs, TenantDocument
+from romana.services.control.views import ViewVerbs
 
 PAGE = ("limit", "after")
 
@@ -69,7 +71,9 @@ class Api:
         self.core = core
         self.plan = PlanVerbs(core)
         self.tenancy = TenancyVerbs(core)
-        self.agents = AgentVerbs(core)
+        self.rooms = RoomVerbs(core)
+        self.views = ViewVerbs(core)
+        self.agents = AgentVerbs(core, self.views)
 
     async def put_topology(self, call: Call) -> TopologyAnswer:
         """Put a plan in force, or only carve it."""
@@ -241,7 +245,7 @@ def endpoints(api: Api) -> list[Endpoint]:
     state, plan, tenancy, agents = api.core.state, api.plan, api.tenancy, api.agents
 
     async def view(call: Call) -> Stream:
-        return Stream(agents.view(call.path["host"]))
+        return Stream(api.views.view(call.path["host"]))
 
     async def healthy(_call: Call) -> dict[str, object]:
         return {"healthy": True, "revision": state.revision, "incarnation": api.core.incarnation}
@@ -363,7 +367,7 @@ def endpoints(api: Api) -> list[Endpoint]:
             "POST",
             "/v1/hosts/{host}/claims",
             "An agent asks for room",
-            _message(agents.claim, Claim),
+            _message(api.rooms.claim, Claim),
             takes=Claim,
             gives=ClaimAnswer,
         ),
@@ -371,9 +375,17 @@ def endpoints(api: Api) -> list[Endpoint]:
             "POST",
             "/v1/hosts/{host}/publications",
             "An agent says what it did",
-            _message(agents.publish, Publication),
+            _message(api.rooms.publish, Publication),
             takes=Publication,
             gives=int,
+        ),
+        _line(
+            "POST",
+            "/v1/hosts/{host}/heartbeats",
+            "An agent renews its lease",
+            _message(agents.heartbeat, Heartbeat),
+            takes=Heartbeat,
+            gives=HeartbeatAnswer,
         ),
         _line("GET", "/v1/hosts/{host}/view", "What a host needs, as it changes", view, gives=ViewChange, streams=True),
         _line("GET", "/healthz", "Whether romanad runs", healthy, rel="health"),

@@ -114,6 +114,7 @@ class Ledger:
             taken=tuple(entry.taken for entry in entries if entry.taken is not None),
             started=tuple(entry.started for entry in entries if entry.started is not None),
             released=tuple(_released(entry.released) for entry in entries if entry.released is not None),
+            returned=tuple(entry.returned for entry in entries if entry.returned is not None),
         )
 
     async def take_in(self, change: ViewChange) -> None:

@@ -11,12 +11,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from romana.codec import records
-from romana.codec.records import Published
+from romana.codec.records import Published, Seen, Unsettled
 from romana.codec.text import parse_prefix
 from romana.core.policy.world import PolicyWorld
 from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
-from romana.model.ipam import Block, Span
+from romana.model.ipam import Blackout, Block, Numbers, Reservation, Retired, Span
 from romana.model.policy import Policy
 from romana.model.tenancy import Identity, Segment, Tenant
 from romana.model.topology import AddressPlan, Host
@@ -24,6 +24,24 @@ from romana.ports import StoreEvent
 
 POLICY_KINDS = frozenset({"plan", "tenant", "policy", "identity", "block"})
 """Kinds of records whose change can change the compiled program, besides endpoints in blocks of several identities."""
+
+TABLES = {
+    "host": "hosts",
+    "tenant": "tenants",
+    "segment": "segments",
+    "identity": "identities",
+    "span": "spans",
+    "block": "blocks",
+    "policy": "policies",
+    "published": "published",
+    "retired": "retired",
+    "blackout": "blackouts",
+    "numbers": "numbers",
+    "reservation": "reservations",
+    "seen": "seen",
+    "unsettled": "unsettled",
+}
+"""Kind of record -> the mapping of a state that holds its values."""
 
 
 class State:
@@ -47,6 +65,12 @@ class State:
         self.policies: dict[str, Policy] = {}
         self.published: dict[str, Published] = {}
         self.roster_changes = 0
+        self.retired: dict[Prefix, Retired] = {}
+        self.blackouts: dict[Prefix, Blackout] = {}
+        self.numbers: dict[str, Numbers] = {}  # by network
+        self.reservations: dict[str, Reservation] = {}
+        self.seen: dict[str, Seen] = {}  # by host
+        self.unsettled: dict[str, Unsettled] = {}  # by host
         self.holders: dict[Address, str] = {}  # address -> endpoint id
         self.used: Counter[Prefix] = Counter()  # block -> published addresses
 
@@ -80,52 +104,31 @@ class State:
         match kind:
             case "plan":
                 self.plan, self.plan_document = value.plan, value.document
-            case "host":
-                self.hosts[rest] = value
-            case "tenant":
-                self.tenants[rest] = value
-            case "segment":
-                self.segments[value.tenant, value.name] = value
             case "identity":
                 self.identities[rest] = value.identity
-            case "span":
-                self.spans[value.cidr] = value
-            case "block":
-                self.blocks[value.cidr] = value
             case "endpoint":
                 self._remove_endpoint(rest)
                 self.endpoints[rest] = value
                 self._count(value, 1)
-            case "policy":
-                self.policies[rest] = value
             case "roster":
                 self.roster_changes = value.changes
             case _:
-                self.published[rest] = value
+                self._table(kind)[_natural_key(kind, rest)] = value
 
     def _remove(self, kind: str, rest: str) -> None:
         match kind:
             case "plan":
                 self.plan, self.plan_document = AddressPlan(networks=(), topologies=()), ""
-            case "segment":
-                tenant, _, name = rest.partition("/")
-                self.segments.pop((tenant, name), None)
-            case "span":
-                self.spans.pop(parse_prefix(rest), None)
-            case "block":
-                self.blocks.pop(parse_prefix(rest), None)
             case "endpoint":
                 self._remove_endpoint(rest)
-            case "host":
-                self.hosts.pop(rest, None)
-            case "tenant":
-                self.tenants.pop(rest, None)
-            case "identity":
-                self.identities.pop(rest, None)
-            case "policy":
-                self.policies.pop(rest, None)
-            case _:
-                self.published.pop(rest, None)
+            case "roster":
+                self.roster_changes = 0
+            case _ if kind in records.KINDS:
+                self._table(kind).pop(_natural_key(kind, rest), None)
+
+    def _table(self, kind: str) -> dict[Any, Any]:
+        table: dict[Any, Any] = getattr(self, TABLES[kind])
+        return table
 
     def _remove_endpoint(self, name: str) -> None:
         known = self.endpoints.pop(name, None)
@@ -142,3 +145,13 @@ class State:
             block = self.blocks.get(allocation.block)
             if block is None or len(block.identities) > 1:
                 self.policy_generation += 1
+
+
+def _natural_key(kind: str, rest: str) -> object:
+    """What a record's value is found by: its name, its CIDR, or tenant and segment."""
+    if kind in ("span", "block", "retired", "blackout"):
+        return parse_prefix(rest)
+    if kind == "segment":
+        tenant, _, name = rest.partition("/")
+        return tenant, name
+    return rest

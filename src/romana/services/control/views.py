@@ -1,0 +1,65 @@
+"""Hosts' views, as they change."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+
+from romana.core.topology import group_cidrs
+from romana.core.view import ViewSource, diff_view, host_view, snapshot
+from romana.model.errors import NotFound
+from romana.model.view import View, ViewChange
+from romana.services.control.core import Core
+from romana.services.control.plan import known_host
+
+
+class ViewVerbs:
+    """The streams that agents follow, and who follows one."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self.live: Counter[str] = Counter()
+        """Host -> open view streams."""
+
+    @contextmanager
+    def connected(self, host: str) -> Iterator[None]:
+        """While the host's view is followed, no other instance may report in."""
+        self.live[host] += 1
+        try:
+            yield
+        finally:
+            self.live[host] -= 1
+
+    async def view(self, host: str) -> AsyncIterator[ViewChange]:
+        """A snapshot, then changes, for ever; NotFound for an unknown host."""
+        known_host(self._core.state, host)
+        with self.connected(host):
+            last = self._view(host)
+            seen = last.revision
+            yield snapshot(last)
+            while True:
+                await self._core.reached(seen + 1)
+                seen = self._core.state.revision
+                if host not in self._core.state.hosts:
+                    raise NotFound(f"host {host} was removed")
+                new = self._view(host)
+                change = diff_view(last, new)
+                if change is not None:
+                    last = new
+                    yield change
+
+    def _view(self, host: str) -> View:
+        state = self._core.state
+        source = ViewSource(
+            incarnation=self._core.incarnation,
+            revision=state.revision,
+            networks={network.name: network for network in state.plan.networks},
+            spans=state.spans,
+            blocks=state.blocks,
+            identities=state.identities,
+            program=self._core.program,
+            retired=state.retired,
+            draining=state.hosts[host].draining,
+        )
+        return host_view(source, host, frozenset(group_cidrs(state.plan, state.hosts[host])))
