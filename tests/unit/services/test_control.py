@@ -18,6 +18,7 @@ from romana.model.tenancy import Identity, Owner
 from romana.model.view import BlockTaken, Claim, Hello, Publication, Released, View
 from romana.services.control.agents import AgentVerbs
 from romana.services.control.core import Core
+from romana.services.control.hosts import HostVerbs
 from romana.services.control.plan import PlanVerbs
 from romana.services.control.rooms import RoomVerbs
 from romana.services.control.tenancy import TenancyVerbs
@@ -47,6 +48,7 @@ class Site:
     def __init__(self, core: Core) -> None:
         self.core = core
         self.plan = PlanVerbs(core)
+        self.hosts = HostVerbs(core)
         self.tenancy = TenancyVerbs(core)
         self.rooms = RoomVerbs(core)
         self.views = ViewVerbs(core)
@@ -290,7 +292,7 @@ def test_what_is_in_use_is_not_removed() -> None:
         with pytest.raises(Conflict, match="endpoints"):
             await site.tenancy.remove_segment("a", "web")
         with pytest.raises(Conflict, match="holds"):
-            await site.plan.remove_host("h1")
+            await site.hosts.remove_host("h1")
         await site.tenancy.remove_segment("a", "db")
         assert ("a", "db") not in site.core.state.segments
 

@@ -25,7 +25,8 @@ from romana.model.view import Claim, ClaimAnswer, Heartbeat, HeartbeatAnswer, He
 from romana.ports import StoreEvent
 from romana.services.control.agents import AgentVerbs
 from romana.services.control.core import Core
-from romana.services.control.plan import HostDocument, PlanVerbs
+from romana.services.control.hosts import HostDocument, HostVerbs
+from romana.services.control.plan import PlanVerbs
 from romana.services.control.rooms import RoomVerbs
 from romana.services.control.tenancy import TenancyVerbs, TenantDocument
 from romana.services.control.views import ViewVerbs
@@ -70,6 +71,7 @@ class Api:
     def __init__(self, core: Core) -> None:
         self.core = core
         self.plan = PlanVerbs(core)
+        self.hosts = HostVerbs(core)
         self.tenancy = TenancyVerbs(core)
         self.rooms = RoomVerbs(core)
         self.views = ViewVerbs(core)
@@ -242,7 +244,7 @@ def _getter(kind: str, look: Any, name: str) -> Any:
 
 def endpoints(api: Api) -> list[Endpoint]:
     """The table."""
-    state, plan, tenancy, agents = api.core.state, api.plan, api.tenancy, api.agents
+    state, tenancy, agents = api.core.state, api.tenancy, api.agents
 
     async def view(call: Call) -> Stream:
         return Stream(api.views.view(call.path["host"]))
@@ -278,11 +280,11 @@ def endpoints(api: Api) -> list[Endpoint]:
             "PUT",
             "/v1/hosts/{name}",
             "Add or change a host",
-            _plain(plan.set_host, "name", document=True),
+            _plain(api.hosts.set_host, "name", document=True),
             takes=HostDocument,
             gives=Host,
         ),
-        _line("DELETE", "/v1/hosts/{name}", "Remove a host", _plain(plan.remove_host, "name")),
+        _line("DELETE", "/v1/hosts/{name}", "Remove a host", _plain(api.hosts.remove_host, "name")),
         _line("GET", "/v1/tenants/{name}", "One tenant", _getter("tenant", state.tenants.get, "name"), gives=Tenant),
         _line(
             "PUT",

@@ -12,7 +12,7 @@ from romana.model.errors import Conflict
 from romana.model.topology import Host
 from romana.model.view import Heartbeat, HeartbeatAnswer, Hello, Welcome
 from romana.services.control.core import Core, Draft
-from romana.services.control.plan import check_name, put_roster
+from romana.services.control.hosts import check_name, put_roster
 from romana.services.control.rooms import bound_host, claim_state_of, put_claimed
 from romana.services.control.state import State
 from romana.services.control.views import ViewVerbs

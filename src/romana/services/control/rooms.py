@@ -26,7 +26,7 @@ from romana.model.tenancy import Identity
 from romana.model.topology import Host
 from romana.model.view import Claim, ClaimAnswer, Publication
 from romana.services.control.core import Core, Draft
-from romana.services.control.plan import known_host
+from romana.services.control.hosts import known_host
 from romana.services.control.state import State
 from romana.services.control.tenancy import known_segment
 

@@ -11,7 +11,7 @@ from romana.model.errors import Conflict, Fault, Invalid, NotFound
 from romana.model.policy import Policy
 from romana.model.tenancy import Isolation, Segment, Tenant
 from romana.services.control.core import Core, Draft
-from romana.services.control.plan import check_name
+from romana.services.control.hosts import check_name
 from romana.services.control.state import State
 
 

@@ -11,7 +11,7 @@ from romana.core.view import ViewSource, diff_view, host_view, snapshot
 from romana.model.errors import NotFound
 from romana.model.view import View, ViewChange
 from romana.services.control.core import Core
-from romana.services.control.plan import known_host
+from romana.services.control.hosts import known_host
 
 
 class ViewVerbs:
