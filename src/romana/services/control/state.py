@@ -7,19 +7,22 @@ order, so every replica that has seen the same revision holds the same state.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+import msgspec
 
 from romana.codec import records
 from romana.codec.records import Published, Seen, Unsettled
 from romana.codec.text import parse_prefix
+from romana.core.ipam.occupied import Occupied
 from romana.core.policy.world import PolicyWorld
 from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.ipam import Blackout, Block, Numbers, Reservation, Retired, Span
 from romana.model.policy import Policy
 from romana.model.tenancy import Identity, Segment, Tenant
-from romana.model.topology import AddressPlan, Host
+from romana.model.topology import AddressPlan, Host, Network
 from romana.ports import StoreEvent
 
 POLICY_KINDS = frozenset({"plan", "tenant", "policy", "identity", "block"})
@@ -73,6 +76,48 @@ class State:
         self.unsettled: dict[str, Unsettled] = {}  # by host
         self.holders: dict[Address, str] = {}  # address -> endpoint id
         self.used: Counter[Prefix] = Counter()  # block -> published addresses
+        self.taken = Occupied()
+        """Spans, and what is retired: where no new span may be."""
+        self._networks: dict[str, Network] | None = None
+        self._spans_on: dict[str, dict[Prefix, Span]] = {}
+        self._blocks_on: dict[str, dict[Prefix, Block]] = {}
+        self._endpoints_in: dict[Prefix, dict[Address, str]] = {}
+
+    @property
+    def networks(self) -> Mapping[str, Network]:
+        """The plan's networks by name, in its order, with the blackouts among what is reserved."""
+        if self._networks is None:
+            dark: dict[str, list[Prefix]] = {}
+            for cidr, blackout in sorted(self.blackouts.items()):
+                dark.setdefault(blackout.network, []).append(cidr)
+            self._networks = {
+                one.name: msgspec.structs.replace(one, reserved=(*one.reserved, *dark[one.name]))
+                if one.name in dark
+                else one
+                for one in self.plan.networks
+            }
+        return self._networks
+
+    def spans_on(self, host: str) -> Mapping[Prefix, Span]:
+        """A host's spans; host "" is the control plane itself."""
+        return self._spans_on.get(host, {})
+
+    def blocks_on(self, host: str) -> Mapping[Prefix, Block]:
+        """A host's blocks; host "" is the control plane itself."""
+        return self._blocks_on.get(host, {})
+
+    def endpoints_in(self, block: Prefix) -> list[Endpoint]:
+        """The endpoints that have an address of a block, in the order of their addresses."""
+        found = self._endpoints_in.get(block, {})
+        return [self.endpoints[found[address]] for address in sorted(found)]
+
+    def endpoints_on(self, host: str) -> list[Endpoint]:
+        """A host's endpoints, by id."""
+        return sorted((one for one in self.endpoints.values() if one.host == host), key=lambda one: one.id)
+
+    def holder(self, address: Address) -> str | None:
+        """The id of the endpoint that has an address."""
+        return self.holders.get(address)
 
     def world(self) -> PolicyWorld:
         """What policy is compiled from; a view on this state, not a copy."""
@@ -80,7 +125,7 @@ class State:
             tenants=self.tenants,
             policies=self.policies,
             identities=self.identities,
-            networks={network.name: network for network in self.plan.networks},
+            networks=self.networks,
             blocks=self.blocks,
             endpoints=self.endpoints,
         )
@@ -104,6 +149,7 @@ class State:
         match kind:
             case "plan":
                 self.plan, self.plan_document = value.plan, value.document
+                self._networks = None
             case "identity":
                 self.identities[rest] = value.identity
             case "endpoint":
@@ -113,22 +159,44 @@ class State:
             case "roster":
                 self.roster_changes = value.changes
             case _:
-                self._table(kind)[_natural_key(kind, rest)] = value
+                key = _natural_key(kind, rest)
+                self._index(kind, key, None)
+                self._table(kind)[key] = value
+                self._index(kind, key, value)
 
     def _remove(self, kind: str, rest: str) -> None:
         match kind:
             case "plan":
                 self.plan, self.plan_document = AddressPlan(networks=(), topologies=()), ""
+                self._networks = None
             case "endpoint":
                 self._remove_endpoint(rest)
             case "roster":
                 self.roster_changes = 0
             case _ if kind in records.KINDS:
-                self._table(kind).pop(_natural_key(kind, rest), None)
+                key = _natural_key(kind, rest)
+                self._index(kind, key, None)
+                self._table(kind).pop(key, None)
 
     def _table(self, kind: str) -> dict[Any, Any]:
         table: dict[Any, Any] = getattr(self, TABLES[kind])
         return table
+
+    def _index(self, kind: str, key: Any, new: Any) -> None:
+        """Take a record into the indexes (None: what the table has is taken out of them)."""
+        value = self._table(kind).get(key) if new is None else new
+        if kind == "blackout":
+            self._networks = None
+        if value is None:
+            return
+        if kind in ("span", "retired"):
+            (self.taken.remove if new is None else self.taken.add)(key)
+        if kind in ("span", "block"):
+            by_host: dict[str, dict[Prefix, Any]] = self._spans_on if kind == "span" else self._blocks_on
+            if new is None:
+                del by_host[value.host][key]
+            else:
+                by_host.setdefault(value.host, {})[key] = value
 
     def _remove_endpoint(self, name: str) -> None:
         known = self.endpoints.pop(name, None)
@@ -140,8 +208,10 @@ class State:
             self.used[allocation.block] += by
             if by > 0:
                 self.holders[allocation.address] = endpoint.id
+                self._endpoints_in.setdefault(allocation.block, {})[allocation.address] = endpoint.id
             else:
                 self.holders.pop(allocation.address, None)
+                self._endpoints_in.get(allocation.block, {}).pop(allocation.address, None)
             block = self.blocks.get(allocation.block)
             if block is None or len(block.identities) > 1:
                 self.policy_generation += 1

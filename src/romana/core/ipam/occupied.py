@@ -1,0 +1,81 @@
+"""Which prefixes are occupied, kept so that the next free part of a range is found without looking at what is taken.
+
+Owns the aggregates: two full halves make a full whole. Refuses to know who occupies what. Invariant: a prefix counts as
+full exactly when every address in it lies in something that was added and not removed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from romana.model.address import Family, Prefix
+
+
+class Occupied:
+    """A multiset of prefixes of both families; what is added twice has to be removed twice."""
+
+    def __init__(self) -> None:
+        self._members: Counter[Prefix] = Counter()
+        self._full: set[Prefix] = set()
+        self._lengths: Counter[tuple[Family, int]] = Counter()  # of members
+
+    def add(self, prefix: Prefix) -> None:
+        """Something occupies all of a prefix."""
+        self._members[prefix] += 1
+        self._lengths[prefix.family, prefix.length] += 1
+        if self._members[prefix] == 1:
+            self._fill(prefix)
+
+    def remove(self, prefix: Prefix) -> None:
+        """It does so no longer; KeyError when it did not."""
+        if not self._members[prefix]:
+            raise KeyError(prefix)
+        self._members[prefix] -= 1
+        self._lengths[prefix.family, prefix.length] -= 1
+        if not self._members[prefix]:
+            del self._members[prefix]
+            self._empty(prefix)
+
+    def over(self, candidate: Prefix) -> Prefix | None:
+        """The widest prefix around a candidate that is full, so that nothing in it needs to be asked about; None when
+        nothing covers the candidate whole.
+        """
+        found = self._member_over(candidate) or (candidate if candidate in self._full else None)
+        if found is None:
+            return None
+        while found.length and (wider := found.supernet(found.length - 1)) in self._full:
+            found = wider
+        return found
+
+    def _member_over(self, candidate: Prefix) -> Prefix | None:
+        for length in range(candidate.length):
+            if self._lengths[candidate.family, length]:
+                wider = candidate.supernet(length)
+                if wider in self._members:
+                    return wider
+        return None
+
+    def _fill(self, prefix: Prefix) -> None:
+        while prefix not in self._full:
+            self._full.add(prefix)
+            if not prefix.length or _other_half(prefix) not in self._full:
+                return
+            prefix = prefix.supernet(prefix.length - 1)
+
+    def _empty(self, prefix: Prefix) -> None:
+        while prefix in self._full and prefix not in self._members and not self._halves_are_full(prefix):
+            self._full.discard(prefix)
+            if not prefix.length:
+                return
+            prefix = prefix.supernet(prefix.length - 1)
+
+    def _halves_are_full(self, prefix: Prefix) -> bool:
+        if prefix.is_address:
+            return False
+        return all(half in self._full for half in prefix.subnets(prefix.length + 1))
+
+
+def _other_half(prefix: Prefix) -> Prefix:
+    """The prefix that makes a whole together with this one."""
+    bit = 1 << (prefix.family.bits - prefix.length)
+    return Prefix(prefix.family, prefix.value ^ bit, prefix.length)
