@@ -16,6 +16,7 @@ from romana.model.endpoint import Endpoint
 from romana.model.errors import Unavailable
 from romana.model.ipam import Blackout, Block, Numbers, Reservation, Retired, Span
 from romana.model.policy import Policy
+from romana.model.report import Audit, Audited
 from romana.model.tenancy import Identity, Segment, Tenant
 from romana.model.topology import AddressPlan, Host
 
@@ -117,9 +118,12 @@ NUMBERS: Kind[Numbers] = Kind("numbers", Numbers)
 RESERVATION: Kind[Reservation] = Kind("reservation", Reservation)
 SEEN: Kind[Seen] = Kind("seen", Seen)
 UNSETTLED: Kind[Unsettled] = Kind("unsettled", Unsettled)
+AUDIT: Kind[Audit] = Kind("audit", Audit)
+AUDITED: Kind[Audited] = Kind("audited", Audited)
 
 PLAN_KEY = PLAN.key("current")
 ROSTER_KEY = ROSTER.key("current")
+AUDIT_KEY = AUDIT.key("current")
 KINDS: dict[str, Kind[Any]] = {
     kind.name: kind
     for kind in (
@@ -140,5 +144,7 @@ KINDS: dict[str, Kind[Any]] = {
         RESERVATION,
         SEEN,
         UNSETTLED,
+        AUDIT,
+        AUDITED,
     )
 }

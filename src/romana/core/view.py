@@ -23,6 +23,8 @@ from romana.model.view import IdentityRows, RowHead, View, ViewChange
 
 SECTIONS = ("networks", "spans", "blocks", "identities", "rows", "profiles", "retired")
 """The fields of a view that are plain mappings; `entries` is the one of two levels."""
+PLAIN = ("draining", "audit", "cut")
+"""The fields that are no mappings, besides incarnation and revision."""
 
 
 class ViewSource(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +39,8 @@ class ViewSource(msgspec.Struct, frozen=True, kw_only=True):
     program: Program
     retired: Mapping[Prefix, Retired] = {}
     draining: bool = False
+    audit: int = 0
+    cut: tuple[str, ...] = ()
 
 
 def host_view(source: ViewSource, host: str, networks: frozenset[str]) -> View:
@@ -71,6 +75,8 @@ def host_view(source: ViewSource, host: str, networks: frozenset[str]) -> View:
         profiles={name: program.profiles[name] for name in profiles},
         retired=dict(source.retired),
         draining=source.draining,
+        audit=source.audit,
+        cut=source.cut,
     )
 
 
@@ -90,9 +96,10 @@ def diff_view(old: View, new: View) -> ViewChange | None:
             put["entries"][row] = {**changes.add, **changes.replace}
         if changes.remove:
             gone["delete_entries"][row] = tuple(changes.remove)
-    if not any(put.values()) and not any(gone.values()) and new.draining == old.draining:
+    plain = {name: getattr(new, name) for name in PLAIN}
+    if not any(put.values()) and not any(gone.values()) and all(getattr(old, name) == plain[name] for name in PLAIN):
         return None
-    head = View(incarnation=new.incarnation, revision=new.revision, draining=new.draining, **put)
+    head = View(incarnation=new.incarnation, revision=new.revision, **plain, **put)
     return ViewChange(put=head, **gone)
 
 
@@ -118,7 +125,7 @@ def apply_change(view: View, change: ViewChange) -> View:
     return View(
         incarnation=change.put.incarnation,
         revision=change.put.revision,
-        draining=change.put.draining,
         entries=entries,
+        **{name: getattr(change.put, name) for name in PLAIN},
         **sections,
     )

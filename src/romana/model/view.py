@@ -35,7 +35,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     `revision` orders views of one store `incarnation`; an agent refuses an older one. `spans` and `blocks` are the
     host's own. `entries` has row id -> prefix -> profile id. `retired` are spans and blocks of any host that are to be
     forgotten: whoever acknowledges this view has no rule, route or connection with them any more. A host that is
-    `draining` gives back what it does not use.
+    `draining` gives back what it does not use. `audit` is the number of the last observation that is asked for, `cut` are
+    links to cut off as long as nobody allocated what they use.
     """
 
     incarnation: str = ""
@@ -49,12 +50,14 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     profiles: dict[str, Profile] = {}
     retired: dict[Prefix, Retired] = {}
     draining: bool = False
+    audit: int = 0
+    cut: tuple[str, ...] = ()
 
 
 class ViewChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One message of a host's view stream: what to put over, and what to take from, the view before it.
 
-    A `snapshot` replaces everything. In `put`, revision, incarnation and `draining` are those of the new view.
+    A `snapshot` replaces everything. In `put`, what is no mapping is that of the new view.
     """
 
     put: View

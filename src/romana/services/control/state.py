@@ -21,6 +21,7 @@ from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.ipam import Blackout, Block, Numbers, Reservation, Retired, Span
 from romana.model.policy import Policy
+from romana.model.report import Audit, Audited
 from romana.model.tenancy import Identity, Segment, Tenant
 from romana.model.topology import AddressPlan, Host, Network
 from romana.ports import StoreEvent
@@ -43,6 +44,8 @@ TABLES = {
     "reservation": "reservations",
     "seen": "seen",
     "unsettled": "unsettled",
+    "audit": "audits",
+    "audited": "audited",
 }
 """Kind of record -> the mapping of a state that holds its values."""
 
@@ -74,6 +77,8 @@ class State:
         self.reservations: dict[str, Reservation] = {}
         self.seen: dict[str, Seen] = {}  # by host
         self.unsettled: dict[str, Unsettled] = {}  # by host
+        self.audits: dict[str, Audit] = {}  # one at most, under `current`
+        self.audited: dict[str, Audited] = {}  # by host
         self.holders: dict[Address, str] = {}  # address -> endpoint id
         self.used: Counter[Prefix] = Counter()  # block -> published addresses
         self.taken = Occupied()
@@ -118,6 +123,16 @@ class State:
     def holder(self, address: Address) -> str | None:
         """The id of the endpoint that has an address."""
         return self.holders.get(address)
+
+    @property
+    def audit(self) -> int:
+        """The number of the last audit that was asked for."""
+        return max((one.number for one in self.audits.values()), default=0)
+
+    def condemned(self, host: str) -> tuple[str, ...]:
+        """Links that the host's present agent is to cut off."""
+        found = self.audited.get(host)
+        return found.cut if found is not None and found.epoch == self.hosts[host].epoch else ()
 
     def world(self) -> PolicyWorld:
         """What policy is compiled from; a view on this state, not a copy."""

@@ -61,5 +61,7 @@ class ViewVerbs:
             program=self._core.program,
             retired=state.retired,
             draining=state.hosts[host].draining,
+            audit=state.audit,
+            cut=state.condemned(host),
         )
         return host_view(source, host, frozenset(group_cidrs(state.plan, state.hosts[host])))
