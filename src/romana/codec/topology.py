@@ -16,7 +16,15 @@ import msgspec
 from romana.codec.document import convert, faults
 from romana.model.address import Address, Prefix
 from romana.model.errors import Fault, Invalid
-from romana.model.topology import GroupRequest, HostRequest, NetworkRequest, PlanRequest, TopologyRequest
+from romana.model.topology import (
+    BitPlan,
+    GroupRequest,
+    HostRequest,
+    NetworkRequest,
+    Placement,
+    PlanRequest,
+    TopologyRequest,
+)
 
 VERSION = 1
 
@@ -43,6 +51,11 @@ class NetworkDocument(msgspec.Struct, frozen=True, kw_only=True):
     span_length: int | None = None
     tenants: tuple[str, ...] = ()
     reserved: tuple[Prefix, ...] = ()
+    static: tuple[Prefix, ...] = ()
+    mixed: int | None = None
+    stock: int | None = None
+    placement: Placement = Placement.TOPOLOGY
+    bits: BitPlan | None = None
 
 
 class HostDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +66,9 @@ class HostDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GroupDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """A group of our format. `cidrs` are by network name; `spare` parts stay empty beside its groups."""
+    """A group of our format. `cidrs` are by network name; `weight` is its share beside its siblings; `spare` parts
+    stay empty beside its groups.
+    """
 
     name: str
     groups: tuple[GroupDocument, ...] = ()
@@ -61,6 +76,7 @@ class GroupDocument(msgspec.Struct, frozen=True, kw_only=True):
     assignment: dict[str, str] = {}
     cidrs: dict[str, Prefix] = {}
     routing: str = ""
+    weight: int = 1
     spare: int = 0
 
 
@@ -84,18 +100,15 @@ class PlanDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _read_ours(document: PlanDocument) -> PlanRequest:
-    networks = tuple(
-        NetworkRequest(
-            name=network.name,
-            cidr=network.cidr,
-            block_length=network.block_length,
-            span_length=network.span_length,
-            tenants=network.tenants,
-            reserved=network.reserved,
-            place=f"networks[{index}]",
-        )
-        for index, network in enumerate(document.networks)
-    )
+    places = [f"networks[{index}]" for index in range(len(document.networks))]
+    networks = tuple(_our_network(network, at) for network, at in zip(document.networks, places, strict=True))
+    found = [
+        Fault(f"{at}.{'placement' if network.bits else 'bits'}", "`placement: bits` and `bits` go together; give both")
+        for network, at in zip(document.networks, places, strict=True)
+        if (network.placement is Placement.BITS) != (network.bits is not None)
+    ]
+    if found:
+        raise Invalid(*found)
     topologies = []
     for index, topology in enumerate(document.topologies):
         place = f"topologies[{index}]"
@@ -111,6 +124,22 @@ def _read_ours(document: PlanDocument) -> PlanRequest:
     return PlanRequest(networks=networks, topologies=tuple(topologies))
 
 
+def _our_network(network: NetworkDocument, place: str) -> NetworkRequest:
+    return NetworkRequest(
+        name=network.name,
+        cidr=network.cidr,
+        block_length=network.block_length,
+        span_length=network.span_length,
+        tenants=network.tenants,
+        reserved=network.reserved,
+        static=network.static,
+        mixed=network.mixed,
+        stock=network.stock,
+        bits=network.bits,
+        place=place,
+    )
+
+
 def _our_groups(groups: Iterable[GroupDocument], place: str) -> tuple[GroupRequest, ...]:
     requests = []
     for index, group in enumerate(groups):
@@ -123,6 +152,7 @@ def _our_groups(groups: Iterable[GroupDocument], place: str) -> tuple[GroupReque
                 assignment=group.assignment,
                 cidrs=group.cidrs,
                 routing=group.routing,
+                weight=group.weight,
                 spare=group.spare,
                 place=at,
             )
@@ -250,10 +280,10 @@ class _V2Reader:
 
 def _distinct(names: Iterable[str]) -> list[str]:
     """Group names that can be part of a path: Romana v2 allows none, and the same one twice."""
-    given: list[str] = []
+    given: dict[str, None] = {}
     for number, name in enumerate(names, start=1):
         word = name.replace("/", "-") or f"group-{number}"
         while word in given:
             word = f"{word}-{number}"
-        given.append(word)
-    return given
+        given[word] = None
+    return list(given)

@@ -1,8 +1,8 @@
 """Carving: from what a document asks for to a plan in which every group has its CIDR in every network.
 
-Owns the arithmetic of the tree and everything that can be wrong with a plan. Refuses to know document formats and
-running hosts. Invariant: sibling groups never overlap, a child lies inside its parent, and every open leaf holds at
-least one span of every network it has a CIDR in.
+Owns the walk of the tree and everything that can be wrong with it. Refuses to know document formats and running hosts.
+Invariant: sibling groups never overlap, a child lies inside its parent, and every open leaf holds a span for each of
+its hosts, of every network it has a CIDR in.
 
 Equal parts are as Romana v2 cut them: the number of children is padded to the next power of two, and a single child
 keeps its parent's CIDR.
@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-import msgspec
-
-from romana.core.topology.networks import read_networks
+from romana.core.topology.lengths import Leaf, finish_network
+from romana.core.topology.networks import NAME, NAME_WORDS, read_networks
+from romana.core.topology.parts import Parts, cut, units_of
 from romana.model.address import Prefix
 from romana.model.errors import Fault, Invalid
 from romana.model.topology import (
@@ -31,18 +31,25 @@ from romana.model.topology import (
     TopologyRequest,
 )
 
-SPAN_BITS = 5
-"""A span has 2 ** 5 blocks unless the network says otherwise or its groups are too small for that."""
-LEAST_SPAN_BITS = 4
-"""By default a group that hosts may join has room for 2 ** 4 spans, where its size allows it."""
-
+MOST_NETWORKS = 256
+MOST_DEPTH = 20
+"""Levels of groups below a topology's root."""
+MOST_GROUPS = 10_000
+"""Groups of a plan, with those that padding and spare parts make."""
+MOST_HOSTS = 10_000
+"""Hosts that a plan lists; more may join by their labels."""
 MOST_SPARE = 4096
 """Spare parts that one group may ask for."""
+MOST_WEIGHT = 1 << 16
+MOST_NAME = 63
+"""Characters of a group's name."""
 
 
 def carve(request: PlanRequest) -> AddressPlan:
     """The plan that a request describes; Invalid with every fault."""
-    faults: list[Fault] = []
+    faults = list(_size_faults(request))
+    if faults:
+        raise Invalid(*faults)
     networks = read_networks(request.networks, faults)
     _check_topologies(request, networks, faults)
     carver = _Carver(networks, faults)
@@ -54,12 +61,31 @@ def carve(request: PlanRequest) -> AddressPlan:
     return AddressPlan(networks=finished, topologies=topologies)
 
 
-class _Leaf(msgspec.Struct, frozen=True):
-    """A leaf that was carved, with the place it was written at and the number of hosts it lists."""
+def _size_faults(request: PlanRequest) -> Iterable[Fault]:
+    """What is too large to be looked at any closer. No recursion: the depth is one of the limits."""
+    if len(request.networks) > MOST_NETWORKS:
+        yield Fault("networks", f"a plan has at most {MOST_NETWORKS} networks, this one has {len(request.networks)}")
+    groups = hosts = 0
+    level = [topology.root for topology in request.topologies]
+    depth = 0
+    while level:
+        if depth > MOST_DEPTH:
+            yield Fault(level[0].place, f"groups are nested at most {MOST_DEPTH} levels deep")
+            return
+        groups += sum(_slots(group) for group in level)
+        hosts += sum(len(group.hosts) for group in level)
+        level = [child for group in level for child in group.groups]
+        depth += 1
+    if groups > MOST_GROUPS:
+        yield Fault("topologies", f"a plan has at most {MOST_GROUPS} groups with spare parts, this one has {groups}")
+    if hosts > MOST_HOSTS:
+        sentence = f"a plan lists at most {MOST_HOSTS} hosts, this one has {hosts}; let hosts join by their labels"
+        yield Fault("topologies", sentence)
 
-    group: Group
-    place: str
-    hosts: int
+
+def _slots(group: GroupRequest) -> int:
+    """About how many parts a group's own are cut into."""
+    return max(len(group.groups) + max(0, min(group.spare, MOST_SPARE + 1)), 0)
 
 
 class _Carver:
@@ -68,7 +94,7 @@ class _Carver:
     def __init__(self, networks: Mapping[str, NetworkRequest], faults: list[Fault]) -> None:
         self.networks = networks
         self.faults = faults
-        self.leaves: list[_Leaf] = []
+        self.leaves: list[Leaf] = []
         self.planned: list[PlannedHost] = []
         self.known: set[str] = set()
 
@@ -100,7 +126,7 @@ class _Carver:
             sole_host=sole,
         )
         if group.is_leaf and not group.closed:
-            self.leaves.append(_Leaf(group, request.place, len(request.hosts)))
+            self.leaves.append(Leaf(group, request.place, len(request.hosts)))
         if request.closed and request.hosts:
             self.faults.append(Fault(request.place, f"is closed, but lists {len(request.hosts)} host(s)"))
         for host in request.hosts:
@@ -109,57 +135,77 @@ class _Carver:
 
     def children(self, request: GroupRequest, cidrs: Mapping[str, Prefix], path: str) -> tuple[Group, ...]:
         self.check_names(request.groups)
-        if not 0 <= request.spare <= MOST_SPARE:
-            self.faults.append(Fault(_at(request, "spare"), f"must be between 0 and {MOST_SPARE}, got {request.spare}"))
+        if not self.weights_fit(request):
             return ()
-        slots = 1 << (len(request.groups) + request.spare - 1).bit_length()
-        parts: list[dict[str, Prefix]] = [{} for _ in range(slots)]
-        for network, cidr in cidrs.items():
-            for part, child in zip(parts, self.cut(request, network, cidr, slots), strict=False):
-                part[network] = child
+        parts = {network: self.parts(request, network, cidr) for network, cidr in cidrs.items()}
+        spare = max((len(part.spare) for part in parts.values()), default=0)
+        alone = len(request.groups) == 1 and not spare
         base = path.rstrip("/")
-        alone = slots == 1
         groups = [
-            self.group(child, part, f"{base}/{child.name}", alone=alone)
-            for child, part in zip(request.groups, parts, strict=False)
+            self.group(
+                child,
+                {network: part.children[index] for network, part in parts.items() if part.children},
+                f"{base}/{child.name}",
+                alone=alone,
+            )
+            for index, child in enumerate(request.groups)
         ]
         taken = {child.name for child in request.groups}
-        for slot in range(len(groups), slots):
-            name = f"spare-{slot + 1}"
+        for index in range(spare):
+            name = f"spare-{len(groups) + 1}"
             while name in taken:
                 name += "-"
-            groups.append(Group(path=f"{base}/{name}", name=name, cidrs=parts[slot], closed=True))
+            left = {network: part.spare[index] for network, part in parts.items() if index < len(part.spare)}
+            groups.append(Group(path=f"{base}/{name}", name=name, cidrs=left, closed=True))
         return tuple(groups)
 
-    def cut(self, request: GroupRequest, network: str, cidr: Prefix, slots: int) -> list[Prefix]:
-        """The children's parts of one network: all explicit, or equal ones; empty after a fault."""
+    def weights_fit(self, request: GroupRequest) -> bool:
+        """Whether spare parts and weights are numbers that can be used, each other fault of theirs aside."""
+        before = len(self.faults)
+        if not 0 <= request.spare <= MOST_SPARE:
+            self.faults.append(Fault(_at(request, "spare"), f"must be between 0 and {MOST_SPARE}, got {request.spare}"))
+        explicit = next((child for child in request.groups if child.cidrs), None)
+        for child in request.groups:
+            place = _at(child, "weight")
+            if not 1 <= child.weight <= MOST_WEIGHT:
+                self.faults.append(Fault(place, f"must be between 1 and {MOST_WEIGHT}, got {child.weight}"))
+            elif child.weight != 1 and explicit is not None:
+                sentence = f"this level has explicit cidrs (group {explicit.name!r}); give weights or cidrs, not both"
+                self.faults.append(Fault(place, sentence))
+        return len(self.faults) == before
+
+    def parts(self, request: GroupRequest, network: str, cidr: Prefix) -> Parts:
+        """The children's parts of one network: all explicit, or by weight; none after a fault."""
         if any(network in child.cidrs for child in request.groups):
-            return self.cut_explicitly(request, network, cidr)
-        length = cidr.length + (slots - 1).bit_length()
-        if length > self.networks[network].cidr.family.bits:
-            sentence = (
-                f"{len(request.groups)} groups need {slots} parts of {cidr} in network {network}, which has "
-                f"{cidr.size} address(es); use a larger network or fewer groups"
-            )
-            self.faults.append(Fault(_at(request, "groups"), sentence))
-            return []
-        return [cidr.subnet(length, index) for index in range(slots)]
+            return Parts(tuple(self.cut_explicitly(request, network, cidr)), ())
+        found = cut(cidr, [child.weight for child in request.groups], request.spare)
+        if found is not None:
+            return found
+        units = sum(units_of(child.weight) for child in request.groups) + request.spare
+        sentence = (
+            f"{len(request.groups)} groups need {1 << (units - 1).bit_length()} parts of {cidr} in network {network}, "
+            f"which has {cidr.size} address(es); use a larger network or fewer groups"
+        )
+        self.faults.append(Fault(_at(request, "groups"), sentence))
+        return Parts((), ())
 
     def cut_explicitly(self, request: GroupRequest, network: str, cidr: Prefix) -> list[Prefix]:
-        parts: list[Prefix] = []
         before = len(self.faults)
+        parts: list[tuple[Prefix, GroupRequest]] = []
         for child in request.groups:
-            if network not in child.cidrs:
+            if network in child.cidrs:
+                parts.append((self.explicit(child, network, cidr), child))
+            else:
                 sentence = f"has no CIDR in network {network}, but a group beside it has one; give all of them or none"
                 self.faults.append(Fault(_at(child, "cidrs"), sentence))
-                continue
-            part = self.explicit(child, network, cidr)
-            for sibling, other in zip(request.groups, parts, strict=False):
-                if other.overlaps(part):
-                    sentence = f"{part} overlaps {other} of group {sibling.name!r}"
-                    self.faults.append(Fault(_at(child, f"cidrs.{network}"), sentence))
-            parts.append(part)
-        return parts if len(self.faults) == before else []
+        widest: tuple[Prefix, GroupRequest] | None = None  # in sorted order, only it can overlap what follows
+        for part, child in sorted(parts, key=lambda one: one[0]):
+            if widest is not None and widest[0].overlaps(part):
+                sentence = f"{part} overlaps {widest[0]} of group {widest[1].name!r}"
+                self.faults.append(Fault(_at(child, f"cidrs.{network}"), sentence))
+            else:
+                widest = part, child
+        return [part for part, _ in parts] if len(self.faults) == before else []
 
     def explicit(self, request: GroupRequest, network: str, parent: Prefix) -> Prefix:
         cidr = request.cidrs.get(network, parent)
@@ -171,8 +217,9 @@ class _Carver:
     def check_names(self, groups: Sequence[GroupRequest]) -> None:
         seen: set[str] = set()
         for group in groups:
-            if not group.name or "/" in group.name:
-                self.faults.append(Fault(_at(group, "name"), "a group's name is text without a slash"))
+            if not group.name or "/" in group.name or len(group.name) > MOST_NAME or not group.name.isprintable():
+                sentence = f"a group's name is text without a slash, of {MOST_NAME} characters at most"
+                self.faults.append(Fault(_at(group, "name"), sentence))
             elif group.name in seen:
                 self.faults.append(Fault(_at(group, "name"), f"two groups beside each other are named {group.name!r}"))
             seen.add(group.name)
@@ -180,44 +227,7 @@ class _Carver:
     def finish(self, request: NetworkRequest, order: int) -> Network:
         """The network with its lengths, once all leaves are known."""
         leaves = [leaf for leaf in self.leaves if request.name in leaf.group.cidrs]
-        block = request.block_length or request.cidr.length
-        span = request.span_length
-        if span is None:
-            joined = [leaf for leaf in leaves if not leaf.group.sole_host]
-            wanted = (leaf.group.cidrs[request.name].length + _spans_bits(leaf.hosts) for leaf in joined)
-            span = min(block, max([block - SPAN_BITS, request.cidr.length, *wanted]))
-        self.check_room(request.name, leaves, block, span)
-        return Network(
-            name=request.name,
-            cidr=request.cidr,
-            block_length=block,
-            span_length=span,
-            tenants=request.tenants,
-            reserved=tuple(sorted(request.reserved)),
-            order=order,
-        )
-
-    def check_room(self, network: str, leaves: Iterable[_Leaf], block: int, span: int) -> None:
-        """Every leaf must hold a span for each of its hosts; leaves of one size share one sentence."""
-        small: dict[str, list[_Leaf]] = {}
-        for leaf in leaves:
-            cidr = leaf.group.cidrs[network]
-            unit, length = ("block", block) if leaf.group.sole_host else ("span", span)
-            if cidr.length > length:
-                sentence = f"is a /{cidr.length} in network {network}, smaller than one {unit} (/{length})"
-                small.setdefault(sentence, []).append(leaf)
-            elif leaf.hosts > 1 << (length - cidr.length):
-                room = 1 << (length - cidr.length)
-                sentence = f"lists {leaf.hosts} hosts, but its {cidr} in network {network} has {room} span(s) (/{span})"
-                self.faults.append(Fault(leaf.place, f"{sentence}; a host needs one"))
-        for sentence, group in small.items():
-            more = f"; {len(group) - 1} more group(s) are as small" if len(group) > 1 else ""
-            advice = "use a larger network, fewer groups, or longer blocks and spans"
-            self.faults.append(Fault(group[0].place, f"group {group[0].group.path} {sentence}{more}; {advice}"))
-
-
-def _spans_bits(hosts: int) -> int:
-    return max(LEAST_SPAN_BITS, (hosts - 1).bit_length() if hosts else 0)
+        return finish_network(request, order, leaves, self.faults)
 
 
 def _at(request: GroupRequest | TopologyRequest | HostRequest, field: str) -> str:
@@ -227,6 +237,7 @@ def _at(request: GroupRequest | TopologyRequest | HostRequest, field: str) -> st
 def _check_topologies(request: PlanRequest, networks: Mapping[str, NetworkRequest], faults: list[Fault]) -> None:
     used: dict[str, str] = {}
     names = Counter(topology.name for topology in request.topologies)
+    present = {network.name for network in request.networks}
     for topology in request.topologies:
         if not topology.name or names[topology.name] > 1:
             faults.append(
@@ -236,7 +247,7 @@ def _check_topologies(request: PlanRequest, networks: Mapping[str, NetworkReques
             faults.append(Fault(_at(topology, "networks"), "names no network"))
         for index, name in enumerate(topology.networks):
             place = _at(topology, f"networks[{index}]")
-            if name not in {network.name for network in request.networks}:
+            if name not in present:
                 known = ", ".join(networks) or "none"
                 faults.append(Fault(place, f"there is no network {name!r}; the document has: {known}"))
             elif name in used:
@@ -251,8 +262,9 @@ def _check_hosts(topologies: Iterable[TopologyRequest], faults: list[Fault]) -> 
     for topology in topologies:
         seen: set[str] = set()
         for host in _hosts(topology.root):
-            if not host.name:
-                faults.append(Fault(_at(host, "name"), "a host needs a name"))
+            if not NAME.fullmatch(host.name):
+                sentence = f"a host's name is {NAME_WORDS}" if host.name else "a host needs a name"
+                faults.append(Fault(_at(host, "name"), sentence))
                 continue
             if host.name in seen:
                 faults.append(Fault(host.place, f"host {host.name!r} is in this topology twice"))

@@ -162,7 +162,7 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "tenants": (
         {"networks": [{"name": "a", "cidr": "10.0.0.0/24", "tenants": ["a b", "x", "x"]}]},
         {
-            "networks[0].tenants[0]": "bad tenant name 'a b'; letters, digits, - and _ are allowed",
+            "networks[0].tenants[0]": "bad tenant name 'a b'; 1 to 63 letters, digits, - and _ are allowed",
             "networks[0].tenants[2]": "tenant 'x' is listed twice",
         },
     ),
@@ -228,7 +228,7 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
         },
         {
             "topologies[0].groups[1].name": "two groups beside each other are named 'x'",
-            "topologies[0].groups[2].name": "a group's name is text without a slash",
+            "topologies[0].groups[2].name": "a group's name is text without a slash, of 63 characters at most",
         },
     ),
     "networks-of-topologies": (
@@ -311,12 +311,14 @@ def test_bad_plans_are_refused_with_every_fault(document: dict[str, Any], expect
     assert refused({"version": 1} | document) == expected
 
 
+weights = st.integers(1, 9)
 trees: st.SearchStrategy[GroupRequest] = st.recursive(
-    st.builds(GroupRequest, name=st.just("leaf")),
+    st.builds(GroupRequest, name=st.just("leaf"), weight=weights),
     lambda inner: st.builds(
-        lambda groups, spare: GroupRequest(name="inner", groups=tuple(groups), spare=spare),
+        lambda groups, spare, weight: GroupRequest(name="inner", groups=tuple(groups), spare=spare, weight=weight),
         st.lists(inner, min_size=1, max_size=5),
         st.integers(0, 2),
+        weights,
     ),
     max_leaves=10,
 )
@@ -324,7 +326,7 @@ trees: st.SearchStrategy[GroupRequest] = st.recursive(
 
 def renamed(group: GroupRequest, name: str) -> GroupRequest:
     groups = tuple(renamed(child, f"g{index}") for index, child in enumerate(group.groups))
-    return GroupRequest(name=name, groups=groups, spare=group.spare)
+    return GroupRequest(name=name, groups=groups, spare=group.spare, weight=group.weight)
 
 
 @settings(max_examples=100, deadline=None)
@@ -341,10 +343,10 @@ def test_siblings_are_apart_and_inside_their_parent(tree: GroupRequest, cidr: st
 
     def check(group: Group) -> None:
         paths.append(group.path)
-        parts = [child.cidrs["n"] for child in group.groups]
+        parts = sorted(child.cidrs["n"] for child in group.groups)
         assert all(group.cidrs["n"].contains(part) for part in parts)
         assert all(left.last < right.value for left, right in itertools.pairwise(parts))
-        assert len(parts) & (len(parts) - 1) == 0
+        assert not parts or sum(part.size for part in parts) == group.cidrs["n"].size
         if group.is_leaf and not group.closed:
             assert group.cidrs["n"].length <= network.span_length <= network.block_length
         for child in group.groups:
@@ -352,6 +354,52 @@ def test_siblings_are_apart_and_inside_their_parent(tree: GroupRequest, cidr: st
 
     check(carved.topologies[0].root)
     assert len(paths) == len(set(paths))
+
+
+def test_weights_give_larger_parts_and_the_rest_stays_closed() -> None:
+    groups: list[dict[str, Any]] = [{"name": "a"}, {"name": "b", "weight": 3}, {"name": "c", "weight": 2}]
+    carved = plan("10.0.0.0/16", groups)
+    assert walk(carved.topologies[0].root) == {
+        "/": "10.0.0.0/16",
+        "/a": "10.0.192.0/19",
+        "/b": "10.0.0.0/17",
+        "/c": "10.0.128.0/18",
+        "/spare-4": "10.0.224.0/19 closed",
+    }
+
+
+def test_spare_beside_weights_is_one_unit_a_part() -> None:
+    carved = plan("10.0.0.0/16", [{"name": "zone", "groups": [{"name": "a", "weight": 8}], "spare": 2}])
+    assert walk(carved.topologies[0].root) == {
+        "/": "10.0.0.0/16",
+        "/zone": "10.0.0.0/16",
+        "/zone/a": "10.0.0.0/17",
+        "/zone/spare-2": "10.0.128.0/20 closed",
+        "/zone/spare-3": "10.0.144.0/20 closed",
+        "/zone/spare-4": "10.0.160.0/19 closed",
+        "/zone/spare-5": "10.0.192.0/18 closed",
+    }
+
+
+def test_weights_cut_every_network_of_a_topology() -> None:
+    carved = carve(
+        read_plan(
+            {
+                "version": 1,
+                "networks": [{"name": "n4", "cidr": "10.0.0.0/8"}, {"name": "n6", "cidr": "fd00::/48"}],
+                "topologies": [
+                    {"name": "t", "networks": ["n4", "n6"], "groups": [{"name": "a", "weight": 3}, {"name": "b"}]}
+                ],
+            }
+        )
+    )
+    parts = [[str(cidr) for cidr in group.cidrs.values()] for group in carved.topologies[0].root.groups]
+    assert parts == [
+        ["10.0.0.0/9", "fd00::/49"],
+        ["10.128.0.0/11", "fd00:0:0:8000::/51"],
+        ["10.160.0.0/11", "fd00:0:0:a000::/51"],
+        ["10.192.0.0/10", "fd00:0:0:c000::/50"],
+    ]
 
 
 def test_prefixes_of_the_whole_space_are_cut_too() -> None:
