@@ -24,6 +24,22 @@ class Direction(StrEnum):
     EGRESS = "egress"
 
 
+class PolicyTier(StrEnum):
+    """Where a policy stands: tiers decide in this order, and the last word is the tenant's isolation default."""
+
+    ADMIN = "admin"
+    POLICIES = "policies"
+    BASELINE = "baseline"
+
+
+class Action(StrEnum):
+    """What a rule does with what it matches. In the policies tier rules only accept; Pass leaves the admin tier."""
+
+    ACCEPT = "accept"
+    DENY = "deny"
+    PASS = "pass"  # noqa: S105 - a verb
+
+
 class Operator(StrEnum):
     """How a label requirement compares."""
 
@@ -61,18 +77,33 @@ class CidrPeer(msgspec.Struct, frozen=True, kw_only=True, tag="cidr"):
         return self.cidr.contains(address) and not any(excluded.contains(address) for excluded in self.excluded)
 
 
-Peer = Selector | CidrPeer
+class HostPeer(msgspec.Struct, frozen=True, kw_only=True, tag="hosts"):
+    """The hosts with these labels, at their own (underlay) addresses."""
+
+    labels: tuple[Requirement, ...] = ()
+
+
+Peer = Selector | CidrPeer | HostPeer
 
 
 class Traffic(msgspec.Struct, frozen=True):
-    """A protocol (IANA number, None for any) and an inclusive range: destination ports, or ICMP type * 256 + code."""
+    """A protocol (IANA number, None for any) and an inclusive range: destination ports, or ICMP type * 256 + code.
+
+    With a `name` it is the port that the receiving endpoint gives that name in that protocol (None: in any); the range
+    means nothing then.
+    """
 
     protocol: int | None = None
     first: int = 0
     last: int = 65535
+    name: str = ""
 
     def __str__(self) -> str:
-        """As people write it: `any`, `tcp`, `tcp/80`, `udp/53-60`, `icmp/8` (a type), `icmp/3/4` (type and code)."""
+        """As people write it: `any`, `tcp`, `tcp/80`, `udp/53-60`, `icmp/8` (a type), `icmp/3/4` (type and code),
+        `tcp/http` (a named port).
+        """
+        if self.name:
+            return f"{'any' if self.protocol is None else PROTOCOL_NAMES.get(self.protocol, self.protocol)}/{self.name}"
         if self.protocol is None and (self.first, self.last) == (0, 65535):
             return "any"
         name = "any" if self.protocol is None else PROTOCOL_NAMES.get(self.protocol, str(self.protocol))
@@ -88,16 +119,20 @@ class Traffic(msgspec.Struct, frozen=True):
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """What one rule of a policy allows: these peers (None: anyone), this traffic (empty: all)."""
+    """What one rule of a policy is about: these peers (None: anyone), this traffic (empty: all); and what it does."""
 
     peers: tuple[Peer, ...] | None = None
     traffic: tuple[Traffic, ...] = ()
+    action: Action = Action.ACCEPT
+    name: str = ""
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """Endpoints that any of `subjects` selects accept, in a governed direction, only what some policy's rule allows.
+    """In the policies tier, endpoints that any of `subjects` selects accept, in a governed direction, only what some
+    policy's rule accepts. In the admin and baseline tiers the first rule that matches decides, policies with the lower
+    `priority` first, those of equal priority by id.
 
-    A direction that is None is not governed by this policy; an empty tuple governs it and allows nothing.
+    A direction that is None is not governed by this policy; an empty tuple governs it and accepts nothing.
     `kind` and `document` say what it was translated from (the document is JSON text, as it came).
     """
 
@@ -108,6 +143,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     egress: tuple[Rule, ...] | None = None
     description: str = ""
     document: str = ""
+    tier: PolicyTier = PolicyTier.POLICIES
+    priority: int = 0
 
     def rules(self, direction: Direction) -> tuple[Rule, ...] | None:
         """Its rules in a direction, None when it does not govern it."""

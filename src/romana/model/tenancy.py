@@ -41,16 +41,26 @@ class Owner(msgspec.Struct, frozen=True, order=True):
         return f"{self.tenant}/{self.segment}"
 
 
+class NamedPort(msgspec.Struct, frozen=True, order=True):
+    """A port that an endpoint gives a name: its protocol is an IANA number."""
+
+    name: str
+    protocol: int
+    port: int
+
+
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything policy can know of an endpoint besides its addresses: owner and labels."""
+    """Everything policy can know of an endpoint besides its addresses: owner, labels, named ports."""
 
     owner: Owner
     labels: dict[str, str] = {}
+    ports: tuple[NamedPort, ...] = ()
 
     @property
     def id(self) -> str:
-        """A stable name: 16 hexadecimal digits of SHA-256 over owner and sorted labels."""
+        """A stable name: 16 hexadecimal digits of SHA-256 over owner, sorted labels and sorted named ports."""
         parts = [self.owner.tenant, self.owner.segment, *(f"{k}={v}" for k, v in sorted(self.labels.items()))]
+        parts += [f"{one.name}:{one.protocol}:{one.port}" for one in sorted(self.ports)]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
     def __hash__(self) -> int:

@@ -15,17 +15,20 @@ from romana.core.policy.selector import canonical, is_unconditional, matches, se
 from romana.core.policy.tiers import isolation_peer
 from romana.core.policy.world import PolicyWorld
 from romana.model.policy import Policy, Selector
-from romana.model.tenancy import Identity, Isolation, Tenant
+from romana.model.tenancy import Identity, Isolation, NamedPort, Tenant
 
 
 class PolicyClass(msgspec.Struct, frozen=True, kw_only=True):
-    """One class: the identity with the smallest id stands for all of it. `policies` are those that select it."""
+    """One class: the identity with the smallest id stands for all of it. `policies` are those that select it, `ports`
+    its named ports, as far as a policy names them.
+    """
 
     id: str
     identity: Identity
     isolation: Isolation
     policies: tuple[str, ...]
     selectors: tuple[Selector, ...]
+    ports: tuple[NamedPort, ...] = ()
 
 
 class Classes(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,10 +48,11 @@ def classify(world: PolicyWorld) -> Classes:
     """All classes of a world's identities, in the order of their ids."""
     subjects = _Index((policy, subject) for policy in world.policies.values() for subject in policy.subjects)
     peers = _Index((canonical(selector), selector) for selector in set(_peer_selectors(world.policies.values())))
+    names = _port_names(world.policies.values())
     of: dict[str, str] = {}
     by_id: dict[str, PolicyClass] = {}
     for id_, identity in sorted(world.all_identities().items()):
-        one = _class_of(identity, world.tenant(identity.owner.tenant), subjects, peers)
+        one = _class_of(identity, world.tenant(identity.owner.tenant), subjects, peers, names)
         of[id_] = one.id
         by_id.setdefault(one.id, one)
     by_id = dict(sorted(by_id.items()))
@@ -85,18 +89,34 @@ def _peer_selectors(policies: Iterable[Policy]) -> Iterator[Selector]:
             yield from (peer for peer in rule.peers or () if isinstance(peer, Selector))
 
 
-def _class_of(identity: Identity, tenant: Tenant, subjects: _Index, peers: _Index) -> PolicyClass:
+def _port_names(policies: Iterable[Policy]) -> frozenset[str]:
+    return frozenset(
+        traffic.name
+        for policy in policies
+        for rule in (*(policy.ingress or ()), *(policy.egress or ()))
+        for traffic in rule.traffic
+        if traffic.name
+    )
+
+
+def _class_of(
+    identity: Identity, tenant: Tenant, subjects: _Index, peers: _Index, names: frozenset[str]
+) -> PolicyClass:
     policies = sorted({one.id for one in subjects.matching(identity, tenant) if isinstance(one, Policy)})
     found = {one for one in peers.matching(identity, tenant) if isinstance(one, Selector)}
     own = isolation_peer(identity, tenant.isolation)
     if own is not None:
         found.add(own)
     selectors = sorted((one for one in found if not is_unconditional(one)), key=selector_text)
-    signature = (tenant.isolation, policies, [selector_text(one) for one in selectors])
+    ports = tuple(sorted({port for port in identity.ports if port.name in names}))
+    signature: tuple[object, ...] = (tenant.isolation, policies, [selector_text(one) for one in selectors])
+    if ports:
+        signature = (*signature, ports)
     return PolicyClass(
         id=hashlib.sha256(msgspec.json.encode(signature)).hexdigest()[:12],
         identity=identity,
         isolation=tenant.isolation,
         policies=tuple(policies),
         selectors=tuple(selectors),
+        ports=ports,
     )

@@ -1,8 +1,8 @@
 """Policies and identities to a program: one row for each class and direction.
 
-Owns how a deciding tier becomes entries along the address tree. Invariants: the same world gives the same bytes in
-whatever order its mappings are; an entry's profile is exact for every address it decides, and where it is not known who
-has an address it is the null class's, the least of all classes' that could live there (`tiers`).
+Owns how verdicts become entries along the address tree. Invariants: the same world gives the same bytes in whatever
+order its mappings are; an entry's profile is exact for every address it decides, and where it is not known who has an
+address of a network it is accepted by every class that could live there (`verdicts`).
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from romana.core.policy.classes import Classes, PolicyClass, classify
-from romana.core.policy.places import NULL_CLASS, Places, find_places, in_order, whole_space
-from romana.core.policy.profile import union
-from romana.core.policy.tiers import Tier, deciding_tier
+from romana.core.policy.classes import PolicyClass, classify
+from romana.core.policy.places import NULL_CLASS, UNKNOWN_CLASS, Places, find_places, in_order, whole_space
+from romana.core.policy.tiers import Tiers, tiers_of
+from romana.core.policy.verdicts import Verdicts
 from romana.core.policy.world import PolicyWorld
 from romana.model.address import Family, Prefix
-from romana.model.policy import CidrPeer, Direction, Policy, Selector
-from romana.model.program import DROP, Profile, Program, Row, row_id
+from romana.model.policy import Direction, Policy
+from romana.model.program import Profile, Program, Row, row_id
 
 WORDS_LIMIT = 100
 """Characters of a row's words; they become a comment of the kernel's ruleset, which takes at most 128 bytes."""
@@ -33,8 +33,8 @@ def compile_program(world: PolicyWorld) -> Program:
     profiles: dict[str, Profile] = {}
     for one in classes.by_id.values():
         for direction in Direction:
-            tier = tier_of(world.policies, one, direction)
-            entries = row_entries(tier, classes, places, lengths)
+            tiers = tiers_for(world.policies, one, direction)
+            entries = row_entries(Verdicts(tiers, one, classes, world.hosts), places, lengths)
             ids = {profile: profile.id for profile in set(entries.values())}
             profiles.update((id_, profile) for profile, id_ in ids.items())
             row = Row(
@@ -42,16 +42,16 @@ def compile_program(world: PolicyWorld) -> Program:
                 class_id=one.id,
                 direction=direction,
                 entries={prefix: ids[profile] for prefix, profile in entries.items()},
-                policies=tier.policies,
-                words=comment(tier.words),
+                policies=tiers.policies,
+                words=comment(tiers.words),
             )
             rows[row.id] = row
     return Program(classes=classes.of, rows=dict(sorted(rows.items())), profiles=dict(sorted(profiles.items())))
 
 
-def tier_of(policies: Mapping[str, Policy], one: PolicyClass, direction: Direction) -> Tier:
-    """The tier that decides for a class in a direction."""
-    return deciding_tier((policies[id_] for id_ in one.policies), direction, one.identity, one.isolation)
+def tiers_for(policies: Mapping[str, Policy], one: PolicyClass, direction: Direction) -> Tiers:
+    """What decides for a class in a direction."""
+    return tiers_of((policies[id_] for id_ in one.policies), direction, one.identity, one.isolation)
 
 
 def block_lengths(world: PolicyWorld) -> dict[Family, frozenset[int]]:
@@ -66,11 +66,8 @@ def block_lengths(world: PolicyWorld) -> dict[Family, frozenset[int]]:
     return {family: frozenset(lengths) for family, lengths in found.items()}
 
 
-def row_entries(
-    tier: Tier, classes: Classes, places: Places, lengths: dict[Family, frozenset[int]]
-) -> dict[Prefix, Profile]:
-    """What a tier accepts by the other end's address; the most specific entry decides, both whole spaces are there."""
-    verdicts = _Verdicts(tier, classes)
+def row_entries(verdicts: Verdicts, places: Places, lengths: dict[Family, frozenset[int]]) -> dict[Prefix, Profile]:
+    """What is accepted by the other end's address; the most specific entry decides, both whole spaces are there."""
     entries = _without_repeats(_cut(verdicts, places))
     return _without_hidden(entries, lengths)
 
@@ -81,53 +78,25 @@ def comment(words: str) -> str:
     return plain if len(plain) <= WORDS_LIMIT else f"{plain[: WORDS_LIMIT - 3]}..."
 
 
-class _Verdicts:
-    """A tier's clauses by kind of peer: anyone, classes, CIDRs; and their sum for a class inside some CIDRs."""
-
-    def __init__(self, tier: Tier, classes: Classes) -> None:
-        anyone: list[Profile] = []
-        by_class: dict[str, list[Profile]] = {}
-        self.cidrs: list[tuple[CidrPeer, Profile]] = []
-        for clause in tier.clauses:
-            if clause.peers is None:
-                anyone.append(clause.profile)
-            for peer in clause.peers or ():
-                if isinstance(peer, Selector):
-                    for class_id in classes.matched_by(peer):
-                        by_class.setdefault(class_id, []).append(clause.profile)
-                elif not any(excluded.contains(peer.cidr) for excluded in peer.excluded):
-                    self.cidrs.append((peer, clause.profile))
-        self._anyone = union(*anyone)
-        sums = {clauses: union(*clauses) for clauses in {tuple(found) for found in by_class.values()}}
-        self.by_class = {class_id: sums[tuple(found)] for class_id, found in by_class.items()}
-        self._known: dict[tuple[Profile, frozenset[int]], Profile] = {}
-
-    def of(self, class_id: str, inside: frozenset[int]) -> Profile:
-        """What is accepted from a class at an address that these of the CIDRs (by place) hold."""
-        own = self.by_class.get(class_id, DROP)
-        key = (own, inside)
-        found = self._known.get(key)
-        if found is None:
-            found = union(self._anyone, own, *(self.cidrs[place][1] for place in inside))
-            self._known[key] = found
-        return found
-
-
 class _Cut(msgspec.Struct):
-    """What begins at a prefix: a class, CIDR peers (by place) that hold it, CIDR peers that except it."""
+    """What begins at a prefix: a class, addresses of peers (by place) that hold it, peers that except it."""
 
     class_id: str | None = None
     enter: set[int] = msgspec.field(default_factory=set)
     leave: set[int] = msgspec.field(default_factory=set)
 
 
-def _cut(verdicts: _Verdicts, places: Places) -> dict[Prefix, Profile]:
+def _cut(verdicts: Verdicts, places: Places) -> dict[Prefix, Profile]:
     """A profile for each prefix at which something changes, covering prefixes first."""
     cuts = {whole_space(family): _Cut() for family in Family}
-    for place, (peer, _) in enumerate(verdicts.cidrs):
-        cuts.setdefault(peer.cidr, _Cut()).enter.add(place)
+    for number, peer in enumerate(verdicts.addressed):
+        for cidr in peer.cidrs:
+            cuts.setdefault(cidr, _Cut()).enter.add(number)
         for excluded in peer.excluded:
-            cuts.setdefault(excluded, _Cut()).leave.add(place)
+            cuts.setdefault(excluded, _Cut()).leave.add(number)
+    if not verdicts.null_is_least:
+        for network in places.networks:
+            cuts.setdefault(network, _Cut()).class_id = UNKNOWN_CLASS
     for prefix in _occupied(verdicts, places):
         cuts.setdefault(prefix, _Cut()).class_id = places.at[prefix]
     found: dict[Prefix, Profile] = {}
@@ -144,9 +113,12 @@ def _cut(verdicts: _Verdicts, places: Places) -> dict[Prefix, Profile]:
     return found
 
 
-def _occupied(verdicts: _Verdicts, places: Places) -> Iterable[Prefix]:
-    """The places whose class matters to this row."""
-    for class_id in verdicts.by_class:
+def _occupied(verdicts: Verdicts, places: Places) -> Iterable[Prefix]:
+    """The places whose class matters to this row: where the null class is not the least, all of them do."""
+    if not verdicts.null_is_least:
+        yield from places.at
+        return
+    for class_id in verdicts.known:
         yield from places.by_class.get(class_id, ())
     yield from places.nested
 

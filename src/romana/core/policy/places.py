@@ -17,24 +17,29 @@ from romana.model.address import Address, Family, Prefix
 NULL_CLASS = ""
 """The class of an address that belongs to no known identity; no selector matches it."""
 
+UNKNOWN_CLASS = "?"
+"""The class of an address of a network of which it is not known who has it: whoever could live there."""
+
 
 class Places(msgspec.Struct, frozen=True, kw_only=True):
     """Class ids by prefix (whole blocks, and addresses of endpoints in other blocks), and the same by class.
 
-    `nested` are those inside another one: they must be told from what covers them in every row.
+    `nested` are those inside another one: they must be told from what covers them in every row. `networks` are the
+    CIDRs of all networks.
     """
 
     at: dict[Prefix, str]
     by_class: dict[str, tuple[Prefix, ...]]
     nested: tuple[Prefix, ...]
+    networks: tuple[Prefix, ...] = ()
 
     def class_of(self, address: Address) -> str:
-        """The class an address counts as, NULL_CLASS when nothing is known of it."""
+        """The class an address counts as; when nothing is known of it UNKNOWN_CLASS in a network, else NULL_CLASS."""
         for length in range(address.family.bits, -1, -1):
             class_id = self.at.get(address.supernet(length))
             if class_id is not None:
                 return class_id
-        return NULL_CLASS
+        return UNKNOWN_CLASS if any(network.contains(address) for network in self.networks) else NULL_CLASS
 
 
 def find_places(world: PolicyWorld, classes: Classes) -> Places:
@@ -48,7 +53,8 @@ def find_places(world: PolicyWorld, classes: Classes) -> Places:
         found = {classes.of.get(identity, NULL_CLASS) for identity in block.identities} | lodgers.get(cidr, set())
         if block.owner is not None and len(found) == 1 and NULL_CLASS not in found:
             at[cidr] = found.pop()
-    return _places(at | _addresses(world, classes, at))
+    places = _places(at | _addresses(world, classes, at))
+    return msgspec.structs.replace(places, networks=tuple(sorted(one.cidr for one in world.networks.values())))
 
 
 def in_order(prefixes: Iterable[Prefix]) -> list[Prefix]:
@@ -70,7 +76,7 @@ def _addresses(world: PolicyWorld, classes: Classes, blocks: dict[Prefix, str]) 
             if allocation.block in blocks and allocation.block.contains(allocation.address):
                 continue
             address = Prefix(allocation.address.family, allocation.address.value, allocation.address.length)
-            found[address] = class_id if found.get(address, class_id) == class_id else NULL_CLASS
+            found[address] = class_id if found.get(address, class_id) == class_id else UNKNOWN_CLASS
     return found
 
 

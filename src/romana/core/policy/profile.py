@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from romana.model.policy import ICMP_PROTOCOLS, PORT_PROTOCOLS, Traffic
 from romana.model.program import ACCEPT, DROP, Intervals, Profile
+from romana.model.tenancy import NamedPort
 
 LAST_PORT = 65535
 ALL: Intervals = ((0, LAST_PORT),)
@@ -27,6 +28,32 @@ def profile_from(traffic: Iterable[Traffic]) -> Profile:
     return union(*(_single(one) for one in listed))
 
 
+def resolved(traffic: Iterable[Traffic], ports: Iterable[NamedPort]) -> Profile:
+    """What a list of traffic accepts where named ports are these; a name that is not among them accepts nothing."""
+    listed = list(ports)
+    return union(
+        *(
+            _single(one)
+            if not one.name
+            else union(
+                *(
+                    _single(Traffic(p.protocol, p.port, p.port))
+                    for p in listed
+                    if p.name == one.name and one.protocol in (None, p.protocol)
+                )
+            )
+            for one in traffic
+        )
+    )
+
+
+def minus(profile: Profile, other: Profile) -> Profile:
+    """What the first accepts and the other does not."""
+    if other == DROP:
+        return profile
+    return intersection(profile, complement(other))
+
+
 def union(*profiles: Profile) -> Profile:
     """What any of them accepts; of none: nothing."""
     result = DROP
@@ -40,6 +67,11 @@ def union(*profiles: Profile) -> Profile:
 
 def intersection(*profiles: Profile) -> Profile:
     """What all of them accept; of none: everything."""
+    profiles = tuple(profile for profile in profiles if profile != ACCEPT)
+    if DROP in profiles:
+        return DROP
+    if len(profiles) < 2:
+        return profiles[0] if profiles else ACCEPT
     return complement(union(*(complement(profile) for profile in profiles)))
 
 

@@ -1,57 +1,94 @@
-"""Which rules decide for an endpoint in a direction: the tier that governs it, flattened to clauses.
+"""Which rules decide about an endpoint's connections in a direction, in their order.
 
-Owns the order of the tiers. Today: the policies that select the endpoint, else its tenant's isolation default. Clauses
-only accept, and what no clause accepts is dropped; so whoever matches fewer selectors is accepted less, and the null
-class (an address without a known identity) is accepted least.
+Owns the order of the tiers: admin, policies, baseline, the tenant's isolation default. Refuses to know addresses: which
+clauses a peer matches is the caller's to say. Invariant: `decide` gives exactly one answer for each protocol and port.
+
+Source of the admin and baseline tiers: the Network Policy API, ClusterNetworkPolicy v1alpha2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
-from romana.core.policy.profile import profile_from
-from romana.model.policy import Direction, Peer, Policy, Selector
-from romana.model.program import ACCEPT, Profile
-from romana.model.tenancy import Identity, Isolation
+from romana.core.policy.profile import intersection, minus, profile_from, resolved, union
+from romana.model.policy import Action, Direction, Peer, Policy, PolicyTier, Selector, Traffic
+from romana.model.program import ACCEPT, DROP, Profile
+from romana.model.tenancy import Identity, Isolation, NamedPort
 
-POLICIES = "policies"
 ISOLATION = "isolation"
 
 
 class Clause(msgspec.Struct, frozen=True):
-    """These peers (None: anyone) may use this traffic, because of a rule (by its place) of a policy.
-
-    A clause of the isolation default has no policy.
+    """What happens to this traffic (empty: all) with these peers (None: anyone), because of a rule (by its place) of a
+    policy. A clause of the isolation default has no policy.
     """
 
+    tier: str
     peers: tuple[Peer, ...] | None
-    profile: Profile
+    traffic: tuple[Traffic, ...] = ()
+    action: Action = Action.ACCEPT
     policy: str = ""
     rule: int = 0
 
 
-class Tier(msgspec.Struct, frozen=True):
-    """The tier that decides, its clauses, the ids of the policies in it, and what it is in words."""
+class Tiers(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that decides for an endpoint in a direction: clauses in their order.
 
-    name: str
+    `governed` says whether the policies tier decides about all that reaches it. `policies` are the ids of all policies
+    in it, `words` says it to a person.
+    """
+
+    direction: Direction
     clauses: tuple[Clause, ...]
+    governed: bool
     policies: tuple[str, ...]
     words: str
 
+    @property
+    def only_accepts(self) -> bool:
+        """Whether matching more clauses can never mean accepting less."""
+        return all(clause.action is Action.ACCEPT for clause in self.clauses)
 
-def deciding_tier(selecting: Iterable[Policy], direction: Direction, identity: Identity, isolation: Isolation) -> Tier:
-    """The tier that decides for an endpoint; `selecting` are the policies with a subject that matches it."""
-    governing = sorted((one for one in selecting if one.rules(direction) is not None), key=lambda one: one.id)
-    if governing:
-        ids = tuple(one.id for one in governing)
-        clauses = tuple(clause for one in governing for clause in _clauses(one, direction))
-        noun = "policy" if len(ids) == 1 else "policies"
-        return Tier(POLICIES, clauses, ids, f"{direction} of endpoints with {noun} {', '.join(ids)}")
-    if direction is Direction.EGRESS:
-        return Tier(ISOLATION, (Clause(None, ACCEPT),), (), "egress of endpoints without policy: anything")
-    return _isolation_default(identity, isolation)
+    @property
+    def has_names(self) -> bool:
+        """Whether some clause is about a named port."""
+        return any(one.name for clause in self.clauses for one in clause.traffic)
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """The traffic about which one tier decides with one action: in the admin and baseline tiers because of one clause
+    (by its place in `Tiers.clauses`), in the policies tier because of all that match, so `clause` is None there.
+    """
+
+    tier: str
+    action: Action
+    profile: Profile
+    clause: int | None = None
+
+
+def tiers_of(selecting: Iterable[Policy], direction: Direction, identity: Identity, isolation: Isolation) -> Tiers:
+    """What decides for an endpoint; `selecting` are the policies with a subject that matches it."""
+    governing = sorted(
+        (one for one in selecting if one.rules(direction) is not None), key=lambda one: (one.priority, one.id)
+    )
+    by_tier = {tier: [one for one in governing if one.tier is tier] for tier in PolicyTier}
+    own = sorted(by_tier[PolicyTier.POLICIES], key=lambda one: one.id)
+    admin = [clause for one in by_tier[PolicyTier.ADMIN] for clause in _clauses(one, direction)]
+    clauses = [clause for one in own for clause in _clauses(one, direction)]
+    baseline: list[Clause] = []
+    if not own:
+        baseline = [clause for one in by_tier[PolicyTier.BASELINE] for clause in _clauses(one, direction)]
+        baseline += _isolation_default(direction, identity, isolation)
+    deciding = [*by_tier[PolicyTier.ADMIN], *own, *(() if own else by_tier[PolicyTier.BASELINE])]
+    return Tiers(
+        direction=direction,
+        clauses=(*admin, *clauses, *baseline),
+        governed=bool(own),
+        policies=tuple(one.id for one in deciding),
+        words=_words(direction, deciding, identity, isolation),
+    )
 
 
 def isolation_peer(identity: Identity, isolation: Isolation) -> Selector | None:
@@ -64,18 +101,68 @@ def isolation_peer(identity: Identity, isolation: Isolation) -> Selector | None:
     return None
 
 
-def _isolation_default(identity: Identity, isolation: Isolation) -> Tier:
-    peer = isolation_peer(identity, isolation)
+def decide(tiers: Tiers, matched: Collection[int], ports: Sequence[NamedPort]) -> Profile:
+    """What is accepted with a peer that matches these clauses (by place); `ports` are the receiver's named ports."""
+    return union(*(one.profile for one in decisions(tiers, matched, ports) if one.action is Action.ACCEPT))
+
+
+def decisions(tiers: Tiers, matched: Collection[int], ports: Sequence[NamedPort]) -> list[Decision]:
+    """Which tier decides about which traffic; the profiles are disjoint, and what is in none of them is dropped."""
+    found: list[Decision] = []
+    admin: list[int] = []
+    rest: list[int] = []
+    for place in sorted(matched):
+        (admin if tiers.clauses[place].tier == PolicyTier.ADMIN else rest).append(place)
+    left = ACCEPT
+    passed = DROP
+    for place in admin:
+        one = _decision(tiers, place, ports, left)
+        left = minus(left, one.profile)
+        if one.action is Action.PASS:
+            passed = union(passed, one.profile)
+        elif one.profile != DROP:
+            found.append(one)
+    left = union(left, passed)
+    if tiers.governed:
+        accepted = union(*(_profile(tiers.clauses[place], ports) for place in rest))
+        found.append(Decision(PolicyTier.POLICIES, Action.ACCEPT, intersection(left, accepted)))
+        found.append(Decision(PolicyTier.POLICIES, Action.DENY, minus(left, accepted)))
+    for place in () if tiers.governed else rest:
+        one = _decision(tiers, place, ports, left)
+        left = minus(left, one.profile)
+        found.append(one)
+    return [one for one in found if one.profile != DROP]
+
+
+def _decision(tiers: Tiers, place: int, ports: Sequence[NamedPort], left: Profile) -> Decision:
+    clause = tiers.clauses[place]
+    return Decision(clause.tier, clause.action, intersection(left, _profile(clause, ports)), place)
+
+
+def _profile(clause: Clause, ports: Sequence[NamedPort]) -> Profile:
+    return profile_from(clause.traffic) if not clause.traffic else resolved(clause.traffic, ports)
+
+
+def _clauses(policy: Policy, direction: Direction) -> Iterable[Clause]:
+    for place, rule in enumerate(policy.rules(direction) or ()):
+        yield Clause(policy.tier, rule.peers, rule.traffic, rule.action, policy.id, place)
+
+
+def _isolation_default(direction: Direction, identity: Identity, isolation: Isolation) -> list[Clause]:
+    peer = isolation_peer(identity, isolation) if direction is Direction.INGRESS else None
+    return [Clause(ISOLATION, None if peer is None else (peer,))]
+
+
+def _words(direction: Direction, deciding: Sequence[Policy], identity: Identity, isolation: Isolation) -> str:
+    if deciding:
+        noun = "policy" if len(deciding) == 1 else "policies"
+        return f"{direction} of endpoints with {noun} {', '.join(one.id for one in deciding)}"
+    if direction is Direction.EGRESS:
+        return "egress of endpoints without policy: anything"
     if isolation is Isolation.TENANT:
         words = f"tenant {identity.owner.tenant} without policy: from the same tenant"
     elif isolation is Isolation.SEGMENT:
         words = f"segment {identity.owner} without policy: from the same segment"
     else:
         words = "endpoints without policy or isolation: from anyone"
-    clause = Clause(None if peer is None else (peer,), ACCEPT)
-    return Tier(ISOLATION, (clause,), (), f"ingress of {words}")
-
-
-def _clauses(policy: Policy, direction: Direction) -> Iterable[Clause]:
-    for place, rule in enumerate(policy.rules(direction) or ()):
-        yield Clause(rule.peers, profile_from(rule.traffic), policy.id, place)
+    return f"ingress of {words}"

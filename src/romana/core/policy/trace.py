@@ -6,38 +6,41 @@ of `romana trace`. Knows no store.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 from romana.core.policy.classes import classify
-from romana.core.policy.compile import tier_of
+from romana.core.policy.compile import tiers_for
 from romana.core.policy.evaluate import verdict
-from romana.core.policy.places import find_places
-from romana.core.policy.profile import covers, meets, profile_words
-from romana.core.policy.tiers import ISOLATION, Clause, Tier
+from romana.core.policy.places import UNKNOWN_CLASS, find_places
+from romana.core.policy.profile import covers, meets, profile_words, resolved
+from romana.core.policy.tiers import ISOLATION, Decision, Tiers, decisions
+from romana.core.policy.verdicts import Verdicts
 from romana.core.policy.world import PolicyWorld
 from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Fault, Invalid
-from romana.model.policy import Direction, Selector, Traffic
+from romana.model.policy import Action, Direction, Traffic
 from romana.model.program import Program, row_id
 from romana.model.tenancy import Isolation
 
 
-class AllowingRule(msgspec.Struct, frozen=True):
-    """A rule (counted from 0 within its policy and direction) that accepts some of the traffic."""
+class DecidingRule(msgspec.Struct, frozen=True):
+    """A rule (counted from 0 within its policy and direction) that decides about some of the traffic."""
 
     policy: str
     rule: int
+    action: Action = Action.ACCEPT
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True):
     """What one end of the connection decides: egress at the source, ingress at the destination.
 
     `endpoint` is the id of the endpoint there, empty when there is none; then only `verdict` and `sentence` mean
-    something. `tier` is `policies` or `isolation`; `policies` are those that govern the endpoint in this direction;
-    `rules` those of their rules that accept some of the traffic. `matched` is the row's entry that decided,
+    something. `tier` names the tiers that decided; `policies` are those that govern the endpoint in this direction;
+    `rules` those of their rules that decide about some of the traffic. `matched` is the row's entry that decided,
     `accepts` its profile in words.
     """
 
@@ -51,7 +54,7 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
     class_id: str = ""
     tier: str = ""
     policies: tuple[str, ...] = ()
-    rules: tuple[AllowingRule, ...] = ()
+    rules: tuple[DecidingRule, ...] = ()
     row: str = ""
     matched: Prefix | None = None
     profile: str = ""
@@ -162,37 +165,58 @@ class _Tracer:
 
     def _explain(
         self, direction: Direction, endpoint: Endpoint, peer: Address, *, accepted: bool
-    ) -> tuple[str, tuple[AllowingRule, ...], str]:
+    ) -> tuple[str, tuple[DecidingRule, ...], str]:
         one = self._classes.by_id.get(self._classes.of.get(endpoint.identity.id, ""))
         if one is None:
             return "", (), "the state behind the program has no such identity any more"
-        tier = tier_of(self._world.policies, one, direction)
-        hits = [clause for clause in tier.clauses if self._hits(clause, peer)]
-        rules = tuple(AllowingRule(clause.policy, clause.rule) for clause in hits if clause.policy)
-        return tier.name, rules, _sentence(tier, rules, one.isolation, accepted=accepted)
-
-    def _hits(self, clause: Clause, peer: Address) -> bool:
-        """Whether a clause accepts some of the traffic from (or to) the peer."""
+        verdicts = Verdicts(tiers_for(self._world.policies, one, direction), one, self._classes, self._world.hosts)
+        tiers = verdicts.tiers
         class_id = self._places.class_of(peer)
-        return meets(clause.profile, self._traffic) and (
-            clause.peers is None
-            or any(
-                class_id in self._classes.matched_by(one) if isinstance(one, Selector) else one.holds(peer)
-                for one in clause.peers
-            )
+        matched = verdicts.matches(class_id, verdicts.inside(peer))
+        ports = verdicts.receiver_ports(class_id)
+        found = [one for one in decisions(tiers, matched, ports) if meets(one.profile, self._traffic)]
+        rules = tuple(
+            DecidingRule(clause.policy, clause.rule, clause.action)
+            for clause in (tiers.clauses[place] for place in _behind(tiers, found, matched))
+            if clause.policy and (not clause.traffic or meets(resolved(clause.traffic, ports), self._traffic))
         )
+        names = list(dict.fromkeys(one.tier for one in found)) or [ISOLATION]
+        if class_id == UNKNOWN_CLASS and not accepted and not verdicts.null_is_least:
+            sentence = "nobody is known to have that address, and some who could are refused"
+        else:
+            sentence = _sentence(tiers, rules, one.isolation, names, accepted=accepted)
+        return ", ".join(names), rules, sentence
 
 
-def _sentence(tier: Tier, rules: tuple[AllowingRule, ...], isolation: Isolation, *, accepted: bool) -> str:
-    names = ", ".join(tier.policies)
-    if tier.name == ISOLATION:
-        default = f"isolation default `{isolation}`" if "ingress" in tier.words else "default for sending"
+def _behind(tiers: Tiers, found: Iterable[Decision], matched: Iterable[int]) -> list[int]:
+    """The clauses (by place) behind decisions."""
+    places: list[int] = []
+    for one in found:
+        if one.clause is not None:
+            places.append(one.clause)
+        elif one.action is Action.ACCEPT:
+            places += [place for place in sorted(matched) if tiers.clauses[place].tier == one.tier]
+    return places
+
+
+def _sentence(
+    tiers: Tiers, rules: Sequence[DecidingRule], isolation: Isolation, names: Sequence[str], *, accepted: bool
+) -> str:
+    if names == [ISOLATION]:
+        default = "default for sending" if tiers.direction is Direction.EGRESS else f"isolation default `{isolation}`"
         return f"no policy governs it; its {default} {'accepts' if accepted else 'does not accept'} this"
+    accepting = [one for one in rules if one.action is Action.ACCEPT]
+    denying = [one for one in rules if one.action is Action.DENY]
     if accepted:
-        return "; ".join(f"rule {one.rule} of policy {one.policy} accepts it" for one in rules)
-    if rules:
-        return f"only a part of it is accepted, by {', '.join(f'rule {r.rule} of policy {r.policy}' for r in rules)}"
-    return f"selected by {names}, and no rule of {'it' if len(tier.policies) == 1 else 'them'} accepts it"
+        return "; ".join(f"rule {one.rule} of policy {one.policy} accepts it" for one in accepting)
+    if denying:
+        return "; ".join(f"rule {one.rule} of policy {one.policy} denies it" for one in denying)
+    if accepting:
+        return (
+            f"only a part of it is accepted, by {', '.join(f'rule {r.rule} of policy {r.policy}' for r in accepting)}"
+        )
+    whose = "it" if len(tiers.policies) == 1 else "them"
+    return f"selected by {', '.join(tiers.policies)}, and no rule of {whose} accepts it"
 
 
 def _end(direction: Direction, address: Address, endpoint: Endpoint, **decided: Any) -> End:

@@ -14,11 +14,12 @@ from romana.model.endpoint import Endpoint
 from romana.model.ipam import Block
 from romana.model.policy import Policy
 from romana.model.tenancy import Identity, Tenant
-from romana.model.topology import Network
+from romana.model.topology import Host, Network
 
 
 class PolicyWorld(msgspec.Struct, frozen=True, kw_only=True):
-    """Tenants by name, policies by id, identities by id, networks by name, blocks by CIDR, endpoints by id.
+    """Tenants by name, policies by id, identities by id, networks by name, blocks by CIDR, endpoints by id, hosts by
+    name.
 
     Rows are compiled for `identities` and for the identities of `endpoints`. A tenant that is not listed is isolated
     by tenant and has no labels.
@@ -30,6 +31,7 @@ class PolicyWorld(msgspec.Struct, frozen=True, kw_only=True):
     networks: Mapping[str, Network] = {}
     blocks: Mapping[Prefix, Block] = {}
     endpoints: Mapping[str, Endpoint] = {}
+    hosts: Mapping[str, Host] = {}
 
     def tenant(self, name: str) -> Tenant:
         """The tenant of that name, with the defaults when it is not listed."""

@@ -5,10 +5,12 @@ There are no classes, prefixes or profiles here: every question is answered by r
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from romana.core.policy.world import PolicyWorld
 from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
-from romana.model.policy import Direction, Peer, Requirement, Selector, Traffic
+from romana.model.policy import Direction, HostPeer, Peer, Requirement, Selector, Traffic
 from romana.model.tenancy import Identity
 
 
@@ -41,19 +43,34 @@ def end_allows(
     port: int,
 ) -> bool:
     """What one end decides about a peer, of which nothing but its address is known when `peer` is None."""
-    governed = False
-    for policy in world.policies.values():
-        rules = policy.ingress if direction is Direction.INGRESS else policy.egress
-        if rules is None or not any(selects(world, subject, own) for subject in policy.subjects):
-            continue
-        governed = True
-        for rule in rules:
-            about_peer = rule.peers is None or any(is_about(world, one, peer_address, peer) for one in rule.peers)
-            about_traffic = not rule.traffic or any(is_traffic(one, protocol, port) for one in rule.traffic)
-            if about_peer and about_traffic:
-                return True
-    if governed:
-        return False
+    receiver = own if direction is Direction.INGRESS else peer
+    selecting = [
+        policy
+        for policy in world.policies.values()
+        if (policy.ingress if direction is Direction.INGRESS else policy.egress) is not None
+        and any(selects(world, subject, own) for subject in policy.subjects)
+    ]
+
+    def matching(tier: str) -> Iterator[str]:
+        """The actions of the rules of a tier that are about this peer and traffic, in order."""
+        for policy in sorted(selecting, key=lambda one: (one.priority, one.id)):
+            rules = policy.ingress if direction is Direction.INGRESS else policy.egress
+            for rule in (rules or ()) if policy.tier == tier else ():
+                about_peer = rule.peers is None or any(is_about(world, one, peer_address, peer) for one in rule.peers)
+                about_traffic = not rule.traffic or any(
+                    is_traffic(one, protocol, port, receiver) for one in rule.traffic
+                )
+                if about_peer and about_traffic:
+                    yield rule.action
+
+    first = next(matching("admin"), "pass")
+    if first != "pass":
+        return first == "accept"
+    if any(policy.tier == "policies" for policy in selecting):
+        return any(True for _ in matching("policies"))
+    last = next(matching("baseline"), "")
+    if last:
+        return last == "accept"
     if direction is Direction.EGRESS:
         return True
     tenant = world.tenants.get(own.owner.tenant)
@@ -68,6 +85,11 @@ def end_allows(
 def is_about(world: PolicyWorld, peer: Peer, address: Address, identity: Identity | None) -> bool:
     if isinstance(peer, Selector):
         return identity is not None and selects(world, peer, identity)
+    if isinstance(peer, HostPeer):
+        return any(
+            address in host.addresses and all(is_true(one, host.labels) for one in peer.labels)
+            for host in world.hosts.values()
+        )
     return inside(address, peer.cidr) and not any(inside(address, excluded) for excluded in peer.excluded)
 
 
@@ -102,7 +124,13 @@ def is_true(requirement: Requirement, labels: dict[str, str]) -> bool:
     raise AssertionError(requirement.operator)
 
 
-def is_traffic(traffic: Traffic, protocol: int, port: int) -> bool:
+def is_traffic(traffic: Traffic, protocol: int, port: int, receiver: Identity | None) -> bool:
+    if traffic.name:
+        return receiver is not None and any(
+            (one.name, one.protocol, one.port) == (traffic.name, protocol, port)
+            and traffic.protocol in (None, one.protocol)
+            for one in receiver.ports
+        )
     if traffic.protocol is None:
         whole = traffic.first == 0 and traffic.last == 65535
         return whole or (protocol in (6, 17, 132) and traffic.first <= port <= traffic.last)

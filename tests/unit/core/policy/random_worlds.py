@@ -6,14 +6,26 @@ from random import Random
 
 import msgspec
 
-from romana.codec.text import parse_prefix
+from romana.codec.text import parse_address, parse_prefix
 from romana.core.policy.world import PolicyWorld
 from romana.model.address import Address, Family, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.ipam import Allocation, Block
-from romana.model.policy import CidrPeer, Operator, Peer, Policy, Requirement, Rule, Selector, Traffic
-from romana.model.tenancy import Identity, Isolation, Owner, Tenant
-from romana.model.topology import Network
+from romana.model.policy import (
+    Action,
+    CidrPeer,
+    HostPeer,
+    Operator,
+    Peer,
+    Policy,
+    PolicyTier,
+    Requirement,
+    Rule,
+    Selector,
+    Traffic,
+)
+from romana.model.tenancy import Identity, Isolation, NamedPort, Owner, Tenant
+from romana.model.topology import Host, Network
 
 TENANTS = ("a", "b", "c")
 SEGMENTS = ("web", "db")
@@ -30,7 +42,13 @@ TRAFFIC = (
     Traffic(None, 80, 80),
     Traffic(47),
 )
+NAMED = (Traffic(6, name="http"), Traffic(None, name="http"), Traffic(17, name="dns"), Traffic(6, name="none"))
 PROBES = ((6, 79), (6, 80), (6, 90), (6, 443), (17, 53), (17, 61), (132, 1), (1, 8 * 256), (1, 0), (58, 0), (47, 0))
+
+HOSTS = (
+    Host(name="h1", addresses=(parse_address("192.0.2.1"), parse_address("2001:db8::1")), labels={"app": "x"}),
+    Host(name="h2", addresses=(parse_address("192.0.2.2"),), labels={"tier": "y"}),
+)
 
 
 class RandomWorld(msgspec.Struct, frozen=True):
@@ -47,6 +65,7 @@ def random_world(seed: int) -> RandomWorld:
 class _Maker:
     def __init__(self, random: Random) -> None:
         self.random = random
+        self.tiered = random.random() < 0.6
         self.networks = [
             _network("small", "10.0.0.0/25", 29),
             _network("large", "10.0.1.0/25", 27),
@@ -75,6 +94,7 @@ class _Maker:
             networks={one.name: one for one in self.networks},
             blocks=self.blocks,
             endpoints=self.endpoints,
+            hosts={one.name: one for one in HOSTS},
         )
         return RandomWorld(world, self.addresses())
 
@@ -83,7 +103,14 @@ class _Maker:
 
     def identity(self) -> Identity:
         owner = Owner(self.random.choice(TENANTS), self.random.choice(SEGMENTS))
-        return Identity(owner=owner, labels=self.labels())
+        ports = tuple(
+            sorted(
+                NamedPort(name, self.random.choice((6, 17)), self.random.choice((80, 90, 53)))
+                for name in ("http", "dns")
+                if self.random.random() < 0.4
+            )
+        )
+        return Identity(owner=owner, labels=self.labels(), ports=ports)
 
     def block(self) -> None:
         random = self.random
@@ -144,6 +171,8 @@ class _Maker:
         random = self.random
         if random.random() < 0.5:
             return self.selector()
+        if random.random() < 0.15:
+            return HostPeer(labels=self.requirements())
         cidr = random.choice(self.cidrs)
         excluded = []
         for _ in range(random.choice((0, 0, 1, 2))):
@@ -153,21 +182,37 @@ class _Maker:
             excluded.append(random.choice(self.cidrs))
         return CidrPeer(cidr=cidr, excluded=tuple(excluded))
 
-    def rules(self) -> tuple[Rule, ...] | None:
+    def rules(self, tier: PolicyTier) -> tuple[Rule, ...] | None:
         random = self.random
         if random.random() < 0.35:
             return None
+        actions = {
+            PolicyTier.ADMIN: list(Action),
+            PolicyTier.POLICIES: [Action.ACCEPT],
+            PolicyTier.BASELINE: [Action.ACCEPT, Action.DENY],
+        }[tier]
         return tuple(
             Rule(
                 peers=None if random.random() < 0.1 else tuple(self.peer() for _ in range(random.randint(0, 3))),
-                traffic=tuple(random.sample(TRAFFIC, random.randint(0, 2))),
+                traffic=tuple(random.sample((*TRAFFIC, *NAMED), random.randint(0, 2))),
+                action=random.choice(actions),
             )
             for _ in range(random.randint(0, 3))
         )
 
     def policy(self, number: int) -> Policy:
-        subjects = tuple(self.selector() for _ in range(self.random.randint(1, 2)))
-        return Policy(id=f"p{number}", kind="native", subjects=subjects, ingress=self.rules(), egress=self.rules())
+        random = self.random
+        subjects = tuple(self.selector() for _ in range(random.randint(1, 2)))
+        tier = random.choice(list(PolicyTier)) if self.tiered else PolicyTier.POLICIES
+        return Policy(
+            id=f"p{number}",
+            kind="native",
+            subjects=subjects,
+            ingress=self.rules(tier),
+            egress=self.rules(tier),
+            tier=tier,
+            priority=random.randint(0, 2) if tier is not PolicyTier.POLICIES else 0,
+        )
 
     def addresses(self) -> tuple[Address, ...]:
         """Endpoints, edges of every CIDR, block and network, one beyond each edge, and some in between."""
@@ -178,6 +223,7 @@ class _Maker:
                 if 0 <= value < 1 << prefix.family.bits:
                     found.add(Address(prefix.family, value))
         found.add(Address(Family.V4, 0xCB007101))
+        found.update(address for host in HOSTS for address in host.addresses)
         return tuple(sorted(found))
 
 

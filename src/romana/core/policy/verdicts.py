@@ -1,0 +1,127 @@
+"""What one class accepts from (or may send to) each other class at an address, as profiles.
+
+Owns which clauses a peer matches, and the meet for addresses of which nothing is known. Refuses to know where classes
+live. Invariant: an unknown address of a network is accepted no traffic that some class, living there, would be denied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import msgspec
+
+from romana.core.policy.classes import Classes, PolicyClass
+from romana.core.policy.places import NULL_CLASS, UNKNOWN_CLASS
+from romana.core.policy.profile import intersection
+from romana.core.policy.selector import holds
+from romana.core.policy.tiers import Tiers, decide
+from romana.model.address import Address, Prefix
+from romana.model.policy import CidrPeer, Direction, HostPeer, Selector
+from romana.model.program import Profile
+from romana.model.tenancy import NamedPort
+from romana.model.topology import Host
+
+Ports = tuple[NamedPort, ...]
+
+
+class AddressedPeer(msgspec.Struct, frozen=True):
+    """Addresses that match a clause (by place), whoever has them."""
+
+    clause: int
+    cidrs: tuple[Prefix, ...]
+    excluded: tuple[Prefix, ...] = ()
+
+
+class Verdicts:
+    """The verdicts of one class in one direction."""
+
+    def __init__(self, tiers: Tiers, own: PolicyClass, classes: Classes, hosts: Mapping[str, Host]) -> None:
+        self.tiers = tiers
+        self.addressed: list[AddressedPeer] = []
+        self.null_is_least = tiers.only_accepts
+        """Whether what the null class is accepted is what every class is accepted at least."""
+        self._own_ports = own.ports
+        self._classes = classes
+        self._ports_matter = tiers.direction is Direction.EGRESS and tiers.has_names
+        self._anyone = frozenset(place for place, clause in enumerate(tiers.clauses) if clause.peers is None)
+        matched: dict[str, set[int]] = {}
+        for place, clause in enumerate(tiers.clauses):
+            for peer in clause.peers or ():
+                if isinstance(peer, Selector):
+                    for class_id in classes.matched_by(peer):
+                        matched.setdefault(class_id, set()).add(place)
+                else:
+                    self.addressed += _addressed(place, peer, hosts)
+        if self._ports_matter:
+            for class_id, one in classes.by_id.items():
+                if one.ports:
+                    matched.setdefault(class_id, set())
+        self._sets: dict[frozenset[int], frozenset[int]] = {}
+        self.known = {class_id: self._shared(places) for class_id, places in matched.items()}
+        """The clauses that each class matches by what it is, where it matters."""
+        self._found: dict[tuple[frozenset[int], Ports], Profile] = {}
+        self._known: dict[tuple[str, frozenset[int]], Profile] = {}
+
+    def of(self, class_id: str, inside: frozenset[int]) -> Profile:
+        """What is accepted from a class at an address that these of `addressed` (by place) hold."""
+        key = (class_id if class_id in self.known or class_id == UNKNOWN_CLASS else NULL_CLASS, inside)
+        found = self._known.get(key)
+        if found is None:
+            here = frozenset(self.addressed[number].clause for number in inside) | self._anyone
+            if key[0] == UNKNOWN_CLASS:
+                found = intersection(*(self._decided(own | here, ports) for own, ports in self._variants()))
+            else:
+                found = self._decided(self.known.get(class_id, frozenset()) | here, self._ports_of(class_id))
+            self._known[key] = found
+        return found
+
+    def inside(self, address: Address) -> frozenset[int]:
+        """Which of `addressed` (by place) hold an address."""
+        return frozenset(
+            number
+            for number, peer in enumerate(self.addressed)
+            if any(cidr.contains(address) for cidr in peer.cidrs)
+            and not any(excluded.contains(address) for excluded in peer.excluded)
+        )
+
+    def matches(self, class_id: str, inside: Iterable[int]) -> frozenset[int]:
+        """The clauses (by place) that a class at such an address matches."""
+        here = frozenset(self.addressed[number].clause for number in inside)
+        return self.known.get(class_id, frozenset[int]()) | here | self._anyone
+
+    def receiver_ports(self, class_id: str) -> Ports:
+        """The named ports that a name in a clause means with a peer of this class."""
+        return self._ports_of(class_id)
+
+    def _decided(self, matched: frozenset[int], ports: Ports) -> Profile:
+        found = self._found.get((matched, ports))
+        if found is None:
+            found = self._found[matched, ports] = decide(self.tiers, matched, ports)
+        return found
+
+    def _variants(self) -> set[tuple[frozenset[int], Ports]]:
+        """All the ways in which classes differ for this row, and more: any set of ports with no selector matched."""
+        ports = {one.ports for one in self._classes.by_id.values()} if self._ports_matter else {self._own_ports}
+        nobody = {(frozenset[int](), one) for one in (*ports, self._ports_of(NULL_CLASS))}
+        return nobody | {(places, self._ports_of(class_id)) for class_id, places in self.known.items()}
+
+    def _ports_of(self, class_id: str) -> Ports:
+        if self.tiers.direction is Direction.INGRESS:
+            return self._own_ports
+        one = self._classes.by_id.get(class_id) if self._ports_matter else None
+        return one.ports if one is not None else ()
+
+    def _shared(self, places: Iterable[int]) -> frozenset[int]:
+        found = frozenset(places)
+        return self._sets.setdefault(found, found)
+
+
+def _addressed(place: int, peer: CidrPeer | HostPeer, hosts: Mapping[str, Host]) -> Iterator[AddressedPeer]:
+    if isinstance(peer, CidrPeer):
+        if not any(excluded.contains(peer.cidr) for excluded in peer.excluded):
+            yield AddressedPeer(place, (peer.cidr,), peer.excluded)
+        return
+    found = [host for _, host in sorted(hosts.items()) if all(holds(one, host.labels) for one in peer.labels)]
+    addresses = {address for host in found for address in host.addresses}
+    if addresses:
+        yield AddressedPeer(place, tuple(Prefix(one.family, one.value, one.length) for one in sorted(addresses)))
