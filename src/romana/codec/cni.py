@@ -141,8 +141,10 @@ def read_config(stdin: bytes, verb: Verb) -> NetworkConfig:
     """The network configuration on standard input, for one verb; VERSION needs nothing but a `cniVersion`."""
     try:
         value = msgspec.json.decode(stdin)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CniFailure(UNDECODABLE, f"the network configuration on stdin is no JSON: {error}") from error
+    except RecursionError:
+        raise CniFailure(UNDECODABLE, "the network configuration on stdin is nested too deeply") from None
     if not isinstance(value, dict):
         raise CniFailure(UNDECODABLE, "the network configuration on stdin is no JSON object")
     version = value.get("cniVersion", "")

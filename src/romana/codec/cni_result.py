@@ -53,13 +53,13 @@ def add_result(
 def differences(request: CniRequest, endpoint: Endpoint) -> list[str]:
     """What of the endpoint the runtime's earlier result (`prevResult`) does not have, as sentences."""
     result = request.config.prev_result or {}
-    ips = {one.get("address") for one in _objects(result, "ips")}
+    ips = [one.get("address") for one in _objects(result, "ips")]
     found = [
         f"prevResult lacks the endpoint's address {address}"
         for address in endpoint.addresses
         if f"{address}/{address.length}" not in ips
     ]
-    interfaces = {(one.get("name"), one.get("sandbox") or "") for one in _objects(result, "interfaces")}
+    interfaces = [(one.get("name"), one.get("sandbox") or "") for one in _objects(result, "interfaces")]
     for name, sandbox in ((endpoint.link, ""), (endpoint.interface, endpoint.netns)):
         if (name, sandbox) not in interfaces:
             where = f" in {sandbox}" if sandbox else " on the host"

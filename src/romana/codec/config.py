@@ -25,8 +25,10 @@ def load(kind: type[T], text: str, environment: Mapping[str, str]) -> T:
     """
     try:
         document: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # tomllib.TOMLDecodeError, or a number of thousands of digits
         raise Invalid(Fault("", f"is not TOML: {error}")) from error
+    except RecursionError:
+        raise Invalid(Fault("", "is nested too deeply")) from None
     for (section, key), (name, hint) in variables(kind).items():
         if name in environment:
             value = environment[name] if hint is str else _value(name, environment[name])
@@ -53,5 +55,7 @@ def variables(kind: type[msgspec.Struct]) -> dict[tuple[str, str], tuple[str, An
 def _value(name: str, text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:
         raise Invalid(Fault(name, f"{text!r} is not a TOML value, such as 5, true or ['a', 'b']")) from None
+    except RecursionError:
+        raise Invalid(Fault(name, "is nested too deeply")) from None

@@ -78,7 +78,7 @@ class Call(msgspec.Struct):
         """The body as a message that a program of ours wrote."""
         try:
             return decode(self.body, kind)
-        except (msgspec.DecodeError, ValueError) as error:
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise Invalid(Fault("", f"is not a {kind.__name__}: {error}")) from error
 
 
