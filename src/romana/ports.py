@@ -81,14 +81,25 @@ class Store(Protocol):
     async def scan(self, prefix: str = "") -> tuple[int, list[Record]]:
         """The store's revision, and all records whose key starts with `prefix`, by key, as of that revision."""
 
+    async def read(self, prefix: str = "") -> tuple[int, AsyncIterator[list[Record]]]:
+        """As `scan`, in pages, so that a big store need not be in memory twice; changes go on meanwhile.
+
+        Every page is as of the one revision; Conflict when the store has forgotten it before the last page.
+        """
+
     async def commit(self, transaction: Transaction) -> int:
         """Apply it and answer the new revision, once durable; Conflict when a compare fails, with nothing changed.
 
-        A transaction without puts and deletes only compares, and answers the present revision.
+        A transaction without puts and deletes only compares, and answers the present revision. Invalid when a key or
+        value is not storable (`adapters.store.limits`). Unavailable when it could not be done, or, with a store that is
+        reached over a network, when nobody can say whether it was: read again before deciding again.
         """
 
     def watch(self, prefix: str, after: int) -> AsyncIterator[list[StoreEvent]]:
-        """Changes after a revision, one list per transaction, for ever; Conflict when `after` was compacted away."""
+        """Changes after a revision, one list per transaction, for ever; Conflict when `after` was compacted away.
+
+        Unavailable when the store has ended or failed for good; a passing failure is waited for.
+        """
 
     async def lease(self, name: str, seconds: float) -> Lease:
         """Hold the lease of that name, renewed until it is released; whoever dies loses it after some seconds.

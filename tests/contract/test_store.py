@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,8 +16,8 @@ from hypothesis import strategies as st
 
 from romana.adapters.store.memory import MemoryStore
 from romana.adapters.store.sqlite import BATCH, SqliteStore
-from romana.model.errors import Conflict, Unavailable
-from romana.ports import Store, StoreEvent, Transaction
+from romana.model.errors import Conflict, Invalid, Unavailable
+from romana.ports import Record, Store, StoreEvent, Transaction
 
 Test = Callable[[Store], Awaitable[None]]
 Run = Callable[[Test], None]
@@ -203,17 +206,140 @@ def test_closing_answers_every_commit_that_waits(tmp_path: Path) -> None:
     asyncio.run(body())
 
 
-def test_what_cannot_be_written_poisons_the_store_and_hangs_nobody(tmp_path: Path) -> None:
-    async def body() -> None:
-        store = SqliteStore(tmp_path / "store.db")
+def test_what_is_not_storable_is_refused_with_every_fault_and_harms_nobody(run: Run) -> None:
+    async def test(store: Store) -> None:
+        wrong = Transaction(puts={"\ud800": b"half a character", "": b"", "a": b"1"}, deletes=("a", "k" * 2000))
+        with pytest.raises(Invalid) as caught:
+            await store.commit(wrong)
+        assert len(caught.value.faults) == 4
         await store.commit(Transaction(puts={"a": b"1"}))
-        for puts in ({"\ud800": b"half a character"}, {"b": b"2"}):
-            with pytest.raises(Unavailable, match="cannot be written"):
-                await asyncio.wait_for(store.commit(Transaction(puts=puts)), 5)
         assert [record.key for record in (await store.scan())[1]] == ["a"]
+
+    run(test)
+
+
+def test_pages_are_as_of_one_revision_whatever_is_written_between_them(run: Run) -> None:
+    async def test(store: Store) -> None:
+        names = [f"a/{number:05}" for number in range(2500)]
+        for start in range(0, len(names), 100):
+            await store.commit(Transaction(puts=dict.fromkeys(names[start : start + 100], b"old")))
+        await store.commit(Transaction(puts={"b": b"not ours"}))
+        before, expected = await store.scan("a/")
+        revision, pages = await store.read("a/")
+        found = await anext(pages)
+        await store.commit(Transaction(puts=dict.fromkeys(names[::50], b"new"), deletes=tuple(names[1::50])))
+        await store.commit(Transaction(puts={"a/00000x": b"new", "a/02000x": b"new", "a/9": b"new"}))
+        await store.commit(Transaction(deletes=tuple(names[2::50]), puts=dict.fromkeys(names[1::50], b"newer")))
+        async for page in pages:
+            found += page
+        assert revision == before
+        assert found == expected
+
+    run(test)
+
+
+class _FailingConnection(sqlite3.Connection):
+    """A connection that is told to fail: the error code of the next COMMIT, 0 for none."""
+
+    fails_with = 0
+
+    def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
+        if sql == "COMMIT" and self.fails_with:
+            code, self.fails_with = self.fails_with, 0
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = code
+            raise error
+        return super().execute(sql, *arguments)
+
+
+async def _failing(path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[SqliteStore, _FailingConnection]:
+    real = sqlite3.connect
+    made: list[_FailingConnection] = []
+
+    def connect(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        made.append(real(*arguments, **options, factory=_FailingConnection))
+        return made[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    return SqliteStore(path), made[0]
+
+
+def test_a_failed_fsync_ends_the_store_and_everybody_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        store, connection = await _failing(tmp_path / "store.db", monkeypatch)
+        head = await store.commit(Transaction(puts={"a": b"1"}))
+        lease = await store.lease("watch", 5)
+        watch = asyncio.ensure_future(anext(store.watch("b", head)))
+        connection.fails_with = sqlite3.SQLITE_IOERR_FSYNC
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="cannot be written any more"):
+                await asyncio.wait_for(store.commit(Transaction(puts={"b": b"2"})), 5)
+        with pytest.raises(Unavailable, match="cannot be written any more"):
+            await asyncio.wait_for(watch, 5)
+        with pytest.raises(Unavailable):
+            await store.get("a")
+        await asyncio.wait_for(lease.lost(), 5)
         await store.close()
         again = SqliteStore(tmp_path / "store.db")
-        assert [record.key for record in (await again.scan())[1]] == ["a"]
+        assert await again.get("a") == Record("a", b"1", head)
+        assert await again.get("b") is None
         await again.close()
+
+    asyncio.run(body())
+
+
+def test_a_full_disk_refuses_changes_and_takes_them_again_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        store, connection = await _failing(tmp_path / "store.db", monkeypatch)
+        head = await store.commit(Transaction(puts={"a": b"1"}))
+        connection.fails_with = sqlite3.SQLITE_FULL
+        with pytest.raises(Unavailable, match="full"):
+            await store.commit(Transaction(puts={"a": b"2"}))
+        assert await store.get("a") == Record("a", b"1", head)
+        assert await store.commit(Transaction(compares={"a": head}, puts={"a": b"3"})) == head + 1
+        assert (await anext(store.watch("", head)))[0].value == b"3"
+        await store.close()
+
+    asyncio.run(body())
+
+
+def test_a_really_full_disk_loses_nothing_that_was_answered(tmp_path: Path) -> None:
+    async def body() -> None:
+        store = SqliteStore(disk / "store.db")
+        kept: dict[str, int] = {}
+
+        async def fill() -> None:
+            for number in range(10_000):
+                kept[f"k{number}"] = await store.commit(Transaction(puts={f"k{number}": bytes(4000)}))
+
+        with pytest.raises(Unavailable, match="full"):
+            await fill()
+        assert {record.key: record.revision for record in (await store.scan())[1]} == kept
+        (disk / "ballast").unlink()
+        kept["more"] = await store.commit(Transaction(puts={"more": b"1"}))
+        await store.close()
+        again = SqliteStore(disk / "store.db")
+        assert {record.key: record.revision for record in (await again.scan())[1]} == kept
+        await again.close()
+
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "romana-test", str(disk)], check=True)
+    try:
+        (disk / "ballast").write_bytes(bytes(4 << 20))
+        asyncio.run(body())
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_store_that_cannot_be_opened_says_which_and_why(tmp_path: Path) -> None:
+    async def body() -> None:
+        (tmp_path / "text").write_text("this is no database, and long enough to look like one" * 30)
+        with pytest.raises(Unavailable, match=r"text.*not a database"):
+            SqliteStore(tmp_path / "text")
+        with pytest.raises(Unavailable, match=r"below\.db: File exists"):
+            SqliteStore(tmp_path / "text" / "below.db")
 
     asyncio.run(body())

@@ -9,33 +9,61 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
+from typing import NamedTuple
 
 from romana.model.errors import Conflict, Unavailable
 from romana.ports import StoreEvent
 
+MOST_BYTES = 16 << 20
+"""Bytes of keys and values that are remembered; the last transaction always is."""
+
+
+class _Entry(NamedTuple):
+    revision: int
+    events: list[StoreEvent]
+    size: int
+
 
 class Feed:
-    """The log of one store; used from one event loop. `keep` is the number of transactions remembered."""
+    """The log of one store; used from one event loop. `keep` is the number of transactions remembered at most."""
 
-    def __init__(self, *, head: int, keep: int) -> None:
+    def __init__(self, *, head: int, keep: int, most_bytes: int = MOST_BYTES) -> None:
         self.head = head
-        self._log: deque[tuple[int, list[StoreEvent]]] = deque(maxlen=keep)
+        self._keep = keep
+        self._most_bytes = most_bytes
+        self._log: deque[_Entry] = deque()
+        self._size = 0
         self._floor = head
         self._changed = asyncio.Event()
-        self._closed = False
+        self._ended: Exception | None = None
 
     def add(self, revision: int, events: list[StoreEvent]) -> None:
         """A transaction became durable."""
-        if len(self._log) == self._log.maxlen:
-            self._floor = self._log[0][0]
-        self._log.append((revision, events))
+        entry = _Entry(revision, events, sum(len(event.key) + len(event.value or b"") for event in events))
+        self._log.append(entry)
+        self._size += entry.size
+        while len(self._log) > 1 and (len(self._log) > self._keep or self._size > self._most_bytes):
+            oldest = self._log.popleft()
+            self._size -= oldest.size
+            self._floor = oldest.revision
         self.head = revision
         self._wake()
 
-    def close(self) -> None:
-        """No transaction comes any more: every follower ends with Unavailable."""
-        self._closed = True
+    def skip(self, revision: int) -> None:
+        """What happened until this revision is not known: who has not seen it must read everything again."""
+        self._log.clear()
+        self._size = 0
+        self.head = self._floor = revision
         self._wake()
+
+    def end(self, error: Exception) -> None:
+        """No transaction comes any more: every follower ends with this error."""
+        self._ended = self._ended or error
+        self._wake()
+
+    def close(self) -> None:
+        """The store is closed."""
+        self.end(Unavailable("the store is closed"))
 
     def _wake(self) -> None:
         self._changed.set()
@@ -48,6 +76,11 @@ class Feed:
         self._check(after)
         return self._follow(prefix, after)
 
+    async def reached(self, revision: int) -> None:
+        """Wait until the log has this revision, or has ended."""
+        while self.head < revision and self._ended is None:
+            await self._changed.wait()
+
     def _check(self, after: int) -> None:
         if after < self._floor:
             raise Conflict(f"changes after revision {after} are compacted; read everything again")
@@ -56,21 +89,21 @@ class Feed:
         while True:
             self._check(after)
             changed = self._changed
-            for revision, events in self._since(after):
-                after = revision
-                mine = [event for event in events if event.key.startswith(prefix)]
+            for entry in self._since(after):
+                after = entry.revision
+                mine = [event for event in entry.events if event.key.startswith(prefix)]
                 if mine:
                     yield mine
             if after < self.head:
                 continue
-            if self._closed:
-                raise Unavailable("the store is closed")
+            if self._ended is not None:
+                raise self._ended
             await changed.wait()
 
-    def _since(self, after: int) -> list[tuple[int, list[StoreEvent]]]:
+    def _since(self, after: int) -> list[_Entry]:
         newer = []
         for entry in reversed(self._log):
-            if entry[0] <= after:
+            if entry.revision <= after:
                 break
             newer.append(entry)
         return newer[::-1]

@@ -9,9 +9,14 @@ import secrets
 from collections.abc import AsyncIterator
 
 from romana.adapters.store.feed import Feed
-from romana.adapters.store.leases import LocalLease
+from romana.adapters.store.leases import LocalLease, LocalLeases
+from romana.adapters.store.limits import check
 from romana.model.errors import Conflict
 from romana.ports import Record, StoreEvent, Transaction
+
+MOST_VALUE = 64 << 20
+PAGE = 1000
+"""Records in one page."""
 
 
 class MemoryStore:
@@ -20,7 +25,7 @@ class MemoryStore:
     def __init__(self, keep: int = 10_000) -> None:
         self._records: dict[str, Record] = {}
         self._feed = Feed(head=0, keep=keep)
-        self._leases: set[str] = set()
+        self._leases = LocalLeases(self)
         self._incarnation = secrets.token_hex(8)
 
     async def get(self, key: str) -> Record | None:
@@ -31,8 +36,19 @@ class MemoryStore:
         """The revision, and the records under a prefix, by key."""
         return self._feed.head, [self._records[key] for key in sorted(self._records) if key.startswith(prefix)]
 
+    async def read(self, prefix: str = "") -> tuple[int, AsyncIterator[list[Record]]]:
+        """As `scan`, in pages."""
+        revision, found = await self.scan(prefix)
+
+        async def pages() -> AsyncIterator[list[Record]]:
+            for start in range(0, len(found), PAGE):
+                yield found[start : start + PAGE]
+
+        return revision, pages()
+
     async def commit(self, transaction: Transaction) -> int:
         """Apply it whole, or raise Conflict."""
+        check(transaction, MOST_VALUE)
         for key, revision in transaction.compares.items():
             record = self._records.get(key)
             if (record.revision if record else 0) != revision:
@@ -54,9 +70,7 @@ class MemoryStore:
 
     async def lease(self, name: str, seconds: float) -> LocalLease:  # noqa: ARG002 - this process alone has the store
         """Hold a lease."""
-        lease = LocalLease(self, self._leases, name)
-        await lease.take()
-        return lease
+        return await self._leases.take(name)
 
     async def incarnation(self) -> str:
         """The random id of this history."""
@@ -64,4 +78,5 @@ class MemoryStore:
 
     async def close(self) -> None:
         """End the watches."""
+        self._leases.end()
         self._feed.close()

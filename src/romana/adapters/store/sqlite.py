@@ -1,8 +1,9 @@
-"""Records in one SQLite file: romanad's default store.
+"""Records in one SQLite file: romanad's default store. No value is kept in memory.
 
-Owns the file (held by an exclusive lock) and one writer thread that puts waiting transactions into one commit, so many
-share one fsync. Invariants: an answer or an event is given only for what is durable (WAL, synchronous FULL); when a
-commit fails for a reason other than a compare, nothing more is written and every later call is Unavailable.
+Owns one writer thread, which alone uses the file: it puts waiting transactions into one commit, so many share one
+fsync, and reads between commits. Invariants: an answer or an event is given only for what is durable (WAL, synchronous
+FULL). A full disk refuses changes and nothing else, until there is space again; any other failure to write, a failed
+fsync first of all, ends the store: what the file has is known only after it was opened again.
 """
 
 from __future__ import annotations
@@ -10,26 +11,47 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
-import secrets
 import sqlite3
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+from romana.adapters.store import sqlite_file
 from romana.adapters.store.feed import Feed
-from romana.adapters.store.leases import LocalLease
+from romana.adapters.store.leases import LocalLease, LocalLeases
+from romana.adapters.store.limits import check
+from romana.adapters.store.sqlite_file import Snapshot, open_file
 from romana.model.errors import Conflict, Unavailable
 from romana.ports import Record, StoreEvent, Transaction
 
-SCHEMA_VERSION = 1
 BATCH = 256
 """Transactions in one commit at most."""
+MOST_VALUE = 64 << 20
+CHECKPOINT = 2000
+"""Rows written between two checkpoints of the write-ahead log."""
+T = TypeVar("T")
 
 
 class _Job(NamedTuple):
     transaction: Transaction
     answer: asyncio.Future[int]
+
+
+class _Look(NamedTuple):
+    """Something to be done with the file between two commits."""
+
+    function: Callable[[_Writer], Any]
+    answer: asyncio.Future[Any]
+
+
+class _Outcome(NamedTuple):
+    """What became of a job or a look: its answer, and the events to tell watchers of."""
+
+    answer: asyncio.Future[Any]
+    value: object = None
+    events: list[StoreEvent] = []
+    error: Exception | None = None
 
 
 class SqliteStore:
@@ -38,34 +60,36 @@ class SqliteStore:
     def __init__(self, path: Path, *, keep: int = 10_000) -> None:
         """Open or create the file; Unavailable when another process holds it, or it is of a newer schema."""
         self._loop = asyncio.get_running_loop()
-        self._connection = _open(path)
-        self._records = {
-            key: Record(key, bytes(value), revision)
-            for key, value, revision in self._connection.execute("SELECT key, value, revision FROM records")
-        }
-        meta = dict(self._connection.execute("SELECT name, value FROM meta"))
-        self._incarnation = str(meta["incarnation"])
-        self._feed = Feed(head=int(meta["head"]), keep=keep)
+        connection = open_file(path)
+        self._incarnation = sqlite_file.meta(connection, "incarnation")
         self._failure = ""
-        self._leases: set[str] = set()
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._writer = threading.Thread(target=self._write, name="sqlite-writer", daemon=True)
-        self._writer.start()
+        self._leases = LocalLeases(self)
+        self._writer = _Writer(connection, self._call)
+        self._feed = Feed(head=self._writer.head, keep=keep)
+        self._thread = threading.Thread(target=self._work, name="sqlite-writer", daemon=True)
+        self._thread.start()
 
     async def get(self, key: str) -> Record | None:
         """The record, or None; only what is durable."""
-        return self._records.get(key)
+        return await self._look(lambda writer: sqlite_file.get(writer.connection, key))
 
     async def scan(self, prefix: str = "") -> tuple[int, list[Record]]:
         """The revision, and the records under a prefix, by key; only what is durable."""
-        return self._feed.head, [self._records[key] for key in sorted(self._records) if key.startswith(prefix)]
+        revision, pages = await self.read(prefix)
+        return revision, [record async for page in pages for record in page]
+
+    async def read(self, prefix: str = "") -> tuple[int, AsyncIterator[list[Record]]]:
+        """As `scan`, in pages."""
+        revision, snapshot = await self._look(lambda writer: (writer.head, writer.snapshot(prefix)))
+        return revision, self._pages(snapshot)
 
     async def commit(self, transaction: Transaction) -> int:
         """Apply it whole and answer once it is durable; Conflict, or Unavailable when the file cannot be written."""
+        check(transaction, MOST_VALUE)
         if self._failure:
             raise Unavailable(self._failure)
         answer: asyncio.Future[int] = self._loop.create_future()
-        self._jobs.put(_Job(transaction, answer))
+        self._writer.jobs.put(_Job(transaction, answer))
         return await asyncio.shield(answer)
 
     def watch(self, prefix: str, after: int) -> AsyncIterator[list[StoreEvent]]:
@@ -74,9 +98,7 @@ class SqliteStore:
 
     async def lease(self, name: str, seconds: float) -> LocalLease:  # noqa: ARG002 - this process alone has the store
         """Hold a lease."""
-        lease = LocalLease(self, self._leases, name)
-        await lease.take()
-        return lease
+        return await self._leases.take(name)
 
     async def incarnation(self) -> str:
         """The random id of this file's history."""
@@ -85,121 +107,146 @@ class SqliteStore:
     async def close(self) -> None:
         """Write what waits, end the watches, release the file."""
         self._failure = self._failure or "the store is closed"
-        self._jobs.put(None)
-        await asyncio.to_thread(self._writer.join)
+        self._writer.jobs.put(None)
+        await asyncio.to_thread(self._thread.join)
+        self._leases.end()
         self._feed.close()
-        self._connection.close()
+        self._writer.connection.close()
 
-    def _write(self) -> None:
-        """The writer thread: takes what waits, commits it as one, tells the loop."""
-        head = self._feed.head
-        revisions = {key: record.revision for key, record in self._records.items()}
-        ending = False
-        while not ending:
-            jobs: list[_Job] = []
-            job = self._jobs.get()
-            while job is not None:
-                jobs.append(job)
-                if len(jobs) == BATCH:
-                    break
-                try:
-                    job = self._jobs.get_nowait()
-                except queue.Empty:
-                    break
-            else:
-                ending = True
-            if jobs:
-                head = self._commit(jobs, head, revisions)
+    async def _look(self, function: Callable[[_Writer], T]) -> T:
+        if self._failure:
+            raise Unavailable(self._failure)
+        answer: asyncio.Future[T] = self._loop.create_future()
+        self._writer.jobs.put(_Look(function, answer))
+        return await asyncio.shield(answer)
 
-    def _commit(self, jobs: list[_Job], head: int, revisions: dict[str, int]) -> int:
-        done: list[tuple[_Job, int, list[StoreEvent]]] = []
-        refused: list[tuple[_Job, Exception]] = []
-        first = head
+    async def _pages(self, snapshot: Snapshot) -> AsyncIterator[list[Record]]:
         try:
-            if self._failure and self._failure != "the store is closed":
-                raise sqlite3.OperationalError(self._failure)
-            self._connection.execute("BEGIN IMMEDIATE")
-            for job in jobs:
-                stale = next((k for k, r in job.transaction.compares.items() if revisions.get(k, 0) != r), None)
-                if stale is not None:
-                    refused.append((job, Conflict(f"{stale} changed meanwhile")))
-                    continue
-                events = _apply(self._connection, job.transaction, head + 1, revisions)
-                if events:
-                    head += 1
-                done.append((job, head, events))
-            if head != first:
-                self._connection.execute("UPDATE meta SET value = ? WHERE name = 'head'", (str(head),))
-            self._connection.execute("COMMIT")
-        except (sqlite3.Error, OSError, TypeError, ValueError, OverflowError) as error:
-            self._failure = f"the store cannot be written any more: {error}; free space or mend the disk, then restart"
-            with contextlib.suppress(sqlite3.Error):
-                self._connection.execute("ROLLBACK")
-            failure = Unavailable(self._failure)
-            refused = [(job, failure) for job in jobs]
-            done = []
+            while not snapshot.ended:
+                page = await self._look(lambda writer: snapshot.page(writer.connection))
+                if page:
+                    yield page
+        finally:
+            self._writer.jobs.put(_Look(lambda writer: writer.snapshots.discard(snapshot), self._loop.create_future()))
+
+    def _work(self) -> None:
+        """The writer thread."""
+        while self._writer.turn():
+            pass
+
+    def _call(self, outcomes: list[_Outcome], failure: str) -> None:
+        """What the writer thread says, said in the loop."""
         with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits for an answer
-            self._loop.call_soon_threadsafe(self._tell, done, refused)
-        return head
+            self._loop.call_soon_threadsafe(self._tell, outcomes, failure)
 
-    def _tell(self, done: list[tuple[_Job, int, list[StoreEvent]]], refused: list[tuple[_Job, Exception]]) -> None:
-        for job, revision, events in done:
-            for event in events:
-                if event.value is None:
-                    self._records.pop(event.key, None)
-                else:
-                    self._records[event.key] = Record(event.key, event.value, event.revision)
-            if events:
-                self._feed.add(revision, events)
-            if not job.answer.done():
-                job.answer.set_result(revision)
-        for job, error in refused:
-            if not job.answer.done():
-                job.answer.set_exception(error)
-
-
-def _apply(
-    connection: sqlite3.Connection, transaction: Transaction, revision: int, revisions: dict[str, int]
-) -> list[StoreEvent]:
-    events = []
-    for key in transaction.deletes:
-        if revisions.pop(key, None) is not None:
-            connection.execute("DELETE FROM records WHERE key = ?", (key,))
-            events.append(StoreEvent(key, None, revision))
-    for key, value in transaction.puts.items():
-        connection.execute(
-            "INSERT INTO records (key, value, revision) VALUES (?, ?, ?) "
-            "ON CONFLICT (key) DO UPDATE SET value = excluded.value, revision = excluded.revision",
-            (key, value, revision),
-        )
-        revisions[key] = revision
-        events.append(StoreEvent(key, value, revision))
-    return events
+    def _tell(self, outcomes: list[_Outcome], failure: str) -> None:
+        for outcome in outcomes:
+            if outcome.events:
+                self._feed.add(outcome.events[-1].revision, outcome.events)
+            if outcome.answer.done():
+                continue
+            if outcome.error is None:
+                outcome.answer.set_result(outcome.value)
+            else:
+                outcome.answer.set_exception(outcome.error)
+        if failure and not self._failure:
+            self._failure = failure
+            self._leases.end()
+            self._feed.end(Unavailable(failure))
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
-    try:
-        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("BEGIN EXCLUSIVE")
-        connection.execute("CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS records"
-            " (key TEXT PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT NULL) WITHOUT ROWID"
-        )
-        fresh = [("schema", str(SCHEMA_VERSION)), ("incarnation", secrets.token_hex(8)), ("head", "0")]
-        connection.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", fresh)
-        schema = int(connection.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()[0])
-        connection.execute("COMMIT")
-    except sqlite3.Error as error:
-        connection.close()
-        held = "locked" in str(error)
-        sentence = "another romanad holds it; stop that one first" if held else f"{error}"
-        raise Unavailable(f"cannot open the store {path.name}: {sentence}") from error
-    if schema > SCHEMA_VERSION:
-        connection.close()
-        raise Unavailable(f"the store {path.name} has schema {schema}, this program knows {SCHEMA_VERSION}: upgrade it")
-    return connection
+class _Writer:
+    """Everything that the writer thread alone has, once it runs; others only put into `jobs`."""
+
+    def __init__(self, connection: sqlite3.Connection, tell: Callable[[list[_Outcome], str], None]) -> None:
+        self.connection = connection
+        self.head = int(sqlite_file.meta(connection, "head"))
+        self.snapshots: set[Snapshot] = set()
+        self.jobs: queue.SimpleQueue[_Job | _Look | None] = queue.SimpleQueue()
+        self._tell = tell
+        self._rows = 0  # written since the last checkpoint
+        self._failure = ""
+
+    def snapshot(self, prefix: str) -> Snapshot:
+        """Begin to read as of now."""
+        made = Snapshot(prefix, self.head)
+        self.snapshots.add(made)
+        return made
+
+    def turn(self) -> bool:
+        """Take what waits, commit it as one, look, tell; False when told to end."""
+        waiting = [self.jobs.get()]
+        while len(waiting) < BATCH:
+            try:
+                waiting.append(self.jobs.get_nowait())
+            except queue.Empty:
+                break
+        jobs = [one for one in waiting if isinstance(one, _Job)]
+        if jobs:
+            self._tell(self._commit(jobs), self._failure)
+        looks = [one for one in waiting if isinstance(one, _Look)]
+        if looks:
+            self._tell([self._done(look) for look in looks], self._failure)
+        self._checkpoint()
+        return None not in waiting
+
+    def _commit(self, jobs: list[_Job]) -> list[_Outcome]:
+        outcomes = []
+        head = self.head
+        try:
+            self._check()
+            self.connection.execute("BEGIN IMMEDIATE")
+            for job in jobs:
+                key = sqlite_file.stale(self.connection, job.transaction.compares)
+                if key is not None:
+                    outcomes.append(_Outcome(job.answer, error=Conflict(f"{key} changed meanwhile")))
+                    continue
+                for snapshot in self.snapshots:
+                    snapshot.keep(self.connection, job.transaction)
+                events = sqlite_file.apply(self.connection, job.transaction, head + 1)
+                head += bool(events)
+                outcomes.append(_Outcome(job.answer, head, events))
+            if head != self.head:
+                self.connection.execute("UPDATE meta SET value = ? WHERE name = 'head'", (str(head),))
+            self.connection.execute("COMMIT")
+        except Exception as error:
+            refusal = self._refusal(error)
+            return [_Outcome(job.answer, error=refusal) for job in jobs]
+        self._rows += sum(len(outcome.events) for outcome in outcomes)
+        self.head = head
+        return outcomes
+
+    def _done(self, look: _Look) -> _Outcome:
+        try:
+            self._check()
+            return _Outcome(look.answer, look.function(self))
+        except Exception as error:
+            return _Outcome(look.answer, error=self._refusal(error))
+
+    def _checkpoint(self) -> None:
+        """Move what was written from the write-ahead log to its place, from time to time."""
+        if self._rows < CHECKPOINT or self._failure:
+            return
+        try:
+            self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            self._rows = 0
+        except sqlite3.Error as error:
+            self._refusal(error)
+            self._tell([], self._failure)
+
+    def _check(self) -> None:
+        if self._failure:
+            raise Unavailable(self._failure)
+
+    def _refusal(self, error: BaseException) -> Unavailable:
+        """What callers get for a failure; anything but a full disk is the store's end."""
+        if isinstance(error, Unavailable):
+            return error
+        with contextlib.suppress(sqlite3.Error):
+            self.connection.execute("ROLLBACK")
+        if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+            with contextlib.suppress(sqlite3.Error):
+                self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # gives back what the log took
+            return Unavailable("the disk of the store is full: nothing was changed; free space and try again")
+        self._failure = f"the store cannot be written any more: {error}; mend the disk, then start romanad again"
+        return Unavailable(self._failure)
