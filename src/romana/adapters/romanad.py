@@ -25,7 +25,18 @@ from romana.model.errors import (
     RomanaError,
     Unavailable,
 )
-from romana.model.view import Claim, ClaimAnswer, Heartbeat, HeartbeatAnswer, Hello, Publication, ViewChange, Welcome
+from romana.model.view import (
+    Claim,
+    ClaimAnswer,
+    Heartbeat,
+    HeartbeatAnswer,
+    Hello,
+    Inventory,
+    InventoryAnswer,
+    Publication,
+    ViewChange,
+    Welcome,
+)
 
 DEFAULT_URL = "unix:///run/romana/romanad.sock"
 TIME_LIMIT = 30.0
@@ -126,6 +137,10 @@ class RomanadClient:
     async def heartbeat(self, heartbeat: Heartbeat) -> HeartbeatAnswer:
         """Renew the host's lease."""
         return decode(await self._call("POST", f"/v1/hosts/{heartbeat.host}/heartbeats", heartbeat), HeartbeatAnswer)
+
+    async def inventory(self, inventory: Inventory) -> InventoryAnswer:
+        """Say what the host holds."""
+        return decode(await self._call("POST", f"/v1/hosts/{inventory.host}/inventory", inventory), InventoryAnswer)
 
     async def endpoints(self, host: str) -> tuple[Endpoint, ...]:
         """The endpoints of a host that are published."""

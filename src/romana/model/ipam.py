@@ -47,12 +47,14 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
 
 class Retired(msgspec.Struct, frozen=True, kw_only=True):
     """A span or block that its host gave back, or lost. Nobody gets its addresses until every host has acknowledged a
-    view that says so: a cut-off host would let the new owner pass as the old one.
+    view that says so: a cut-off host would let the new owner pass as the old one. `revision` is that of its record in
+    the store, known once it is read from there.
     """
 
     cidr: Prefix
     network: str
     host: str
+    revision: int = 0
 
 
 class Blackout(msgspec.Struct, frozen=True, kw_only=True):

@@ -108,7 +108,8 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 
     `groups` has the path of its leaf group by topology name. `instance` is the agent's random id (empty until it
     reported), `epoch` counts the instances that were accepted for this host. A host that is `draining` gets no more
-    room, and its agent gives back what it does not use.
+    room, and its agent gives back what it does not use. `machine` tells the machine that the agent runs on from others
+    (empty: not known).
     """
 
     name: str
@@ -118,6 +119,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     instance: str = ""
     epoch: int = 0
     draining: bool = False
+    machine: str = ""
 
 
 class NetworkRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -35,8 +35,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     `revision` orders views of one store `incarnation`; an agent refuses an older one. `spans` and `blocks` are the
     host's own. `entries` has row id -> prefix -> profile id. `retired` are spans and blocks of any host that are to be
     forgotten: whoever acknowledges this view has no rule, route or connection with them any more. A host that is
-    `draining` gives back what it does not use. `audit` is the number of the last observation that is asked for, `cut` are
-    links to cut off as long as nobody allocated what they use.
+    `draining` gives back what it does not use. `audit` is the number of the last audit that was asked for,
+    `cut` are links to cut off as long as nobody allocated what they use.
     """
 
     incarnation: str = ""
@@ -75,7 +75,8 @@ class ViewChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Hello(msgspec.Struct, frozen=True, kw_only=True):
     """How an agent reports in: the random id of its state, and the host's addresses and labels as it sees them.
 
-    A host that the control plane does not know joins by its labels; NotFound or Invalid when no group takes it.
+    `machine` is a digest that tells the machine from others. A host that the control plane does not know joins by its
+    labels; NotFound or Invalid when no group takes it.
     """
 
     host: str
@@ -83,14 +84,44 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[Address, ...] = ()
     labels: dict[str, str] = {}
     version: str = ""
+    machine: str = ""
 
 
 class Welcome(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to Hello: the host's epoch, which every later message of the agent carries."""
+    """The answer to Hello: the host's epoch, which every later message of the agent carries.
+
+    A view that is older than `revision` is out of date. With `unsettled` the store was restored from a backup, and the
+    agent says what it holds (Inventory) before it gets a view.
+    """
 
     epoch: int
     incarnation: str
     revision: int
+    unsettled: bool = False
+
+
+class Inventory(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host really holds, told to a store that knows another history: in parts, of which the last has `ids`, the
+    ids of all its endpoints.
+
+    An agent without a memory says so, and keeps what the store knows of it. `identities` are those of its blocks.
+    """
+
+    host: str
+    epoch: int
+    spans: tuple[Span, ...] = ()
+    blocks: tuple[Block, ...] = ()
+    identities: tuple[Identity, ...] = ()
+    endpoints: tuple[Endpoint, ...] = ()
+    ids: tuple[str, ...] | None = None
+    memory: bool = True
+
+
+class InventoryAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What the host may not keep, each with a sentence: the agent stops what uses it when its view comes without it."""
+
+    revision: int
+    refused: tuple[str, ...] = ()
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,12 +186,15 @@ class Publication(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
-    """An agent renews its lease, and acknowledges the view that its kernel has: `applied` is that view's revision."""
+    """An agent renews its lease, and acknowledges the view that its kernel and its disk have: `applied` is that view's
+    revision, 0 for none. `lease` is the length of the lease that it has, in seconds, 0 before the first one.
+    """
 
     host: str
     epoch: int
     incarnation: str
     applied: int
+    lease: int = 0
 
 
 class HeartbeatAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -155,7 +155,10 @@ class State:
             else:
                 self.revisions[event.key] = event.revision
                 if kind in records.KINDS:
-                    self._put(kind, rest, records.KINDS[kind].decode(event.value))
+                    value = records.KINDS[kind].decode(event.value)
+                    if kind == "retired":
+                        value = msgspec.structs.replace(value, revision=event.revision)
+                    self._put(kind, rest, value)
             self.revision = event.revision
             if kind in POLICY_KINDS:
                 self.policy_generation += 1
