@@ -20,6 +20,7 @@ from romana.model.address import Address, Family, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Conflict, Exhausted
 from romana.model.ipam import Allocation, Block
+from romana.model.report import BlockState
 from romana.model.tenancy import Identity
 from romana.model.topology import Network
 from romana.model.view import BlockTaken
@@ -224,6 +225,19 @@ class AddressBook:
             "stock": sum(map(len, self._stock.values())),
             "in-use": len(self._held),
             "resting": sum(since + self.rest > now for since in self._resting.values()),
+        }
+
+    def blocks(self, now: int) -> dict[Prefix, BlockState]:
+        """The blocks as this book has them, with how many of their addresses are in use and at rest."""
+        return {
+            cidr: BlockState(
+                sequence=room.block.sequence,
+                owner=room.block.owner,
+                mixed=room.block.mixed,
+                used=self._held_in[cidr],
+                resting=sum(since + self.rest > now for since in room.resting.values()),
+            )
+            for cidr, room in self._rooms.items()
         }
 
     def _by_family(self, networks: Sequence[str]) -> dict[Family, list[str]]:
