@@ -57,8 +57,8 @@ def finish_network(request: NetworkRequest, order: int, leaves: Sequence[Leaf], 
 
 def _check_room(network: Network, leaves: Iterable[Leaf], faults: list[Fault]) -> None:
     """Every leaf must hold a span for each of its hosts; leaves of one size share one sentence."""
-    closed = _unusable(network, network.span_length)
-    closed_blocks = _unusable(network, network.block_length)
+    closed = unusable(network, network.span_length)
+    closed_blocks = unusable(network, network.block_length)
     small: dict[str, list[Leaf]] = {}
     for leaf in leaves:
         cidr = leaf.group.cidrs[network.name]
@@ -68,7 +68,7 @@ def _check_room(network: Network, leaves: Iterable[Leaf], faults: list[Fault]) -
             sentence = f"is a /{cidr.length} in network {network.name}, smaller than one {unit} (/{length})"
             small.setdefault(sentence, []).append(leaf)
             continue
-        taken = _taken(cidr, closed_blocks if own else closed, length)
+        taken = taken_in(cidr, closed_blocks if own else closed, length)
         room = (1 << (length - cidr.length)) - taken
         if own and any(cidr.overlaps(static) for static in network.static):
             sentence = f"is host {leaf.group.sole_host}'s own, but has a static range of network {network.name} in it"
@@ -86,7 +86,7 @@ def _check_room(network: Network, leaves: Iterable[Leaf], faults: list[Fault]) -
         faults.append(Fault(group[0].place, f"group {group[0].group.path} {sentence}{more}; {advice}"))
 
 
-def _unusable(network: Network, length: int) -> list[Prefix]:
+def unusable(network: Network, length: int) -> list[Prefix]:
     """What no unit of a length is claimed from, apart and in order: the wholly reserved, and what static ranges
     touch.
     """
@@ -98,14 +98,14 @@ def _unusable(network: Network, length: int) -> list[Prefix]:
     return found
 
 
-def _taken(cidr: Prefix, unusable: Sequence[Prefix], length: int) -> int:
-    """How many units of a length in `cidr` are in the unusable ranges."""
-    index = bisect_left(unusable, cidr)
-    if index and unusable[index - 1].contains(cidr):
+def taken_in(cidr: Prefix, ranges: Sequence[Prefix], length: int) -> int:
+    """How many units of a length in `cidr` are in these ranges, which are apart and in order."""
+    index = bisect_left(ranges, cidr)
+    if index and ranges[index - 1].contains(cidr):
         return 1 << (length - cidr.length)
     taken = 0
-    while index < len(unusable) and cidr.contains(unusable[index]):
-        taken += 1 << (length - unusable[index].length)
+    while index < len(ranges) and cidr.contains(ranges[index]):
+        taken += 1 << (length - ranges[index].length)
         index += 1
     return taken
 
