@@ -5,12 +5,12 @@ Owns the lists that policies come in. Invariant: all policies of a document, or 
 
 from __future__ import annotations
 
-from romana.codec import policy_kubernetes, policy_native
+from romana.codec import policy_cluster, policy_kubernetes, policy_native, policy_v2
 from romana.codec.parts import within
 from romana.model.errors import Fault, Invalid
 from romana.model.policy import Policy
 
-_LISTS = ("List", "NetworkPolicyList")
+_LISTS = ("List", "NetworkPolicyList", "ClusterNetworkPolicyList")
 
 
 def read_policies(document: object) -> list[Policy]:
@@ -44,12 +44,14 @@ def _documents(document: object) -> list[tuple[str, object]]:
 def _read(document: object) -> Policy:
     if not isinstance(document, dict):
         raise Invalid(Fault("", "expected a mapping with a policy in it"))
+    if (document.get("apiVersion"), document.get("kind")) == (policy_cluster.API_VERSION, "ClusterNetworkPolicy"):
+        return policy_cluster.read(document)
     if "apiVersion" in document:
         return policy_kubernetes.read(document)
     if "version" in document or document.get("kind") == "policy":
         return policy_native.read(document)
     if "applied_to" in document and "direction" in document:
-        raise Invalid(Fault("", "is a Romana v2 policy, which is not read yet; write it with `version: 1`"))
+        return policy_v2.read(document)
     raise Invalid(
         Fault("", "is no policy: a native one has `version: 1` and `kind: policy`, a Kubernetes one has `apiVersion`")
     )

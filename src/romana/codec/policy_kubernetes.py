@@ -9,32 +9,26 @@ its validation.
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from typing import Any, Literal
 
 import msgspec
 
+from romana.codec.kubernetes_parts import (
+    PolicyObject,
+    check_port,
+    check_port_name,
+    elements,
+    mapping,
+    read_cidr,
+    read_names,
+    read_selector,
+)
 from romana.codec.parts import Parts
-from romana.model.address import Family, Prefix
-from romana.model.policy import SCTP, TCP, UDP, CidrPeer, Operator, Peer, Policy, Requirement, Rule, Selector, Traffic
+from romana.model.policy import SCTP, TCP, UDP, CidrPeer, Peer, Policy, Rule, Selector, Traffic
 
 KIND = "kubernetes"
 API_VERSION = "networking.k8s.io/v1"
 _PROTOCOLS = {"TCP": TCP, "UDP": UDP, "SCTP": SCTP}
-_LAST_PORT = 65535
-_NAME = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
-_NAMESPACE = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
-
-
-class PolicyObject(msgspec.Struct, frozen=True, kw_only=True):
-    """The object; metadata has fields that are none of our business, so only two of them are looked at."""
-
-    api_version: str = msgspec.field(name="apiVersion")
-    kind: str
-    metadata: dict[str, Any]
-    spec: dict[str, Any] = {}
-    status: Any = None
 
 
 class PolicySpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,21 +38,6 @@ class PolicySpec(msgspec.Struct, frozen=True, kw_only=True):
     ingress: list[Any] | None = None
     egress: list[Any] | None = None
     policy_types: list[Literal["Ingress", "Egress"]] | None = msgspec.field(default=None, name="policyTypes")
-
-
-class LabelExpression(msgspec.Struct, frozen=True, kw_only=True):
-    """One element of `matchExpressions`."""
-
-    key: str
-    operator: Operator
-    values: list[str] | None = None
-
-
-class LabelSelector(msgspec.Struct, frozen=True, kw_only=True):
-    """A label selector; an empty one matches everything."""
-
-    match_labels: dict[str, str] | None = msgspec.field(default=None, name="matchLabels")
-    match_expressions: list[LabelExpression] | None = msgspec.field(default=None, name="matchExpressions")
 
 
 class IpBlock(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,11 +92,11 @@ class _Reader:
     def policy(self, document: object) -> Policy:
         self.kind(document)
         top = self.parts.read(document, PolicyObject, "")
-        body = _mapping(document)
+        body = mapping(document)
         name = self.metadata(top.metadata if top else body.get("metadata"))
-        written = _mapping(body.get("spec"))
+        written = mapping(body.get("spec"))
         spec = self.parts.read(written, PolicySpec, "spec") or PolicySpec()
-        subject = self.selector(written.get("podSelector"), "spec.podSelector")
+        subject = read_selector(written.get("podSelector"), "spec.podSelector", self.parts)
         ingress = self.rules(written.get("ingress"), "spec.ingress", IngressRule)
         egress = self.rules(written.get("egress"), "spec.egress", EgressRule)
         types = spec.policy_types or (["Ingress", "Egress"] if spec.egress else ["Ingress"])
@@ -138,34 +117,27 @@ class _Reader:
             "NetworkPolicy",
         ):
             what = f"{document.get('kind')} of {document.get('apiVersion')}"
-            self.parts.fault("kind", f"{what} is not read here; expected NetworkPolicy of {API_VERSION}")
+            self.parts.fault(
+                "kind",
+                f"{what} is not read here; expected NetworkPolicy of {API_VERSION}, or "
+                "ClusterNetworkPolicy of policy.networking.k8s.io/v1alpha2",
+            )
             self.parts.finish()
 
     def metadata(self, metadata: object) -> str:
         """The name; notes the namespace."""
-        if not isinstance(metadata, dict):
-            return ""
-        found = {}
-        for key, pattern in (("name", _NAME), ("namespace", _NAMESPACE)):
-            value = metadata.get(key)
-            if value is None:
-                self.parts.fault(f"metadata.{key}", f"is missing; write the policy's {key}")
-            elif not isinstance(value, str) or not re.fullmatch(pattern, value):
-                self.parts.fault(f"metadata.{key}", f"{value!r} is not a {key} that Kubernetes allows")
-            else:
-                found[key] = value
-        self.namespace = found.get("namespace", "")
-        return found.get("name", "")
+        name, self.namespace = read_names(metadata, ("name", "namespace"), self.parts)
+        return name
 
     def rules(self, written: object, path: str, kind: type[IngressRule] | type[EgressRule]) -> tuple[Rule, ...]:
         key = "from" if kind is IngressRule else "to"
         found = []
-        for index, one in enumerate(_list(written)):
+        for index, one in enumerate(elements(written)):
             place = f"{path}[{index}]"
             self.parts.read(one, kind, place)  # for its faults; the elements are read from what is written
-            rule = _mapping(one)
-            peers = [self.peer(peer, f"{place}.{key}[{at}]") for at, peer in enumerate(_list(rule.get(key)))]
-            traffic = [self.port(port, f"{place}.ports[{at}]") for at, port in enumerate(_list(rule.get("ports")))]
+            rule = mapping(one)
+            peers = [self.peer(peer, f"{place}.{key}[{at}]") for at, peer in enumerate(elements(rule.get(key)))]
+            traffic = [self.port(port, f"{place}.ports[{at}]") for at, port in enumerate(elements(rule.get("ports")))]
             found.append(
                 Rule(
                     peers=tuple(peer for peer in peers if peer is not None) if peers else None,
@@ -188,54 +160,23 @@ class _Reader:
             return None
         return Selector(
             tenants=(self.namespace,) if peer.namespace_selector is None else None,
-            tenant_labels=self.selector(peer.namespace_selector, f"{path}.namespaceSelector"),
-            labels=self.selector(peer.pod_selector, f"{path}.podSelector"),
+            tenant_labels=read_selector(peer.namespace_selector, f"{path}.namespaceSelector", self.parts),
+            labels=read_selector(peer.pod_selector, f"{path}.podSelector", self.parts),
         )
-
-    def selector(self, written: object, path: str) -> tuple[Requirement, ...]:
-        selector = self.parts.read({} if written is None else written, LabelSelector, path)
-        if selector is None:
-            return ()
-        found = [
-            Requirement(key, Operator.IN, (value,)) for key, value in sorted((selector.match_labels or {}).items())
-        ]
-        for index, one in enumerate(selector.match_expressions or ()):
-            self.expression(one, f"{path}.matchExpressions[{index}]")
-            found.append(Requirement(one.key, one.operator, tuple(one.values or ())))
-        if any(not requirement.key for requirement in found):
-            self.parts.fault(path, "has a label without a name")
-        return tuple(found)
-
-    def expression(self, one: LabelExpression, path: str) -> None:
-        compares = one.operator in (Operator.IN, Operator.NOT_IN)
-        if compares and not one.values:
-            self.parts.fault(f"{path}.values", f"is empty; {one.operator} needs at least one value")
-        if not compares and one.values:
-            self.parts.fault(f"{path}.values", f"must be left out; {one.operator} looks at the label's presence only")
 
     def ip_block(self, written: object, path: str) -> CidrPeer | None:
         block = self.parts.read(written, IpBlock, path)
         if block is None:
             return None
-        cidr = self.cidr(block.cidr, f"{path}.cidr")
+        cidr = read_cidr(block.cidr, f"{path}.cidr", self.parts)
         excluded = []
         for index, text in enumerate(block.excluded or ()):
-            part = self.cidr(text, f"{path}.except[{index}]")
+            part = read_cidr(text, f"{path}.except[{index}]", self.parts)
             if part is not None and cidr is not None and (part == cidr or not cidr.contains(part)):
                 self.parts.fault(f"{path}.except[{index}]", f"{part} is not a smaller part of {cidr}")
             if part is not None:
                 excluded.append(part)
         return None if cidr is None else CidrPeer(cidr=cidr, excluded=tuple(excluded))
-
-    def cidr(self, text: str, path: str) -> Prefix | None:
-        try:
-            if not re.fullmatch(r"[^/]+/\d{1,3}", text, re.ASCII):
-                raise ValueError  # noqa: TRY301 - one sentence for all of it
-            network = ipaddress.ip_network(text, strict=False)
-        except ValueError:
-            self.parts.fault(path, f"{text!r} is not a CIDR, such as 10.0.0.0/8 or 2001:db8::/48")
-            return None
-        return Prefix(Family(network.version), int(network.network_address), network.prefixlen)
 
     def port(self, written: object, path: str) -> Traffic | None:
         port = self.parts.read(written, PolicyPort, path)
@@ -243,26 +184,19 @@ class _Reader:
             return None
         protocol = _PROTOCOLS[port.protocol or "TCP"]
         if isinstance(port.port, str):
-            self.parts.fault(f"{path}.port", f"named ports such as {port.port!r} come later; write the number")
-            return None
+            if port.end_port is not None:
+                self.parts.fault(f"{path}.endPort", "cannot be beside a named port; a range needs numbers")
+            known = check_port_name(port.port, f"{path}.port", self.parts)
+            return Traffic(protocol, name=port.port) if known else None
         if port.port is None:
             if port.end_port is not None:
                 self.parts.fault(f"{path}.endPort", "needs `port`, the first of the range, beside it")
             return Traffic(protocol)
         last = port.port if port.end_port is None else port.end_port
-        for key, number in (("port", port.port), ("endPort", last)):
-            if not 1 <= number <= _LAST_PORT:
-                self.parts.fault(f"{path}.{key}", f"{number} is no port; ports are 1 to {_LAST_PORT}")
-                return None
+        numbers = {"port": port.port, "endPort": last}
+        if not all(check_port(number, f"{path}.{key}", self.parts) for key, number in numbers.items()):
+            return None
         if last < port.port:
             self.parts.fault(f"{path}.endPort", f"{last} is less than port {port.port}")
             return None
         return Traffic(protocol, port.port, last)
-
-
-def _mapping(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []

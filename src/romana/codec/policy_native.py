@@ -177,7 +177,7 @@ def _traffic(ports: list[str] | None, path: str, parts: Parts) -> tuple[Traffic,
     found = []
     for index, text in enumerate(ports or ()):
         try:
-            found.append(parse_traffic(text))
+            found.append(parse_traffic(text, names=True))
         except ValueError as error:
             parts.fault(f"{path}[{index}]", str(error))
     if ports is not None and not ports:

@@ -7,12 +7,17 @@ import re
 from romana.model.policy import ICMP_PROTOCOLS, PROTOCOL_NAMES, Traffic
 
 _NUMBERS = {name: number for number, name in PROTOCOL_NAMES.items()}
+PORT_NAME = re.compile(r"(?=.*[a-z])(?!.*--)[a-z0-9]([-a-z0-9]{0,13}[a-z0-9])?", re.ASCII)
+"""The name of a port: 1 to 15 of a-z, 0-9 and single hyphens, with a letter (as Kubernetes and IANA have it)."""
 _LAST_PORT = 65535
 _EXAMPLES = "write any, tcp, tcp/80, udp/53-60, sctp/1, icmp, icmp/8 (a type) or icmpv6/1/4 (type and code)"
 
 
-def parse_traffic(text: str) -> Traffic:
-    """One kind of traffic; ValueError with a sentence when the text is none."""
+def parse_traffic(text: str, *, names: bool = False) -> Traffic:
+    """One kind of traffic; ValueError with a sentence when the text is none.
+
+    With `names`, a port may be the name that the receiver gives it, such as `tcp/http`.
+    """
     word, slash, rest = text.strip().lower().partition("/")
     if word == "any" and not slash:
         return Traffic()
@@ -21,6 +26,8 @@ def parse_traffic(text: str) -> Traffic:
         raise ValueError(f"{text!r} names no traffic; {_EXAMPLES}")
     if not slash:
         return Traffic(protocol)
+    if names and protocol not in ICMP_PROTOCOLS and PORT_NAME.fullmatch(rest):
+        return Traffic(protocol, name=rest)
     first, last = _icmp(text, rest) if protocol in ICMP_PROTOCOLS else _ports(text, rest)
     return Traffic(protocol, first, last)
 

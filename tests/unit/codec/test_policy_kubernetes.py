@@ -100,6 +100,15 @@ def test_ip_block_with_exceptions_and_stray_bits() -> None:
     )
 
 
+def test_named_ports_keep_their_protocol() -> None:
+    assert traffic_of({"port": "http"}, {"port": "dns", "protocol": "UDP"}) == (
+        Traffic(TCP, name="http"),
+        Traffic(UDP, name="dns"),
+    )
+    found = faults(document(ingress=[{"ports": [{"port": "http", "endPort": 90}]}]))
+    assert "a range needs numbers" in found["spec.ingress[0].ports[0].endPort"]
+
+
 def test_ports() -> None:
     assert traffic_of({"port": 80}, {"protocol": "UDP", "port": 53, "endPort": 60}, {"protocol": "SCTP"}, {}) == (
         Traffic(TCP, 80, 80),
@@ -122,7 +131,7 @@ def test_all_faults_at_once() -> None:
                     {"namespaceSelector": {"matchExpressions": [{"key": "a", "operator": "Exists", "values": ["b"]}]}},
                 ],
                 "ports": [
-                    {"port": "http"},
+                    {"port": "no_name"},
                     {"port": 0},
                     {"port": 90, "endPort": 80},
                     {"endPort": 80},
@@ -154,14 +163,14 @@ def test_all_faults_at_once() -> None:
         "spec.ingress[0].ports[5].port",
         "spec.egress[0].from",
     }
-    assert "come later" in found["spec.ingress[0].ports[0].port"]
+    assert "no name of a port" in found["spec.ingress[0].ports[0].port"]
 
 
 def test_another_kind_is_refused_by_name() -> None:
-    other = {**document(), "kind": "ClusterNetworkPolicy", "apiVersion": "policy.networking.k8s.io/v1alpha2"}
+    other = {**document(), "kind": "AdminNetworkPolicy", "apiVersion": "policy.networking.k8s.io/v1alpha1"}
     assert faults(other) == {
-        "kind": "ClusterNetworkPolicy of policy.networking.k8s.io/v1alpha2 is not read here; "
-        "expected NetworkPolicy of networking.k8s.io/v1"
+        "kind": "AdminNetworkPolicy of policy.networking.k8s.io/v1alpha1 is not read here; "
+        "expected NetworkPolicy of networking.k8s.io/v1, or ClusterNetworkPolicy of policy.networking.k8s.io/v1alpha2"
     }
 
 

@@ -123,9 +123,10 @@ def test_what_is_no_policy_is_refused(value: object) -> None:
         read_policies(value)
 
 
-def test_a_romana_v2_document_is_named() -> None:
-    with pytest.raises(Invalid, match="Romana v2"):
-        read_policies({"id": "x", "direction": "ingress", "applied_to": [], "ingress": []})
+def test_a_named_port_is_the_receivers() -> None:
+    rules = read(document(ingress=[{"from": "any", "ports": ["tcp/http", "udp/53"]}])).ingress
+    assert rules is not None
+    assert rules[0].traffic == (Traffic(6, name="http"), Traffic(17, 53, 53))
 
 
 @pytest.mark.parametrize(

@@ -109,34 +109,27 @@ def decide(tiers: Tiers, matched: Collection[int], ports: Sequence[NamedPort]) -
 def decisions(tiers: Tiers, matched: Collection[int], ports: Sequence[NamedPort]) -> list[Decision]:
     """Which tier decides about which traffic; the profiles are disjoint, and what is in none of them is dropped."""
     found: list[Decision] = []
-    admin: list[int] = []
-    rest: list[int] = []
-    for place in sorted(matched):
-        (admin if tiers.clauses[place].tier == PolicyTier.ADMIN else rest).append(place)
     left = ACCEPT
-    passed = DROP
-    for place in admin:
-        one = _decision(tiers, place, ports, left)
-        left = minus(left, one.profile)
-        if one.action is Action.PASS:
-            passed = union(passed, one.profile)
-        elif one.profile != DROP:
-            found.append(one)
-    left = union(left, passed)
-    if tiers.governed:
-        accepted = union(*(_profile(tiers.clauses[place], ports) for place in rest))
-        found.append(Decision(PolicyTier.POLICIES, Action.ACCEPT, intersection(left, accepted)))
-        found.append(Decision(PolicyTier.POLICIES, Action.DENY, minus(left, accepted)))
-    for place in () if tiers.governed else rest:
-        one = _decision(tiers, place, ports, left)
-        left = minus(left, one.profile)
-        found.append(one)
+    for tier in (PolicyTier.ADMIN, PolicyTier.POLICIES, PolicyTier.BASELINE, ISOLATION):
+        places = [place for place in sorted(matched) if tiers.clauses[place].tier == tier]
+        if tier is PolicyTier.POLICIES:
+            if tiers.governed:
+                accepted = union(*(_profile(tiers.clauses[place], ports) for place in places))
+                found.append(Decision(tier, Action.ACCEPT, intersection(left, accepted)))
+                found.append(Decision(tier, Action.DENY, minus(left, accepted)))
+                break
+            continue
+        passed = DROP
+        for place in places:
+            clause = tiers.clauses[place]
+            profile = intersection(left, _profile(clause, ports))
+            left = minus(left, profile)
+            if clause.action is Action.PASS:
+                passed = union(passed, profile)
+            else:
+                found.append(Decision(tier, clause.action, profile, place))
+        left = union(left, passed)
     return [one for one in found if one.profile != DROP]
-
-
-def _decision(tiers: Tiers, place: int, ports: Sequence[NamedPort], left: Profile) -> Decision:
-    clause = tiers.clauses[place]
-    return Decision(clause.tier, clause.action, intersection(left, _profile(clause, ports)), place)
 
 
 def _profile(clause: Clause, ports: Sequence[NamedPort]) -> Profile:

@@ -69,7 +69,7 @@ def end_allows(
     if any(policy.tier == "policies" for policy in selecting):
         return any(True for _ in matching("policies"))
     last = next(matching("baseline"), "")
-    if last:
+    if last not in ("", "pass"):
         return last == "accept"
     if direction is Direction.EGRESS:
         return True

@@ -189,7 +189,7 @@ class _Maker:
         actions = {
             PolicyTier.ADMIN: list(Action),
             PolicyTier.POLICIES: [Action.ACCEPT],
-            PolicyTier.BASELINE: [Action.ACCEPT, Action.DENY],
+            PolicyTier.BASELINE: list(Action),
         }[tier]
         return tuple(
             Rule(

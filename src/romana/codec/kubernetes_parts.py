@@ -1,0 +1,125 @@
+"""The parts that Kubernetes' policy objects have in common: names, label selectors, CIDRs.
+
+Owns their reading and their faults. Knows no particular object.
+
+Source: Kubernetes API reference, ObjectMeta and LabelSelector; the limits of its validation.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any
+
+import msgspec
+
+from romana.codec.parts import Parts
+from romana.codec.traffic import PORT_NAME
+from romana.model.address import Family, Prefix
+from romana.model.policy import Operator, Requirement
+
+LAST_PORT = 65535
+NAMES = {
+    "name": r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?",
+    "namespace": r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?",
+}
+"""What Kubernetes allows, by field of an object's metadata."""
+
+
+class PolicyObject(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole object; metadata has fields that are none of our business, so only the names are looked at."""
+
+    api_version: str = msgspec.field(name="apiVersion")
+    kind: str
+    metadata: dict[str, Any]
+    spec: dict[str, Any] = {}
+    status: Any = None
+
+
+class LabelExpression(msgspec.Struct, frozen=True, kw_only=True):
+    """One element of `matchExpressions`."""
+
+    key: str
+    operator: Operator
+    values: list[str] | None = None
+
+
+class LabelSelector(msgspec.Struct, frozen=True, kw_only=True):
+    """A label selector; an empty one matches everything."""
+
+    match_labels: dict[str, str] | None = msgspec.field(default=None, name="matchLabels")
+    match_expressions: list[LabelExpression] | None = msgspec.field(default=None, name="matchExpressions")
+
+
+def read_names(metadata: object, keys: tuple[str, ...], parts: Parts) -> tuple[str, ...]:
+    """The names of those fields of an object's metadata; empty ones where a fault was noted."""
+    found: dict[str, str] = {}
+    for key in keys if isinstance(metadata, dict) else ():
+        value = metadata.get(key) if isinstance(metadata, dict) else None
+        if value is None:
+            parts.fault(f"metadata.{key}", f"is missing; write the policy's {key}")
+        elif not isinstance(value, str) or not re.fullmatch(NAMES[key], value):
+            parts.fault(f"metadata.{key}", f"{value!r} is not a {key} that Kubernetes allows")
+        else:
+            found[key] = value
+    return tuple(found.get(key, "") for key in keys)
+
+
+def read_selector(written: object, path: str, parts: Parts) -> tuple[Requirement, ...]:
+    """A label selector's requirements; none written matches everything."""
+    selector = parts.read({} if written is None else written, LabelSelector, path)
+    if selector is None:
+        return ()
+    found = [Requirement(key, Operator.IN, (value,)) for key, value in sorted((selector.match_labels or {}).items())]
+    for index, one in enumerate(selector.match_expressions or ()):
+        _check(one, f"{path}.matchExpressions[{index}]", parts)
+        found.append(Requirement(one.key, one.operator, tuple(one.values or ())))
+    if any(not requirement.key for requirement in found):
+        parts.fault(path, "has a label without a name")
+    return tuple(found)
+
+
+def read_cidr(text: str, path: str, parts: Parts) -> Prefix | None:
+    """A CIDR; Kubernetes takes those with bits set after their length, so they are cut off."""
+    try:
+        if not re.fullmatch(r"[^/]+/\d{1,3}", text, re.ASCII):
+            raise ValueError  # noqa: TRY301 - one sentence for all of it
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        parts.fault(path, f"{text!r} is not a CIDR, such as 10.0.0.0/8 or 2001:db8::/48")
+        return None
+    return Prefix(Family(network.version), int(network.network_address), network.prefixlen)
+
+
+def check_port(number: int, path: str, parts: Parts) -> bool:
+    """Whether a number is a port; notes the fault when not."""
+    if 1 <= number <= LAST_PORT:
+        return True
+    parts.fault(path, f"{number} is no port; ports are 1 to {LAST_PORT}")
+    return False
+
+
+def check_port_name(name: str, path: str, parts: Parts) -> bool:
+    """Whether a text can be the name of a container's port; notes the fault when not."""
+    if PORT_NAME.fullmatch(name):
+        return True
+    parts.fault(path, f"{name!r} is no name of a port: 1 to 15 of a-z, 0-9 and single hyphens, with a letter")
+    return False
+
+
+def mapping(value: object) -> dict[str, Any]:
+    """The value as a mapping; an empty one when it is none."""
+    return value if isinstance(value, dict) else {}
+
+
+def elements(value: object) -> list[Any]:
+    """The value as a list; an empty one when it is none."""
+    return value if isinstance(value, list) else []
+
+
+def _check(one: LabelExpression, path: str, parts: Parts) -> None:
+    compares = one.operator in (Operator.IN, Operator.NOT_IN)
+    if compares and not one.values:
+        parts.fault(f"{path}.values", f"is empty; {one.operator} needs at least one value")
+    if not compares and one.values:
+        parts.fault(f"{path}.values", f"must be left out; {one.operator} looks at the label's presence only")
