@@ -1,13 +1,14 @@
 """Addresses: which network serves a request, who gets which span and block, and which address is next."""
 
 from romana.core.ipam.addresses import REST, AddressBook
-from romana.core.ipam.claims import ClaimChanges, ClaimState, claim, claim_state, fill_stock
+from romana.core.ipam.claims import ClaimChanges, ClaimState, claim, fill_stock
 from romana.core.ipam.networks import candidate_networks
 from romana.core.ipam.publication import (
     PublicationChanges,
     PublicationState,
     apply_publication,
     apply_released,
+    apply_returned,
     apply_started,
     apply_taken,
 )
@@ -21,10 +22,10 @@ __all__ = [
     "PublicationState",
     "apply_publication",
     "apply_released",
+    "apply_returned",
     "apply_started",
     "apply_taken",
     "candidate_networks",
     "claim",
-    "claim_state",
     "fill_stock",
 ]

@@ -1,13 +1,14 @@
-"""What an agent did, taken over by the control plane: blocks taken, endpoints started, endpoints gone.
+"""What an agent did, taken over by the control plane: blocks taken, endpoints started and gone, blocks given back.
 
 Owns the rules by which an agent's word is believed. Refuses to know how it is stored. Invariants: an address has one
-endpoint; an agent's endpoints lie in blocks that it allocates and that serve their identity; a stale message changes
-nothing, and a repeated one neither.
+endpoint; an agent's endpoints lie in blocks that it allocates and that serve their identity; no block is given back
+with an endpoint in it; a stale message changes nothing, and a repeated one neither.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 import msgspec
@@ -16,38 +17,50 @@ from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Conflict, Fault, Invalid
 from romana.model.ipam import Block
-from romana.model.view import BlockTaken, Publication, Released
+from romana.model.view import BlockReturned, BlockTaken, Publication, Released
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 
 class PublicationState(msgspec.Struct, frozen=True, kw_only=True):
-    """What a publication is judged by: `blocks` (at least the host's), `endpoints` by id, and who has an address."""
+    """What a publication is judged by: `blocks` (at least the host's), `endpoints` by id; `holder` answers who has an
+    address, `used` how many published addresses a block has.
+    """
 
     blocks: Mapping[Prefix, Block]
     endpoints: Mapping[str, Endpoint]
-    holders: Mapping[Address, str]
+    holder: Callable[[Address], str | None]
+    used: Callable[[Prefix], int]
 
 
 class PublicationChanges(msgspec.Struct, frozen=True, kw_only=True):
-    """What to store: changed blocks, new or changed endpoints, and the ids of endpoints to delete."""
+    """What to store: changed blocks, new or changed endpoints, the ids of endpoints to delete, and blocks that are
+    retired.
+    """
 
     blocks: tuple[Block, ...] = ()
     started: tuple[Endpoint, ...] = ()
     released: tuple[str, ...] = ()
+    returned: tuple[Block, ...] = ()
 
 
 def apply_publication(state: PublicationState, publication: Publication) -> PublicationChanges:
     """The changes of one publication, whole or not at all; Conflict or Invalid as the functions below raise them.
 
     Its lists have lost the order between a start and a release, which sequences tell: what started and is gone again
-    never appears, and a release frees its address before another endpoint starts with it.
+    never appears, and a release frees its address before another endpoint starts with it. Nothing happens in a block
+    after it was given back, so that comes last.
     """
     blocks = _Overlay(state.blocks)
     endpoints = _Overlay(state.endpoints)
-    holders = _Overlay(state.holders)
-    current = PublicationState(blocks=blocks, endpoints=endpoints, holders=holders)
+    holders: dict[Address, str | None] = {}
+
+    def holder(address: Address) -> str | None:
+        return holders[address] if address in holders else state.holder(address)
+
+    current = PublicationState(blocks=blocks, endpoints=endpoints, holder=holder, used=state.used)
+    users: Counter[Prefix] = Counter()
     taken: dict[Prefix, Block] = {}
     for one in publication.taken:
         block = apply_taken(blocks, publication.host, one)
@@ -58,8 +71,9 @@ def apply_publication(state: PublicationState, publication: Publication) -> Publ
     removed: dict[str, None] = {}
     for released in publication.released:
         if apply_released(endpoints, publication.host, released):
-            for address in endpoints[released.endpoint].addresses:
-                holders.put(address, None)
+            known = endpoints[released.endpoint]
+            users.subtract(allocation.block for allocation in known.allocations)
+            holders |= dict.fromkeys(known.addresses, None)
             endpoints.put(released.endpoint, None)
             removed[released.endpoint] = None
     started: dict[str, Endpoint] = {}
@@ -70,14 +84,23 @@ def apply_publication(state: PublicationState, publication: Publication) -> Publ
             raise Invalid(Fault(f"started.{endpoint.id}", f"is on {endpoint.host}, not on {publication.host}"))
         accepted = apply_started(current, endpoint)
         if accepted is not None:
+            if endpoint.id not in endpoints:
+                users.update(allocation.block for allocation in accepted.allocations)
             started[endpoint.id] = accepted
             endpoints.put(endpoint.id, accepted)
-            for address in accepted.addresses:
-                holders.put(address, endpoint.id)
+            holders |= dict.fromkeys(accepted.addresses, endpoint.id)
+    returned = [
+        block
+        for one in publication.returned
+        if (block := apply_returned(blocks, publication.host, one)) is not None
+        and state.used(one.cidr) + users[one.cidr] == 0
+    ]
+    gone_blocks = {block.cidr for block in returned}
     return PublicationChanges(
-        blocks=tuple(taken.values()),
+        blocks=tuple(block for block in taken.values() if block.cidr not in gone_blocks),
         started=tuple(started.values()),
         released=tuple(name for name in removed if name not in started),
+        returned=tuple(returned),
     )
 
 
@@ -92,11 +115,22 @@ def apply_taken(blocks: Mapping[Prefix, Block], host: str, taken: BlockTaken) ->
         raise Invalid(Fault(place, f"is no block that host {host} allocates"))
     if block.owner == taken.owner and block.sequence == taken.sequence and taken.identity in block.identities:
         return None
-    if block.owner is not None:
-        raise Conflict(f"block {block.cidr} belongs to {block.owner} (use {block.sequence}), not to {taken.owner}")
+    if not block.is_stock:
+        owner = block.owner or "several owners"
+        raise Conflict(f"block {block.cidr} belongs to {owner} (use {block.sequence}), not to {taken.owner}")
     if taken.sequence != block.sequence + 1:
         raise Conflict(f"block {block.cidr} is at use {block.sequence}; {host} took it as use {taken.sequence}")
     return msgspec.structs.replace(block, owner=taken.owner, identities=(taken.identity,), sequence=taken.sequence)
+
+
+def apply_returned(blocks: Mapping[Prefix, Block], host: str, returned: BlockReturned) -> Block | None:
+    """The block that is given back; None when that is known already, for another use of the block, and for one that is
+    not the host's to give back.
+    """
+    block = blocks.get(returned.cidr)
+    if block is None or block.host != host or block.allocator != host or block.sequence != returned.sequence:
+        return None
+    return block
 
 
 def apply_started(state: PublicationState, endpoint: Endpoint) -> Endpoint | None:
@@ -119,8 +153,8 @@ def apply_started(state: PublicationState, endpoint: Endpoint) -> Endpoint | Non
     if faults:
         raise Invalid(*faults)
     for address in endpoint.addresses:
-        holder = state.holders.get(address, endpoint.id)
-        if holder != endpoint.id:
+        holder = state.holder(address)
+        if holder not in (None, endpoint.id):
             raise Conflict(f"{address} belongs to endpoint {holder}, so {endpoint.id} cannot have it")
     return endpoint
 
@@ -169,7 +203,8 @@ def _faults(state: PublicationState, endpoint: Endpoint, index: int) -> list[Fau
         faults.append(Fault(place, f"{allocation.address} is not in block {block.cidr}"))
     if allocation.endpoint != endpoint.id:
         faults.append(Fault(place, f"{allocation.address} was allocated for {allocation.endpoint}"))
-    if endpoint.identity.id not in block.identities or block.owner != endpoint.identity.owner:
+    mine = block.mixed or block.owner == endpoint.identity.owner
+    if endpoint.identity.id not in block.identities or not mine:
         faults.append(Fault(place, f"block {block.cidr} does not serve identity {endpoint.identity.id}"))
     return faults
 

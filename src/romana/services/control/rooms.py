@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import chain
+
 import msgspec
 
 from romana.codec.records import (
@@ -9,24 +12,38 @@ from romana.codec.records import (
     ENDPOINT,
     HOST,
     IDENTITY,
+    NUMBERS,
     PLAN_KEY,
     PUBLISHED,
+    RETIRED,
     SEGMENT,
     SPAN,
     TENANT,
     Published,
     StoredIdentity,
 )
-from romana.core.ipam import PublicationState, apply_publication, claim, claim_state, fill_stock
-from romana.core.ipam.claims import ClaimChanges, ClaimState
+from romana.core.ipam import (
+    ClaimChanges,
+    ClaimState,
+    PublicationChanges,
+    PublicationState,
+    apply_publication,
+    claim,
+    fill_stock,
+)
+from romana.core.ipam.bits import without_gone
 from romana.core.policy.classes import classify
+from romana.core.policy.world import PolicyWorld
+from romana.core.topology.place import leaf_groups
 from romana.model.address import Prefix
 from romana.model.errors import Conflict
+from romana.model.ipam import Block, Numbers, Retired
 from romana.model.tenancy import Identity
-from romana.model.topology import Host
+from romana.model.topology import Host, Network
 from romana.model.view import Claim, ClaimAnswer, Publication
 from romana.services.control.core import Core, Draft
-from romana.services.control.hosts import known_host
+from romana.services.control.hosts import bound_host
+from romana.services.control.settled import check_settled
 from romana.services.control.state import State
 from romana.services.control.tenancy import known_segment
 
@@ -38,17 +55,24 @@ class RoomVerbs:
         self._core = core
 
     async def claim(self, request: Claim) -> ClaimAnswer:
-        """Room for an identity on a host; NotFound for an unknown tenant or segment, Exhausted with the numbers."""
+        """Room for an identity on a host; NotFound for an unknown tenant or segment, Exhausted with the numbers,
+        Conflict for a host that is draining.
+        """
 
         def decide(state: State, draft: Draft) -> tuple[Prefix, ...]:
             host = bound_host(state, request.host, request.epoch)
+            check_settled(state)
+            if host.draining:
+                raise Conflict(f"host {host.name} is draining, so it gets no more room; start the workload elsewhere")
             owner = request.identity.owner
             known_segment(state, owner.tenant, owner.segment)
             draft.read(
                 PLAN_KEY, HOST.key(host.name), TENANT.key(owner.tenant), SEGMENT.key(owner.tenant, owner.segment)
             )
             name = request.identity.id
-            changes = claim(claim_state_of(state, host, {name: request.identity}), request)
+            room = claim_state_of(state, host, request.identity)
+            draft.read(*(NUMBERS.key(network) for network in room.numbers))
+            changes = claim(room, request)
             if name not in state.identities:
                 draft.put(IDENTITY, IDENTITY.key(name), StoredIdentity(identity=request.identity))
             put_claimed(draft, changes, host)
@@ -69,18 +93,10 @@ class RoomVerbs:
             last = state.published.get(host.name)
             if last is not None and last.epoch == publication.epoch and last.number >= publication.number:
                 return
-            current = PublicationState(blocks=state.blocks, endpoints=state.endpoints, holders=state.holders)
-            changes = apply_publication(current, publication)
-            for block in changes.blocks:
-                draft.put(BLOCK, BLOCK.key(block.cidr), block)
-            for endpoint in changes.started:
-                draft.put(ENDPOINT, ENDPOINT.key(endpoint.id), endpoint)
-            for name in changes.released:
-                draft.delete(ENDPOINT.key(name))
-            if changes.blocks:
-                base = claim_state_of(state, host, {})
-                taken = {**state.blocks, **{block.cidr: block for block in changes.blocks}}
-                put_claimed(draft, fill_stock(msgspec.structs.replace(base, blocks=taken), host.name), host)
+            changes = apply_publication(publication_state_of(state, host), publication)
+            put_published(draft, changes)
+            if changes.blocks and not host.draining:
+                _refill(state, draft, host, changes)
             draft.read(HOST.key(host.name))
             draft.put(PUBLISHED, PUBLISHED.key(host.name), number)
 
@@ -88,36 +104,94 @@ class RoomVerbs:
         return revision
 
 
-def bound_host(state: State, name: str, epoch: int) -> Host:
-    """The host of that name, at that epoch; NotFound, or Conflict for a message of another agent."""
-    host = known_host(state, name)
-    if host.epoch != epoch:
-        raise Conflict(f"host {name} is at epoch {host.epoch}, the request is of epoch {epoch}; report in again")
-    return host
+def publication_state_of(state: State, host: Host) -> PublicationState:
+    """What a host's publications are judged by."""
+    return PublicationState(
+        blocks=state.blocks_on(host.name),
+        endpoints=state.endpoints,
+        holder=state.holder,
+        used=lambda cidr: state.used[cidr],
+    )
 
 
-def claim_state_of(state: State, host: Host, new: dict[str, Identity]) -> ClaimState:
-    """What a host's claims are decided from; `new` are identities that no record has yet."""
-    world = state.world()
-    if new:
-        world = msgspec.structs.replace(world, identities={**state.identities, **new})
-    return claim_state(
-        state.plan,
-        host,
-        spans=state.spans,
-        blocks=state.blocks,
-        class_of=classify(world).of if new else {},
+def claim_state_of(state: State, host: Host, identity: Identity | None = None) -> ClaimState:
+    """What a host's claims are decided from; `identity` is who claims."""
+    groups = leaf_groups(state.plan, host)
+    blocks = state.blocks_on(host.name)
+    return ClaimState(
+        networks=state.networks,
+        group_cidrs={name: group.cidrs[name] for name, group in groups.items()},
+        sole=frozenset(name for name, group in groups.items() if group.sole_host == host.name),
+        spans=state.spans_on(host.name),
+        blocks=blocks,
+        taken=state.taken,
+        retired=state.retired,
+        numbers={name: _numbers(state, state.networks[name]) for name in groups if state.networks[name].bits},
+        class_of=_classes(state, blocks, identity) if identity is not None else {},
         used=state.used,
+        sequence=state.revision,
     )
 
 
 def put_claimed(draft: Draft, changes: ClaimChanges, host: Host) -> None:
-    """Spans and blocks, and the host's record with them: whoever removes or moves the host must see that it got
-    room.
+    """Spans and blocks, and the host's record with them: whoever removes or moves the host, or takes a span away, must
+    see that it got room.
     """
     for span in changes.spans:
         draft.put(SPAN, SPAN.key(span.cidr), span)
     for block in changes.blocks:
+        draft.read(SPAN.key(block.span))
         draft.put(BLOCK, BLOCK.key(block.cidr), block)
+    for network, numbers in changes.numbers.items():
+        draft.put(NUMBERS, NUMBERS.key(network), numbers)
+    for cidr in changes.revived:
+        draft.delete(RETIRED.key(cidr))
     if (changes.spans or changes.blocks) and HOST.key(host.name) not in draft.puts:
         draft.put(HOST, HOST.key(host.name), host)
+
+
+def put_published(draft: Draft, changes: PublicationChanges) -> None:
+    """Blocks and endpoints as an agent has them; what it gave back is retired."""
+    for block in changes.blocks:
+        draft.put(BLOCK, BLOCK.key(block.cidr), block)
+    for endpoint in changes.started:
+        draft.put(ENDPOINT, ENDPOINT.key(endpoint.id), endpoint)
+    for name in changes.released:
+        draft.delete(ENDPOINT.key(name))
+    for block in changes.returned:
+        draft.delete(BLOCK.key(block.cidr))
+        gone = Retired(cidr=block.cidr, network=block.network, host=block.host)
+        draft.put(RETIRED, RETIRED.key(block.cidr), gone)
+
+
+def _refill(state: State, draft: Draft, host: Host, changes: PublicationChanges) -> None:
+    """New stock for what was taken from it."""
+    base = claim_state_of(state, host)
+    blocks: dict[Prefix, Block] = {**base.blocks, **{block.cidr: block for block in changes.blocks}}
+    put_claimed(draft, fill_stock(msgspec.structs.replace(base, blocks=blocks), host.name), host)
+
+
+def _classes(state: State, blocks: Mapping[Prefix, Block], identity: Identity) -> Mapping[str, str]:
+    """The classes of an identity and of those beside it; a class depends on policies and tenants alone."""
+    beside = {name for block in blocks.values() if block.owner == identity.owner for name in block.identities}
+    identities = {name: state.identities[name] for name in beside if name in state.identities}
+    world = PolicyWorld(
+        tenants=state.tenants,
+        policies=state.policies,
+        identities={**identities, identity.id: identity},
+        networks={},
+        blocks={},
+        endpoints={},
+    )
+    return classify(world).of
+
+
+def _numbers(state: State, network: Network) -> Numbers:
+    """The ids of a network, without those of tenants and segments that are gone with all their blocks."""
+    return without_gone(
+        network,
+        state.numbers.get(network.name, Numbers()),
+        tenants=state.tenants,
+        segments=state.segments,
+        blocks=chain(state.blocks, state.retired),
+    )

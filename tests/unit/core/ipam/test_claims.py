@@ -8,14 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from romana.codec.text import parse_prefix
-from romana.codec.topology import read_plan
-from romana.core.ipam import ClaimChanges, ClaimState, claim, claim_state, fill_stock
-from romana.core.topology import carve, place_host
+from romana.core.ipam import ClaimChanges, ClaimState, claim, fill_stock
+from romana.core.ipam.bits import capacity, without_gone
+from romana.core.ipam.claims import MIXED_IDENTITIES
+from romana.core.ipam.occupied import Occupied
 from romana.model.address import Prefix
-from romana.model.errors import Exhausted, NotFound
-from romana.model.ipam import Block, Span
+from romana.model.errors import Exhausted, NotFound, Unavailable
+from romana.model.ipam import Block, Numbers, Retired, Span
 from romana.model.tenancy import Identity, Owner
-from romana.model.topology import Host, Network
+from romana.model.topology import BitPlan, Network, Placement
 from romana.model.view import Claim
 
 
@@ -36,35 +37,54 @@ class Cluster:
     """The server's side in memory: what claims change is stored."""
 
     def __init__(self, *networks: Network, stock: int = 0, **groups: dict[str, str]) -> None:
-        self.networks = {one.name: one for one in networks}
+        self.networks = {one.name: msgspec.structs.replace(one, stock=stock) for one in networks}
         self.groups = groups or {"h": {one.name: str(one.cidr) for one in networks}}
         self.spans: dict[Prefix, Span] = {}
         self.blocks: dict[Prefix, Block] = {}
+        self.retired: dict[Prefix, Retired] = {}
+        self.numbers: dict[str, Numbers] = {}
         self.classes: dict[str, str] = {}
-        self.stock = stock
         self.sole: frozenset[str] = frozenset()
         self.used: dict[Prefix, int] = {}
+        self.sequence = 0
 
     def state(self, host: str) -> ClaimState:
+        taken = Occupied()
+        for cidr in (*self.spans, *self.retired):
+            taken.add(cidr)
         return ClaimState(
             networks=self.networks,
             group_cidrs={name: parse_prefix(cidr) for name, cidr in self.groups[host].items()},
-            spans=self.spans,
-            blocks=self.blocks,
+            spans={cidr: span for cidr, span in self.spans.items() if span.host == host},
+            blocks={cidr: block for cidr, block in self.blocks.items() if block.host == host},
+            taken=taken,
+            retired=self.retired,
+            numbers=self.numbers,
             class_of=self.classes,
             used=self.used,
             sole=self.sole,
-            stock=self.stock,
+            sequence=self.sequence,
         )
 
     def store(self, changes: ClaimChanges) -> ClaimChanges:
         self.spans |= {span.cidr: span for span in changes.spans}
         self.blocks |= {block.cidr: block for block in changes.blocks}
+        self.numbers |= changes.numbers
+        for cidr in changes.revived:
+            del self.retired[cidr]
         return changes
 
-    def claim(self, who: Identity = WEB, host: str = "h", full: tuple[Prefix, ...] = (), *named: str) -> list[str]:
-        request = Claim(host=host, epoch=1, identity=who, networks=named, full=full)
+    def claim(
+        self, who: Identity = WEB, host: str = "h", full: tuple[Prefix, ...] = (), *named: str, present: int = 99
+    ) -> list[str]:
+        request = Claim(host=host, epoch=1, identity=who, networks=named, full=full, present=present)
         return [str(cidr) for cidr in self.store(claim(self.state(host), request)).answer]
+
+    def retire(self, *texts: str) -> None:
+        for text in texts:
+            cidr = parse_prefix(text)
+            gone = self.blocks.pop(cidr, None) or self.spans.pop(cidr)
+            self.retired[cidr] = Retired(cidr=cidr, network=gone.network, host=gone.host)
 
 
 def test_the_first_claim_takes_a_span_a_block_and_stock() -> None:
@@ -152,24 +172,6 @@ def test_a_group_of_one_host_is_its_span() -> None:
     assert list(map(str, cluster.spans)) == ["10.0.64.0/18"]
 
 
-def test_the_state_of_a_host_under_a_plan() -> None:
-    plan = carve(
-        read_plan(
-            {
-                "version": 1,
-                "networks": [{"name": "n", "cidr": "10.0.0.0/16"}, {"name": "elsewhere", "cidr": "10.1.0.0/16"}],
-                "topologies": [
-                    {"name": "t", "networks": ["n"], "groups": [{"name": "a", "hosts": ["h"]}, {"name": "b"}]},
-                ],
-            }
-        )
-    )
-    host = place_host(plan, {}, Host(name="h"))
-    state = claim_state(plan, host, spans={}, blocks={}, class_of={}, used={})
-    assert (state.group_cidrs, state.sole) == ({"n": parse_prefix("10.0.0.0/17")}, frozenset({"n"}))
-    assert [str(span.cidr) for span in fill_stock(state, "h").spans] == ["10.0.0.0/17"]
-
-
 def test_reserved_parts_are_skipped() -> None:
     reserved = tuple(map(parse_prefix, ("10.0.0.0/23", "10.0.2.0/28", "10.0.2.20/32")))
     cluster = Cluster(msgspec.structs.replace(N4, reserved=reserved))
@@ -207,9 +209,166 @@ def test_exhaustion_says_the_numbers_and_changes_nothing() -> None:
     with pytest.raises(Exhausted) as caught:
         cluster.claim(identity("cache"))
     assert str(caught.value) == (
-        "no block is left for acme/cache on host h: network n: group 10.0.0.0/28 has 2 span(s) of /29, 2 claimed "
-        "(2 by this host, with 2 block(s), 0 of them without an owner), 0 CIDR(s) reserved"
+        "no block is left for acme/cache on host h: network n: group 10.0.0.0/28 has 2 span(s) of /29, none of them "
+        "free; this host has 2, with 2 block(s), 0 of them without an owner; 0 CIDR(s) given back wait until every "
+        "host knows, 0 reserved, 0 static"
     )
+
+
+def test_what_is_retired_is_nobodys() -> None:
+    cluster = Cluster(network("n", "10.0.0.0/26", 29, 28), h={"n": "10.0.0.0/26"}, g={"n": "10.0.0.0/26"})
+    assert cluster.claim() == ["10.0.0.0/29"]
+    cluster.retire("10.0.0.0/29")
+    assert cluster.claim() == ["10.0.0.8/29"]
+    cluster.retire("10.0.0.8/29")
+    cluster.retire("10.0.0.0/28")
+    assert cluster.claim(host="g") == ["10.0.0.16/29"]
+    assert cluster.claim() == ["10.0.0.32/29"]
+    del cluster.retired[parse_prefix("10.0.0.0/28")]  # of which only the blocks wait now
+    assert cluster.claim(identity("db"), host="g", full=(parse_prefix("10.0.0.24/29"),)) == ["10.0.0.24/29"]
+    cluster.claim(identity("x"))
+    assert cluster.claim(identity("y")) == ["10.0.0.48/29"]
+    cluster.claim(identity("z"))
+    with pytest.raises(Exhausted, match=r"2 CIDR\(s\) given back wait until every host knows"):
+        cluster.claim(identity("more"))
+
+
+def test_a_block_that_comes_again_has_a_later_sequence() -> None:
+    cluster = Cluster(N4, stock=1)
+    cluster.sequence = 7
+    cluster.claim()
+    assert [block.sequence for block in cluster.blocks.values()] == [8, 7]
+
+
+def test_static_ranges_are_not_delegated_and_the_rest_of_a_span_is() -> None:
+    static = tuple(map(parse_prefix, ("10.0.0.0/25", "10.0.0.128/26", "10.0.0.200/32")))
+    cluster = Cluster(msgspec.structs.replace(N4, static=static))
+    assert cluster.claim() == ["10.0.0.192/29"]
+    assert list(map(str, cluster.spans)) == ["10.0.0.0/24"]
+    halves = tuple(map(parse_prefix, ("10.0.0.0/25", "10.0.0.128/25")))
+    assert Cluster(msgspec.structs.replace(N4, static=halves[:1], reserved=halves[1:])).claim() == ["10.0.1.0/29"]
+
+
+def test_the_first_endpoints_of_an_owner_share_a_mixed_block() -> None:
+    cluster = Cluster(msgspec.structs.replace(N4, mixed=2), stock=1)
+    assert cluster.claim(present=0) == ["10.0.0.0/29"]
+    assert cluster.claim(present=1) == ["10.0.0.0/29"]
+    assert cluster.claim(identity("db"), present=0) == ["10.0.0.0/29"]
+    block = cluster.blocks[parse_prefix("10.0.0.0/29")]
+    assert (block.mixed, block.owner, block.identities) == (True, None, tuple(sorted((WEB.id, identity("db").id))))
+    assert cluster.claim(present=2) == ["10.0.0.16/29"], "after the stock, which is nobody's to share"
+    assert cluster.claim(identity(pod="other"), present=1) == ["10.0.0.24/29"], "its owner has a block of its own"
+    assert not cluster.blocks[parse_prefix("10.0.0.8/29")].mixed
+
+
+def test_a_full_mixed_block_is_followed_by_another() -> None:
+    cluster = Cluster(msgspec.structs.replace(N4, mixed=2))
+    first = parse_prefix("10.0.0.0/29")
+    cluster.claim(present=0)
+    cluster.used = {first: 8}
+    assert cluster.claim(identity("db"), present=0) == ["10.0.0.8/29"]
+    assert cluster.claim(full=(first,), present=1) == ["10.0.0.8/29"]
+    cluster.used = {}
+    for number in range(2 * MIXED_IDENTITIES):
+        cluster.claim(identity(f"s{number}"), present=0)
+    assert all(len(block.identities) <= MIXED_IDENTITIES for block in cluster.blocks.values())
+
+
+def test_sharing_comes_before_a_refusal() -> None:
+    cluster = Cluster(network("n", "10.0.0.0/28", 29, 28, mixed=1))
+    cluster.claim(present=0)
+    assert cluster.claim(present=1) == ["10.0.0.8/29"]
+    assert cluster.claim(identity("db"), present=1) == ["10.0.0.0/29"]
+    with pytest.raises(Exhausted):
+        cluster.claim(identity("cache"), "h", (parse_prefix("10.0.0.0/29"),), present=1)
+    cluster.networks = {"n": msgspec.structs.replace(cluster.networks["n"], mixed=0)}
+    with pytest.raises(Exhausted):
+        cluster.claim(identity("cache"), present=0)
+
+
+def bits_network(cidr: str = "10.0.0.0/8", **widths: int) -> Network:
+    plan = BitPlan(**{"host": 8, "tenant": 4, "segment": 4, "endpoint": 8, **widths})  # type: ignore[arg-type]
+    made = parse_prefix(cidr)
+    block = made.family.bits - plan.endpoint - plan.space
+    return network("b", cidr, block, made.length + plan.host, placement=Placement.BITS, bits=plan)
+
+
+def test_bits_put_a_block_where_host_tenant_and_segment_say() -> None:
+    cluster = Cluster(bits_network(), h={"b": "10.0.0.0/8"}, g={"b": "10.0.0.0/8"})
+    assert cluster.claim(identity("s0", "t0")) == ["10.0.0.0/24"]
+    assert [cluster.claim(identity(f"s{number}", "t1"), "g") for number in range(3)] == [
+        ["10.1.16.0/24"],
+        ["10.1.17.0/24"],
+        ["10.1.18.0/24"],
+    ]
+    assert cluster.claim(identity("s2", "t1"), "g") == ["10.1.18.0/24"]
+    assert cluster.claim(identity("s2", "t1")) == ["10.0.18.0/24"], "the same ids on every host"
+    assert sorted(map(str, cluster.spans)) == ["10.0.0.0/16", "10.1.0.0/16"]
+    assert cluster.claim(identity("s2", "t1", pod="other class"), "g") == ["10.1.18.0/24"]
+    assert len(cluster.blocks[parse_prefix("10.1.18.0/24")].identities) == 2
+
+
+def test_bits_placement_works_in_the_other_family() -> None:
+    cluster = Cluster(bits_network("fd00::/64", host=16, tenant=16, segment=16, endpoint=12, space=4))
+    assert cluster.claim(identity("s", "t")) == ["fd00::/112"]
+    assert cluster.claim(identity("r", "t")) == ["fd00::1:0/112"]
+
+
+@pytest.mark.parametrize("space", [0, 1, 2, 4])
+def test_how_many_endpoints_a_bits_block_has(space: int) -> None:
+    one = bits_network(endpoint=8 - space, space=space)
+    assert capacity(one, parse_prefix("10.0.0.0/24")) == {0: 253, 1: 127, 2: 64, 4: 16}[space]
+
+
+def test_ids_that_do_not_fit_their_width_are_refused() -> None:
+    cluster = Cluster(bits_network("10.0.0.0/16", host=0))
+    for number in range(16):
+        cluster.claim(identity("s", f"t{number}"))
+    with pytest.raises(Exhausted, match=r"no id is left for tenant more .* 4 bit\(s\) number 16 tenants"):
+        cluster.claim(identity("s", "more"))
+    for number in range(1, 16):
+        cluster.claim(identity(f"s{number}", "t0"))
+    with pytest.raises(Exhausted, match=r"no id is left for segment t0/more .* 16 segments of tenant t0"):
+        cluster.claim(identity("more", "t0"))
+    assert len(cluster.blocks) == 31
+    assert len({block.value >> 8 for block in cluster.blocks}) == 31
+    narrow = Cluster(bits_network("10.0.0.0/15", host=1), **{name: {"b": "10.0.0.0/15"} for name in "hgf"})
+    assert narrow.claim(host="h") + narrow.claim(host="g") == ["10.0.0.0/24", "10.1.0.0/24"]
+    with pytest.raises(Exhausted, match=r"has 2 span\(s\) of /16, none of them free; this host has 0"):
+        narrow.claim(host="f")
+
+
+def test_a_full_bits_block_has_no_other_beside_it() -> None:
+    cluster = Cluster(bits_network(endpoint=4, space=4))
+    block = parse_prefix(cluster.claim()[0])
+    with pytest.raises(Unavailable, match="still rest, or is being given back"):
+        cluster.claim(full=(block,))
+    cluster.used = {block: 16}
+    with pytest.raises(Exhausted, match="has all of its 16 addresses in use, and an owner has one block a host"):
+        cluster.claim(full=(block,))
+
+
+def test_a_bits_block_that_was_given_back_is_its_owners_again_at_once() -> None:
+    cluster = Cluster(bits_network())
+    block = cluster.claim()
+    cluster.retire(*block)
+    assert cluster.claim() == block
+    assert not cluster.retired
+
+
+def test_ids_are_freed_when_no_block_of_them_is_left() -> None:
+    one = bits_network()
+    numbers = Numbers(tenants={"a": 0, "b": 1}, segments={"a/x": 0, "b/x": 0, "b/y": 1})
+    blocks = [parse_prefix("10.7.17.0/24")]  # of b/y
+
+    def left(*owners: tuple[str, str]) -> Numbers:
+        return without_gone(one, numbers, tenants={tenant for tenant, _ in owners}, segments=set(owners), blocks=blocks)
+
+    assert left(("a", "x"), ("b", "x"), ("b", "y")) is numbers
+    assert left(("b", "x")) == Numbers(tenants={"b": 1}, segments={"b/x": 0, "b/y": 1})
+    assert left(("a", "x")) == Numbers(tenants={"a": 0, "b": 1}, segments={"a/x": 0, "b/y": 1})
+    blocks = []
+    assert left(("a", "x")) == Numbers(tenants={"a": 0}, segments={"a/x": 0})
 
 
 @settings(max_examples=60, deadline=None)
@@ -218,16 +377,23 @@ def test_exhaustion_says_the_numbers_and_changes_nothing() -> None:
     st.integers(0, 2),
 )
 def test_spans_and_blocks_never_overlap(steps: list[tuple[str, int, int]], stock: int) -> None:
-    tiny = network("n", "10.0.0.0/24", 29, 27, reserved=(parse_prefix("10.0.0.32/28"),))
+    tiny = network("n", "10.0.0.0/24", 29, 27, reserved=(parse_prefix("10.0.0.32/28"),), mixed=2)
     cluster = Cluster(tiny, stock=stock, h={"n": "10.0.0.0/25"}, g={"n": "10.0.0.0/25"}, f={"n": "10.0.0.128/25"})
     cluster.classes = {identity(pod=str(label)).id: str(label // 2) for label in range(4)}
     for host, segment, label in steps:
         who = identity(f"s{segment}", pod=str(label))
         own = tuple(cidr for cidr, block in cluster.blocks.items() if block.host == host)
+        if label == 3 and own:  # the oldest block is given back, and perhaps a whole span with it
+            cluster.retire(str(own[0]))
+            span = own[0].supernet(27)
+            if not any(span.contains(cidr) for cidr in cluster.blocks):
+                cluster.retire(str(span))
         try:
-            cluster.claim(who, host, own[:segment])
+            cluster.claim(who, host, own[:segment], present=label)
         except Exhausted:
             continue
+    assert not any(one.overlaps(gone) for one in cluster.blocks for gone in cluster.retired)
+    assert not any(gone.contains(one) for one in cluster.spans for gone in cluster.retired)
     spans, blocks = sorted(cluster.spans), sorted(cluster.blocks)
     assert not any(one.overlaps(other) for one in spans for other in spans if one != other)
     assert not any(one.overlaps(other) for one in blocks for other in blocks if one != other)

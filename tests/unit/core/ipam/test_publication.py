@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import msgspec
 import pytest
 
@@ -17,7 +19,7 @@ from romana.model.endpoint import Endpoint
 from romana.model.errors import Conflict, Invalid
 from romana.model.ipam import Allocation, Block
 from romana.model.tenancy import Identity, Owner
-from romana.model.view import BlockTaken, Publication, Released
+from romana.model.view import BlockReturned, BlockTaken, Publication, Released
 
 WEB = Identity(owner=Owner("acme", "web"))
 DB = Identity(owner=Owner("acme", "db"))
@@ -32,7 +34,8 @@ def block(text: str, who: Identity | None = WEB, host: str = "h", sequence: int 
 OWNED = block("10.0.0.0/29")
 STOCK = block("10.0.0.8/29", None, sequence=4)
 FOREIGN = block("10.0.0.16/29", host="g")
-BLOCKS = {one.cidr: one for one in (OWNED, STOCK, FOREIGN)}
+MIXED = msgspec.structs.replace(block("10.0.0.24/29"), owner=None, mixed=True, identities=(WEB.id, DB.id))
+BLOCKS = {one.cidr: one for one in (OWNED, STOCK, FOREIGN, MIXED)}
 
 
 def endpoint(name: str, address: str, sequence: int = 1, who: Identity = WEB, host: str = "h") -> Endpoint:
@@ -48,8 +51,12 @@ def released(one: Endpoint) -> Released:
 
 def state(*endpoints: Endpoint, blocks: dict[Prefix, Block] | None = None) -> PublicationState:
     holders: dict[Address, str] = {address: one.id for one in endpoints for address in one.addresses}
+    used = Counter(allocation.block for one in endpoints for allocation in one.allocations)
     return PublicationState(
-        blocks=BLOCKS if blocks is None else blocks, endpoints={one.id: one for one in endpoints}, holders=holders
+        blocks=BLOCKS if blocks is None else blocks,
+        endpoints={one.id: one for one in endpoints},
+        holder=holders.get,
+        used=used.__getitem__,
     )
 
 
@@ -58,9 +65,16 @@ def publish(
     started: tuple[Endpoint, ...] = (),
     gone: tuple[Endpoint, ...] = (),
     taken: tuple[BlockTaken, ...] = (),
+    returned: tuple[BlockReturned, ...] = (),
 ) -> PublicationChanges:
     publication = Publication(
-        host="h", epoch=1, number=1, taken=taken, started=started, released=tuple(map(released, gone))
+        host="h",
+        epoch=1,
+        number=1,
+        taken=taken,
+        started=started,
+        released=tuple(map(released, gone)),
+        returned=returned,
     )
     return apply_publication(before, publication)
 
@@ -161,3 +175,51 @@ def test_a_block_that_is_not_free_is_not_taken(
     cidr, who, sequence = taken
     with pytest.raises(error, match=words):
         apply_taken(BLOCKS, "h", BlockTaken(cidr=cidr, owner=who.owner, identity=who.id, sequence=sequence))
+
+
+def test_identities_of_several_owners_live_in_a_mixed_block() -> None:
+    pods = (endpoint("a", "10.0.0.25"), endpoint("b", "10.0.0.26", who=DB))
+    assert publish(state(), pods).started == pods
+    other = endpoint("c", "10.0.0.27", who=Identity(owner=Owner("acme", "cache")))
+    with pytest.raises(Invalid, match="does not serve identity"):
+        publish(state(), (other,))
+    with pytest.raises(Conflict, match="belongs to several owners"):
+        apply_taken(BLOCKS, "h", BlockTaken(cidr=MIXED.cidr, owner=DB.owner, identity=DB.id, sequence=2))
+
+
+def back(one: Block, sequence: int | None = None) -> BlockReturned:
+    return BlockReturned(cidr=one.cidr, sequence=one.sequence if sequence is None else sequence)
+
+
+@pytest.mark.parametrize("one", [OWNED, STOCK, MIXED], ids=["owned", "stock", "mixed"])
+def test_an_empty_block_is_given_back(one: Block) -> None:
+    assert publish(state(), returned=(back(one),)) == PublicationChanges(returned=(one,))
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        pytest.param(back(OWNED, 0), id="earlier-use"),
+        pytest.param(back(OWNED, 2), id="later-use"),
+        pytest.param(back(FOREIGN), id="another-hosts"),
+        pytest.param(BlockReturned(cidr=parse_prefix("10.9.0.0/29"), sequence=1), id="gone-already"),
+    ],
+)
+def test_a_stale_return_changes_nothing(returned: BlockReturned) -> None:
+    assert publish(state(), returned=(returned,)) == PublicationChanges()
+
+
+def test_a_block_with_an_endpoint_is_not_given_back() -> None:
+    assert publish(state(A1), returned=(back(OWNED),)) == PublicationChanges()
+    assert publish(state(), (A1,), returned=(back(OWNED),)) == PublicationChanges(started=(A1,))
+    last = publish(state(A1), (), (A1,), returned=(back(OWNED),))
+    assert last == PublicationChanges(released=("a",), returned=(OWNED,))
+    again = publish(state(A1), (A2,), (A1,), returned=(back(OWNED),))
+    assert again == PublicationChanges(started=(A2,))
+
+
+def test_a_block_that_was_taken_and_given_back_is_only_given_back() -> None:
+    taken = BlockTaken(cidr=STOCK.cidr, owner=DB.owner, identity=DB.id, sequence=5)
+    changes = publish(state(), taken=(taken,), returned=(back(STOCK, 5),))
+    assert changes.blocks == ()
+    assert [(one.cidr, one.owner) for one in changes.returned] == [(STOCK.cidr, DB.owner)]
