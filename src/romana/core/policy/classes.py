@@ -46,13 +46,13 @@ class Classes(msgspec.Struct, frozen=True, kw_only=True):
 
 def classify(world: PolicyWorld) -> Classes:
     """All classes of a world's identities, in the order of their ids."""
-    subjects = _Index((policy, subject) for policy in world.policies.values() for subject in policy.subjects)
-    peers = _Index((canonical(selector), selector) for selector in set(_peer_selectors(world.policies.values())))
-    names = _port_names(world.policies.values())
+    subjects = SelectorIndex((policy, subject) for policy in world.policies.values() for subject in policy.subjects)
+    peers = SelectorIndex((one, one) for one in {canonical(one) for one in peer_selectors(world.policies.values())})
+    names = frozenset(port_names(world.policies.values()))
     of: dict[str, str] = {}
     by_id: dict[str, PolicyClass] = {}
     for id_, identity in sorted(world.all_identities().items()):
-        one = _class_of(identity, world.tenant(identity.owner.tenant), subjects, peers, names)
+        one = class_of(identity, world.tenant(identity.owner.tenant), subjects, peers, names)
         of[id_] = one.id
         by_id.setdefault(one.id, one)
     by_id = dict(sorted(by_id.items()))
@@ -63,45 +63,60 @@ def classify(world: PolicyWorld) -> Classes:
     return Classes(of=of, by_id=by_id, matching={selector: tuple(ids) for selector, ids in matching.items()})
 
 
-class _Index:
+class SelectorIndex:
     """Selectors with what they stand for, by the tenants they name, so that an identity meets only its own."""
 
-    def __init__(self, pairs: Iterable[tuple[Policy | Selector, Selector]]) -> None:
-        self._anywhere: list[tuple[Policy | Selector, Selector]] = []
-        self._by_tenant: dict[str, list[tuple[Policy | Selector, Selector]]] = {}
-        for pair in pairs:
-            if pair[1].tenants is None:
-                self._anywhere.append(pair)
-            else:
-                for tenant in set(pair[1].tenants):
-                    self._by_tenant.setdefault(tenant, []).append(pair)
+    def __init__(self, pairs: Iterable[tuple[Policy | Selector, Selector]] = ()) -> None:
+        self._anywhere: dict[tuple[str, Selector], Policy | Selector] = {}
+        self._by_tenant: dict[str, dict[tuple[str, Selector], Policy | Selector]] = {}
+        for meaning, selector in pairs:
+            self.add(meaning, selector)
+
+    def add(self, meaning: Policy | Selector, selector: Selector) -> None:
+        """Those whom the selector matches have this meaning: a policy that selects them, or a peer selector."""
+        for table in self._tables(selector):
+            table[_name_of(meaning), selector] = meaning
+
+    def remove(self, meaning: Policy | Selector, selector: Selector) -> None:
+        """Undo `add`."""
+        for table in self._tables(selector):
+            table.pop((_name_of(meaning), selector), None)
 
     def matching(self, identity: Identity, tenant: Tenant) -> Iterator[Policy | Selector]:
-        for pairs in (self._anywhere, self._by_tenant.get(tenant.name, ())):
-            for meaning, selector in pairs:
+        """What an identity means, perhaps more than once."""
+        for table in (self._anywhere, self._by_tenant.get(tenant.name, {})):
+            for (_, selector), meaning in table.items():
                 if matches(selector, identity, tenant):
                     yield meaning
 
+    def _tables(self, selector: Selector) -> list[dict[tuple[str, Selector], Policy | Selector]]:
+        if selector.tenants is None:
+            return [self._anywhere]
+        return [self._by_tenant.setdefault(tenant, {}) for tenant in set(selector.tenants)]
 
-def _peer_selectors(policies: Iterable[Policy]) -> Iterator[Selector]:
+
+def _name_of(meaning: Policy | Selector) -> str:
+    return meaning.id if isinstance(meaning, Policy) else ""
+
+
+def peer_selectors(policies: Iterable[Policy]) -> Iterator[Selector]:
+    """The selectors that policies have as peers."""
     for policy in policies:
         for rule in (*(policy.ingress or ()), *(policy.egress or ())):
             yield from (peer for peer in rule.peers or () if isinstance(peer, Selector))
 
 
-def _port_names(policies: Iterable[Policy]) -> frozenset[str]:
-    return frozenset(
-        traffic.name
-        for policy in policies
-        for rule in (*(policy.ingress or ()), *(policy.egress or ()))
-        for traffic in rule.traffic
-        if traffic.name
-    )
+def port_names(policies: Iterable[Policy]) -> Iterator[str]:
+    """The ports that policies name."""
+    for policy in policies:
+        for rule in (*(policy.ingress or ()), *(policy.egress or ())):
+            yield from (traffic.name for traffic in rule.traffic if traffic.name)
 
 
-def _class_of(
-    identity: Identity, tenant: Tenant, subjects: _Index, peers: _Index, names: frozenset[str]
+def class_of(
+    identity: Identity, tenant: Tenant, subjects: SelectorIndex, peers: SelectorIndex, names: frozenset[str]
 ) -> PolicyClass:
+    """The class of an identity; `names` are the ports that some policy names."""
     policies = sorted({one.id for one in subjects.matching(identity, tenant) if isinstance(one, Policy)})
     found = {one for one in peers.matching(identity, tenant) if isinstance(one, Selector)}
     own = isolation_peer(identity, tenant.isolation)

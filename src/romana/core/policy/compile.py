@@ -33,20 +33,28 @@ def compile_program(world: PolicyWorld) -> Program:
     profiles: dict[str, Profile] = {}
     for one in classes.by_id.values():
         for direction in Direction:
-            tiers = tiers_for(world.policies, one, direction)
-            entries = row_entries(Verdicts(tiers, one, classes, world.hosts), places, lengths)
-            ids = {profile: profile.id for profile in set(entries.values())}
-            profiles.update((id_, profile) for profile, id_ in ids.items())
-            row = Row(
-                id=row_id(one.id, direction),
-                class_id=one.id,
-                direction=direction,
-                entries={prefix: ids[profile] for prefix, profile in entries.items()},
-                policies=tiers.policies,
-                words=comment(tiers.words),
-            )
+            verdicts = Verdicts(tiers_for(world.policies, one, direction), one, classes, world.hosts)
+            row, used = row_of(one, verdicts, places, lengths)
             rows[row.id] = row
+            profiles |= used
     return Program(classes=classes.of, rows=dict(sorted(rows.items())), profiles=dict(sorted(profiles.items())))
+
+
+def row_of(
+    one: PolicyClass, verdicts: Verdicts, places: Places, lengths: dict[Family, frozenset[int]]
+) -> tuple[Row, dict[str, Profile]]:
+    """The row of a class for these verdicts, and the profiles in it by id."""
+    entries = row_entries(verdicts, places, lengths)
+    ids = {profile: profile.id for profile in set(entries.values())}
+    row = Row(
+        id=row_id(one.id, verdicts.tiers.direction),
+        class_id=one.id,
+        direction=verdicts.tiers.direction,
+        entries={prefix: ids[profile] for prefix, profile in entries.items()},
+        policies=verdicts.tiers.policies,
+        words=comment(verdicts.tiers.words),
+    )
+    return row, {id_: profile for profile, id_ in ids.items()}
 
 
 def tiers_for(policies: Mapping[str, Policy], one: PolicyClass, direction: Direction) -> Tiers:
