@@ -15,11 +15,21 @@ from romana.apps.cli.table import Column
 from romana.codec.json import encode
 from romana.codec.topology import read_plan
 from romana.core.topology import carve
-from romana.model.errors import Invalid
+from romana.model.errors import Fault, Invalid
 
 network_app = typer.Typer(help="Networks: the CIDRs that endpoint addresses come from.", no_args_is_help=True)
 topology_app = typer.Typer(help="The tree of prefix groups that mirrors racks and zones.", no_args_is_help=True)
 host_app = typer.Typer(help="Hosts: machines that run endpoints and an agent.", no_args_is_help=True)
+
+
+def _placement(network: Any) -> str:
+    """The placement, with the widths of bits placement."""
+    bits = network.get("bits")
+    if not bits:
+        return str(network.get("placement", "topology"))
+    widths = "+".join(str(bits.get(key, 0)) for key in ("host", "tenant", "segment", "endpoint", "space"))
+    return f"bits {widths}"
+
 
 NETWORK = (
     Column("network", "name"),
@@ -28,7 +38,16 @@ NETWORK = (
     Column("block", lambda item: f"/{item['block_length']}"),
     Column("tenants", lambda item: item.get("tenants") or "all"),
     Column("reserved", "reserved"),
-    Column("placement", "placement"),
+    Column("static", "static"),
+    Column("mixed", lambda item: item.get("mixed", 0)),
+    Column("stock", lambda item: item.get("stock", 0)),
+    Column("placement", _placement),
+)
+CHANGE = (
+    Column("what", "what"),
+    Column("name", "name"),
+    Column("before", "before"),
+    Column("after", "after"),
 )
 HOST = (
     Column("host", "name"),
@@ -77,20 +96,49 @@ def topology_apply(
     session: Session,
     file: File,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what it would carve, and what forbids it.")
+        bool, typer.Option("--dry-run", help="Only say what it would change, and what forbids it.")
     ] = False,
 ) -> None:
     """Put a topology document in force: ours (`version: 1`) or Romana v2's. All of it, or nothing."""
     document = read_document(file)
     try:
-        plan = session.put("topology", document, dry_run="true" if dry_run else None)["plan"]
+        answer = session.put("topology", document, dry_run="true" if dry_run else None)
     except Invalid as error:
         raise in_file(file, error) from error
+    plan, change = answer["plan"], answer["change"]
     if dry_run:
-        _show_plan(session, plan, None)
+        _show_change(session, change)
         return
     groups = sum(1 for topology in plan["topologies"] for _ in _groups(topology["root"]))
-    session.say(f"topology in force: {len(plan['networks'])} networks, {groups} groups", plan)
+    moved = len({move["host"] for move in change.get("hosts", [])})
+    words = f"{len(plan['networks'])} networks, {groups} groups, {moved} host(s) moved"
+    session.say(f"topology in force: {words}", change)
+
+
+def _show_change(session: Session, change: Any) -> None:
+    """A line for each thing that would change; then Invalid when it would be refused."""
+    rows = [
+        *(
+            {"what": one["field"] or "network", "name": one["network"], **_ends(one)}
+            for one in change.get("networks", [])
+        ),
+        *(
+            {"what": "group", "name": f"{one['topology']}:{one['group']} in {one['network']}", **_ends(one)}
+            for one in change.get("groups", [])
+        ),
+        *(
+            {"what": "host", "name": f"{one['host']} in {one['topology']}", **_ends(one)}
+            for one in change.get("hosts", [])
+        ),
+    ]
+    session.show(rows if session.is_table else change, CHANGE, empty="nothing would change")
+    refusals = change.get("refusals", [])
+    if refusals:
+        raise Invalid(*(Fault(fault["path"], fault["sentence"]) for fault in refusals))
+
+
+def _ends(change: Any) -> dict[str, str]:
+    return {"before": change.get("before") or "", "after": change.get("after") or ""}
 
 
 @command(topology_app, "check")

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from romana.apps.server.http import Call, Endpoint, Page, Stream, page
+from romana.apps.server.plan import plan_endpoints
 from romana.codec.document import convert
 from romana.codec.text import parse_address
 from romana.codec.traffic import parse_traffic
@@ -20,13 +21,12 @@ from romana.model.ipam import Block, Span
 from romana.model.policy import Policy
 from romana.model.route import DevicePlan
 from romana.model.tenancy import Segment, Tenant
-from romana.model.topology import AddressPlan, Host, Network
+from romana.model.topology import Host, Network
 from romana.model.view import Claim, ClaimAnswer, Heartbeat, HeartbeatAnswer, Hello, Publication, ViewChange, Welcome
 from romana.ports import StoreEvent
 from romana.services.control.agents import AgentVerbs
 from romana.services.control.core import Core
 from romana.services.control.hosts import HostDocument, HostVerbs
-from romana.services.control.plan import PlanVerbs
 from romana.services.control.rooms import RoomVerbs
 from romana.services.control.tenancy import TenancyVerbs, TenantDocument
 from romana.services.control.views import ViewVerbs
@@ -40,13 +40,6 @@ class TraceRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     source: str
     destination: str
     traffic: str
-
-
-class TopologyAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The carved plan, and the document it came from as JSON text."""
-
-    plan: AddressPlan
-    document: str
 
 
 class TraceAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,22 +63,11 @@ class Api:
 
     def __init__(self, core: Core) -> None:
         self.core = core
-        self.plan = PlanVerbs(core)
         self.hosts = HostVerbs(core)
         self.tenancy = TenancyVerbs(core)
         self.rooms = RoomVerbs(core)
         self.views = ViewVerbs(core)
         self.agents = AgentVerbs(core, self.views)
-
-    async def put_topology(self, call: Call) -> TopologyAnswer:
-        """Put a plan in force, or only carve it."""
-        dry = call.flag("dry_run")
-        plan = await self.plan.set_topology(call.document(), dry_run=dry)
-        return TopologyAnswer(plan=plan, document="" if dry else self.core.state.plan_document)
-
-    async def get_topology(self, _call: Call) -> TopologyAnswer:
-        """The plan in force."""
-        return TopologyAnswer(plan=self.core.state.plan, document=self.core.state.plan_document)
 
     async def trace(self, call: Call) -> TraceAnswer:
         """Explain a connection."""
@@ -265,16 +247,7 @@ def endpoints(api: Api) -> list[Endpoint]:
     return [
         *_listing(api),
         _line("GET", "/v1/networks/{name}", "One network", _getter("network", network, "name"), gives=Network),
-        _line("GET", "/v1/topology", "The address plan", api.get_topology, gives=TopologyAnswer, rel="topology"),
-        _line(
-            "PUT",
-            "/v1/topology",
-            "Put a topology document in force",
-            api.put_topology,
-            takes=dict[str, Any],
-            gives=TopologyAnswer,
-            query=("dry_run",),
-        ),
+        *plan_endpoints(api.core),
         _line("GET", "/v1/hosts/{name}", "One host", _getter("host", state.hosts.get, "name"), gives=Host),
         _line(
             "PUT",

@@ -1,175 +1,243 @@
 """Changing a plan while endpoints live: what would be orphaned, said before anything is done.
 
 Owns the comparison of a new plan with what is in use. Refuses to change anything. Invariant: after a change without
-faults every span lies in its host's leaf group, every block in its span, every endpoint in its block, and none of them
-in a reserved CIDR or in a network that its tenant may no longer use.
+faults every span lies in its host's leaf group and outside static ranges, every reservation in a static range, and
+none of what is in use in a network that its tenant may no longer use, or in a CIDR that is reserved only now.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import msgspec
 
-from romana.core.topology.place import find_group, group_cidrs, leaves, place_host
+from romana.core.topology.settle import Leaves, settle_hosts
 from romana.model.address import Prefix
 from romana.model.endpoint import Endpoint
-from romana.model.errors import Fault, Invalid
-from romana.model.ipam import Block, Span
-from romana.model.topology import AddressPlan, Group, Host, Network
+from romana.model.errors import Fault
+from romana.model.ipam import SERVER, Blackout, Block, Reservation, Retired, Span
+from romana.model.topology import AddressPlan, Host, Network
 
 MOST_EXAMPLES = 5
 
 
-def check_change(
-    old: AddressPlan,
-    new: AddressPlan,
-    hosts: Mapping[str, Host],
-    *,
-    spans: Mapping[Prefix, Span],
-    blocks: Mapping[Prefix, Block],
-    endpoints: Mapping[str, Endpoint],
-) -> list[Fault]:
-    """Everything in use that the new plan has no place for; empty when it may be put in force as a whole.
+class InUse(msgspec.Struct, frozen=True, kw_only=True):
+    """What lives under a plan: hosts, reservations by name, all else by CIDR.
 
-    `hosts` and `endpoints` are by name and id, spans and blocks by CIDR.
+    `endpoints_in` answers the endpoints that have an address of a block.
     """
-    faults = _network_faults(old, new, spans, blocks)
-    settled: dict[str, Host] = {}
-    for name, host in sorted(hosts.items()):
-        try:
-            settled[name] = settle_host(new, settled, host, spans=_spans_of(host, spans))
-        except Invalid as error:
-            faults += error.faults
-    faults += _span_faults(new, settled, spans)
-    faults += _endpoint_faults(new, endpoints, blocks)
-    return faults
+
+    hosts: Mapping[str, Host]
+    spans: Mapping[Prefix, Span]
+    blocks: Mapping[Prefix, Block]
+    endpoints_in: Callable[[Prefix], Iterable[Endpoint]]
+    retired: Mapping[Prefix, Retired] = {}
+    reservations: Mapping[str, Reservation] = {}
+    blackouts: Mapping[Prefix, Blackout] = {}
 
 
-def settle_host(plan: AddressPlan, hosts: Mapping[str, Host], host: Host, *, spans: Iterable[Span] = ()) -> Host:
-    """The host's place in a new plan: the leaf that contains its spans, where it has any, else as a new host's.
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """The hosts with their places in the new plan, and everything in use that it has no place for."""
 
-    `hosts` are those already settled. Invalid when the plan has no leaf that contains its spans.
-    """
-    held = list(spans)
-    groups: dict[str, str] = {}
-    for topology in plan.topologies:
-        present = find_group(topology.root, host.groups.get(topology.name, ""))
-        candidates = ([present] if present is not None else []) + list(leaves(topology.root))
-        mine = [span for span in held if span.network in topology.networks]
-        fitting = [leaf for leaf in candidates if _holds(leaf, mine, host)] if mine else []
-        if fitting:
-            groups[topology.name] = fitting[0].path
-        elif present is not None and not mine:
-            groups[topology.name] = present.path
-    return place_host(plan, hosts, msgspec.structs.replace(host, groups=groups))
+    hosts: dict[str, Host]
+    faults: tuple[Fault, ...] = ()
 
 
-def _holds(leaf: Group, spans: Iterable[Span], host: Host) -> bool:
-    if not leaf.is_leaf or leaf.closed or leaf.sole_host not in ("", host.name):
-        return False
-    return all(span.network in leaf.cidrs and leaf.cidrs[span.network].contains(span.cidr) for span in spans)
+def check_change(old: AddressPlan, new: AddressPlan, in_use: InUse) -> Verdict:
+    """Whether the new plan may be put in force as a whole: yes when there are no faults."""
+    settled, faults = settle_hosts(new, in_use.hosts, in_use.spans.values())
+    check = _Check(old, new, in_use)
+    faults += check.networks()
+    faults += check.spans(settled)
+    faults += check.reserved()
+    faults += check.static()
+    faults += check.tenants()
+    faults += check.blackouts()
+    return Verdict(hosts=settled, faults=tuple(faults))
 
 
-def _spans_of(host: Host, spans: Mapping[Prefix, Span]) -> list[Span]:
-    return [span for span in spans.values() if span.host == host.name]
+class _Check:
+    """The comparisons, each as a generator of faults."""
 
+    def __init__(self, old: AddressPlan, new: AddressPlan, in_use: InUse) -> None:
+        self.before = {network.name: network for network in old.networks}
+        self.after = {network.name: network for network in new.networks}
+        self.new = new
+        self.in_use = in_use
 
-def _network_faults(
-    old: AddressPlan, new: AddressPlan, spans: Mapping[Prefix, Span], blocks: Mapping[Prefix, Block]
-) -> list[Fault]:
-    faults: list[Fault] = []
-    before, after = _by_name(old), _by_name(new)
-    for name in sorted({span.network for span in spans.values()}):
-        place = f"networks.{name}"
-        held = [span.cidr for span in spans.values() if span.network == name]
-        if name not in after:
-            faults.append(Fault(place, f"is not in the new plan, but {_listed(held)} of it are in use"))
-            continue
-        was, now = before.get(name), after[name]
-        if was is not None and (was.block_length, was.span_length) != (now.block_length, now.span_length):
-            faults.append(
-                Fault(
+    def networks(self) -> Iterator[Fault]:
+        """Networks that go away or are divided in another way, while spans of them are claimed or just given back."""
+        held: dict[str, list[Prefix]] = {}
+        for cidr, one in (*self.in_use.spans.items(), *self.in_use.retired.items()):
+            held.setdefault(one.network, []).append(cidr)
+        for name, cidrs in sorted(held.items()):
+            place = f"networks.{name}"
+            was, now = self.before.get(name), self.after.get(name)
+            if now is None:
+                yield Fault(place, f"is not in the new plan, but {self.weight(cidrs)} of it are in use")
+            elif was is not None and _shape(was) != _shape(now):
+                yield Fault(
                     place,
-                    f"has spans of /{was.span_length} with blocks of /{was.block_length} in use ({_listed(held)}); "
-                    f"they cannot become /{now.span_length} and /{now.block_length}; add another network instead",
+                    f"has {self.weight(cidrs)} in use, {_shape_words(was)}; "
+                    f"they cannot become {_shape_words(now)}; add another network instead",
                 )
+
+    def weight(self, cidrs: Iterable[Prefix]) -> str:
+        """CIDRs of spans with what is in them."""
+        found = set(cidrs)
+        blocks = [block for cidr in found for block in self.blocks_by_span.get(cidr, ())]
+        endpoints = sum(1 for block in blocks for _ in self.in_use.endpoints_in(block))
+        return f"{_listed(found)} ({len(blocks)} block(s), {endpoints} endpoint(s))"
+
+    @functools.cached_property
+    def blocks_by_span(self) -> dict[Prefix, list[Prefix]]:
+        """Span -> the blocks in it."""
+        found: dict[Prefix, list[Prefix]] = {}
+        for cidr, block in self.in_use.blocks.items():
+            found.setdefault(block.span, []).append(cidr)
+        return found
+
+    def spans(self, hosts: Mapping[str, Host]) -> Iterator[Fault]:
+        leaves = Leaves(self.new)
+        lost: dict[tuple[str, str], list[Prefix]] = {}
+        for span in self.in_use.spans.values():
+            if span.host == SERVER or span.network not in self.after:
+                continue
+            leaf = leaves.of(hosts[span.host], span.network) if span.host in hosts else None
+            if leaf is None or not leaf.cidrs[span.network].contains(span.cidr):
+                lost.setdefault((span.host, span.network), []).append(span.cidr)
+        for (host, network), cidrs in sorted(lost.items()):
+            own = leaves.of(hosts[host], network) if host in hosts else None
+            given = f"{own.cidrs[network]}, group {own.path}" if own else "none"
+            yield Fault(
+                f"hosts.{host}",
+                f"holds {self.weight(cidrs)} of network {network}, outside the group the new plan gives it ({given}); "
+                f"{leaves.words(network, cidrs[0])}; keep its group's CIDR, or empty the host first",
             )
-        faults += _tenant_faults(now, blocks.values())
-    return faults
+
+    def reserved(self) -> Iterator[Fault]:
+        """Addresses in use that the new plan reserves and the old one did not."""
+        fresh = {
+            name: [cidr for cidr in network.reserved if not self.was_reserved(name, cidr)]
+            for name, network in self.after.items()
+        }
+        if not any(fresh.values()):
+            return
+        caught: dict[tuple[str, Prefix], list[str]] = {}
+        for block in self.in_use.blocks.values():
+            over = [cidr for cidr in fresh.get(block.network, ()) if cidr.overlaps(block.cidr)]
+            for endpoint in self.in_use.endpoints_in(block.cidr) if over else ():
+                for cidr in over:
+                    addresses = [one for one in endpoint.addresses if cidr.contains(one)]
+                    caught.setdefault((block.network, cidr), []).extend(
+                        f"{one} of {endpoint.name}" for one in addresses
+                    )
+        for name, one in self.in_use.reservations.items():
+            for allocation in one.allocations:
+                for network, cidrs in fresh.items():
+                    for cidr in cidrs:
+                        if cidr.contains(allocation.address):
+                            words = f"{allocation.address} of reservation {name}"
+                            caught.setdefault((network, cidr), []).append(words)
+        for (network, cidr), held in sorted(caught.items()):
+            if held:
+                yield Fault(f"networks.{network}.reserved", f"{cidr} holds addresses in use: {_listed(set(held))}")
+
+    def was_reserved(self, network: str, cidr: Prefix) -> bool:
+        was = self.before.get(network)
+        return was is not None and any(old.contains(cidr) for old in was.reserved)
+
+    def static(self) -> Iterator[Fault]:
+        """Static ranges over what hosts hold, and reservations that lie in none any more."""
+        delegated = [(cidr, one) for cidr, one in self.in_use.spans.items() if one.host != SERVER]
+        for network in self.new.networks:
+            for static in network.static:
+                spans = [cidr for cidr, one in delegated if one.network == network.name and static.overlaps(cidr)]
+                if spans:
+                    sentence = f"{static} covers {self.weight(spans)} that hosts hold; choose a free range"
+                    yield Fault(f"networks.{network.name}.static", sentence)
+        dropped: dict[tuple[str, Prefix], list[str]] = {}
+        for name, reservation in sorted(self.in_use.reservations.items()):
+            for allocation in reservation.allocations:
+                found = self.range_of(self.before, allocation.address)
+                if found is not None and not self.is_static(found[0], allocation.address):
+                    dropped.setdefault(found, []).append(f"{name} ({allocation.address})")
+        for (network_name, static), names in sorted(dropped.items()):
+            sentence = f"{static} is no longer static, but has the addresses of reservation(s) {_listed(names)}"
+            yield Fault(f"networks.{network_name}.static", f"{sentence}; keep the range, or remove these first")
+
+    def range_of(self, networks: Mapping[str, Network], address: Prefix) -> tuple[str, Prefix] | None:
+        for network in networks.values():
+            for static in network.static:
+                if static.contains(address):
+                    return network.name, static
+        return None
+
+    def is_static(self, network: str, address: Prefix) -> bool:
+        now = self.after.get(network)
+        return now is not None and any(static.contains(address) for static in now.static)
+
+    def tenants(self) -> Iterator[Fault]:
+        """Blocks, endpoints and reservations of tenants that a network does not list."""
+        closed = {name: set(network.tenants) for name, network in self.after.items() if network.tenants}
+        if not closed:
+            return
+        shut: dict[tuple[str, str], list[Prefix]] = {}
+        for block in self.in_use.blocks.values():
+            allowed = closed.get(block.network)
+            if allowed is None:
+                continue
+            if block.owner is not None and block.owner.tenant not in allowed:
+                shut.setdefault((block.network, block.owner.tenant), []).append(block.cidr)
+            for endpoint in self.in_use.endpoints_in(block.cidr) if block.mixed else ():
+                tenant = endpoint.identity.owner.tenant
+                if tenant not in allowed:
+                    inside = [one for one in endpoint.addresses if block.cidr.contains(one)]
+                    shut.setdefault((block.network, tenant), []).extend(inside)
+        for reservation in self.in_use.reservations.values():
+            tenant = reservation.identity.owner.tenant
+            for allocation in reservation.allocations:
+                for name, allowed in closed.items():
+                    if tenant not in allowed and self.after[name].cidr.contains(allocation.address):
+                        shut.setdefault((name, tenant), []).append(allocation.address)
+        for (name, tenant), held in sorted(shut.items()):
+            yield Fault(f"networks.{name}.tenants", f"tenant {tenant} is not listed, but owns {_listed(set(held))}")
+
+    def blackouts(self) -> Iterator[Fault]:
+        """Blackouts stay over changes of the plan, so each needs its network around it."""
+        for cidr, blackout in sorted(self.in_use.blackouts.items()):
+            now = self.after.get(blackout.network)
+            place = f"blackouts.{cidr}"
+            if now is None:
+                sentence = f"is in network {blackout.network}, which is not in the new plan; remove the blackout first"
+                yield Fault(place, sentence)
+            elif not now.cidr.contains(cidr) or now.cidr == cidr:
+                sentence = f"is to be a part of network {blackout.network}, which becomes {now.cidr}"
+                yield Fault(place, f"{sentence}; remove the blackout first")
 
 
-def _tenant_faults(network: Network, blocks: Iterable[Block]) -> list[Fault]:
-    if not network.tenants:
-        return []
-    shut: dict[str, list[Prefix]] = {}
-    for block in blocks:
-        if block.network == network.name and block.owner and block.owner.tenant not in network.tenants:
-            shut.setdefault(block.owner.tenant, []).append(block.cidr)
-    return [
-        Fault(f"networks.{network.name}.tenants", f"tenant {tenant} is not listed, but owns {_listed(held)}")
-        for tenant, held in sorted(shut.items())
-    ]
+def _shape(network: Network) -> tuple[object, ...]:
+    """What must stay as long as spans live: lengths, and with bits placement what numbers them."""
+    bits = (network.bits, network.cidr) if network.bits is not None else None
+    return network.block_length, network.span_length, bits
 
 
-def _span_faults(new: AddressPlan, hosts: Mapping[str, Host], spans: Mapping[Prefix, Span]) -> list[Fault]:
-    cidrs = {name: group_cidrs(new, host) for name, host in hosts.items()}
-    networks = _by_name(new)
-    lost: dict[tuple[str, str], list[Prefix]] = {}
-    for span in spans.values():
-        group = cidrs.get(span.host, {}).get(span.network)
-        if span.network in networks and (group is None or not group.contains(span.cidr)):
-            lost.setdefault((span.host, span.network), []).append(span.cidr)
-    return [
-        Fault(
-            f"hosts.{host}",
-            f"holds {_listed(held)} of network {network}, outside the group the new plan gives it "
-            f"({cidrs.get(host, {}).get(network) or 'none'}); keep its group's CIDR, or empty the host first",
-        )
-        for (host, network), held in sorted(lost.items())
-    ] + _shared_faults(new, spans)
-
-
-def _shared_faults(new: AddressPlan, spans: Mapping[Prefix, Span]) -> list[Fault]:
-    """A group that becomes one host's own must not hold another host's spans."""
-    owned = [
-        (cidr, leaf.sole_host)
-        for topology in new.topologies
-        for leaf in leaves(topology.root)
-        if leaf.sole_host
-        for cidr in leaf.cidrs.values()
-    ]
-    return [
-        Fault(f"hosts.{host}", f"is to have all of {cidr}, but host {span.host} holds {span.cidr} in it")
-        for cidr, host in owned
-        for span in spans.values()
-        if span.host != host and cidr.overlaps(span.cidr)
-    ]
-
-
-def _endpoint_faults(
-    new: AddressPlan, endpoints: Mapping[str, Endpoint], blocks: Mapping[Prefix, Block]
-) -> list[Fault]:
-    networks = _by_name(new)
-    caught: dict[Prefix, list[str]] = {}
-    for endpoint in endpoints.values():
-        for allocation in endpoint.allocations:
-            block = blocks.get(allocation.block)
-            network = networks.get(block.network) if block else None
-            for reserved in network.reserved if network else ():
-                if reserved.contains(allocation.address):
-                    caught.setdefault(reserved, []).append(f"{allocation.address} of {endpoint.name}")
-    return [
-        Fault(f"reserved {reserved}", f"holds addresses in use: {_listed(held)}")
-        for reserved, held in sorted(caught.items())
-    ]
-
-
-def _by_name(plan: AddressPlan) -> dict[str, Network]:
-    return {network.name: network for network in plan.networks}
+def _shape_words(network: Network) -> str:
+    words = f"spans of /{network.span_length} with blocks of /{network.block_length}"
+    if network.bits is None:
+        return words
+    bits = network.bits
+    widths = f"{bits.host}+{bits.tenant}+{bits.segment}+{bits.endpoint}+{bits.space} bits"
+    return f"{words} by ids in {network.cidr} ({widths})"
 
 
 def _listed(held: Iterable[object]) -> str:
-    words = sorted(map(str, held))
+    words = [str(one) for one in sorted(held, key=_order)]
     rest = f" and {len(words) - MOST_EXAMPLES} more" if len(words) > MOST_EXAMPLES else ""
     return ", ".join(words[:MOST_EXAMPLES]) + rest
+
+
+def _order(one: object) -> tuple[bool, Any]:
+    return isinstance(one, str), one

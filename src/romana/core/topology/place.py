@@ -7,13 +7,13 @@ host that has a place keeps it as long as that place exists and is open, whateve
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
-from romana.model.address import Prefix
+from romana.model.address import Address, Prefix
 from romana.model.errors import Fault, Invalid
-from romana.model.topology import AddressPlan, Group, Host, PlannedHost, Topology
+from romana.model.topology import AddressPlan, Group, Host, Topology
 
 
 def place_host(plan: AddressPlan, hosts: Mapping[str, Host], host: Host) -> Host:
@@ -22,20 +22,74 @@ def place_host(plan: AddressPlan, hosts: Mapping[str, Host], host: Host) -> Host
     A host that the plan names goes where the plan says, any other by its labels. Invalid when no topology takes it, or
     when another host has one of its addresses.
     """
-    faults = _address_faults(plan, hosts, host)
-    groups: dict[str, str] = {}
-    refusals: list[Fault] = []
-    for topology in plan.topologies:
-        found = _leaf_for(topology, hosts, host)
-        if isinstance(found, Fault):
-            refusals.append(found)
-        else:
-            groups[topology.name] = found
-    if not groups and not refusals:
-        refusals.append(Fault(f"hosts.{host.name}", "the address plan has no topology yet; load one first"))
-    if faults or not groups:
-        raise Invalid(*faults, *(() if groups else refusals))
-    return msgspec.structs.replace(host, groups=groups)
+    return Places(plan, (other for name, other in hosts.items() if name != host.name)).place(host)
+
+
+class Places:
+    """A plan with the hosts that have a place in it, for placing many hosts one after the other."""
+
+    def __init__(self, plan: AddressPlan, hosts: Iterable[Host] = ()) -> None:
+        self.plan = plan
+        self._groups = {topology.name: _by_path(topology.root) for topology in plan.topologies}
+        self._planned = {topology.name: {one.name: one for one in topology.hosts} for topology in plan.topologies}
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._holders: dict[Address, str] = {}
+        for host in hosts:
+            self.add(host)
+
+    def add(self, host: Host) -> None:
+        """Count a host that has its place."""
+        self._counts.update(host.groups.items())
+        self._holders.update(dict.fromkeys(host.addresses, host.name))
+
+    def group(self, topology: str, path: str) -> Group | None:
+        """The group at a path of a topology, or None."""
+        return self._groups[topology].get(path)
+
+    def place(self, host: Host) -> Host:
+        """A host that is not among them yet, with its groups; Invalid as `place_host`."""
+        faults = self._address_faults(host)
+        groups: dict[str, str] = {}
+        refusals: list[Fault] = []
+        for topology in self.plan.topologies:
+            found = self._leaf_for(topology, host)
+            if isinstance(found, Fault):
+                refusals.append(found)
+            else:
+                groups[topology.name] = found
+        if not groups and not refusals:
+            refusals.append(Fault(f"hosts.{host.name}", "the address plan has no topology yet; load one first"))
+        if faults or not groups:
+            raise Invalid(*faults, *(() if groups else refusals))
+        return msgspec.structs.replace(host, groups=groups)
+
+    def _leaf_for(self, topology: Topology, host: Host) -> str | Fault:
+        present = self.group(topology.name, host.groups.get(topology.name, ""))
+        if present is not None and is_open_to(present, host):
+            return present.path
+        planned = self._planned[topology.name].get(host.name)
+        if planned is not None:
+            return planned.group
+        eligible = list(_eligible(topology.root, host))
+        if eligible:
+            return min(eligible, key=lambda leaf: self._counts[topology.name, leaf.path]).path
+        return Fault(f"hosts.{host.name}", _refusal(topology, host))
+
+    def _address_faults(self, host: Host) -> list[Fault]:
+        place = f"hosts.{host.name}.addresses"
+        faults = [
+            Fault(place, f"{address} is also an address of host {self._holders[address]}")
+            for address in sorted(host.addresses)
+            if address in self._holders
+        ]
+        for name, planned in self._planned.items():
+            known = planned.get(host.name)
+            if known is None or not known.addresses or not host.addresses:
+                continue
+            if not set(host.addresses) & set(known.addresses):
+                listed = ", ".join(map(str, known.addresses))
+                faults.append(Fault(place, f"topology {name} knows it by {listed}"))
+        return faults
 
 
 def group_cidrs(plan: AddressPlan, host: Host) -> dict[str, Prefix]:
@@ -83,6 +137,11 @@ def leaves(root: Group) -> Iterator[Group]:
         yield from leaves(child)
 
 
+def is_open_to(leaf: Group, host: Host) -> bool:
+    """Whether a group is a leaf that this host may be in, its labels aside."""
+    return leaf.is_leaf and not leaf.closed and bool(leaf.cidrs) and leaf.sole_host in ("", host.name)
+
+
 def _way(root: Group, path: str) -> Iterator[Group]:
     """The groups from the root to a path, as far as they exist."""
     group: Group | None = root
@@ -91,39 +150,24 @@ def _way(root: Group, path: str) -> Iterator[Group]:
         group = next((child for child in group.groups if path == child.path or path.startswith(f"{child.path}/")), None)
 
 
-def _leaf_for(topology: Topology, hosts: Mapping[str, Host], host: Host) -> str | Fault:
-    present = find_group(topology.root, host.groups.get(topology.name, ""))
-    if present is not None and _open_to(present, host):
-        return present.path
-    planned = _planned(topology, host)
-    if planned is not None:
-        return planned.group
-    counts = Counter(other.groups.get(topology.name) for name, other in hosts.items() if name != host.name)
-    eligible = list(_eligible(topology.root, host))
-    if eligible:
-        return min(eligible, key=lambda leaf: counts[leaf.path]).path
-    return Fault(f"hosts.{host.name}", _refusal(topology, host))
-
-
-def _planned(topology: Topology, host: Host) -> PlannedHost | None:
-    return next((planned for planned in topology.hosts if planned.name == host.name), None)
-
-
-def _open_to(leaf: Group, host: Host) -> bool:
-    return leaf.is_leaf and not leaf.closed and bool(leaf.cidrs) and leaf.sole_host in ("", host.name)
+def _by_path(root: Group) -> dict[str, Group]:
+    found = {root.path: root}
+    for child in root.groups:
+        found |= _by_path(child)
+    return found
 
 
 def _eligible(group: Group, host: Host) -> Iterator[Group]:
     if group.closed or any(host.labels.get(key) != value for key, value in group.assignment.items()):
         return
-    if _open_to(group, host):
+    if is_open_to(group, host):
         yield group
     for child in group.groups:
         yield from _eligible(child, host)
 
 
 def _refusal(topology: Topology, host: Host) -> str:
-    open_leaves = [leaf for leaf in leaves(topology.root) if _open_to(leaf, host)]
+    open_leaves = [leaf for leaf in leaves(topology.root) if is_open_to(leaf, host)]
     if not open_leaves:
         return f"topology {topology.name} has no group that hosts may join; add one, or list the host in its group"
     wanted = sorted({f"{k}={v}" for leaf in open_leaves for k, v in leaf.assignment.items()})
@@ -133,20 +177,3 @@ def _refusal(topology: Topology, host: Host) -> str:
         f"groups there ask for {', '.join(wanted) or 'labels on the way to them'}; "
         "label the host, or list it in its group"
     )
-
-
-def _address_faults(plan: AddressPlan, hosts: Mapping[str, Host], host: Host) -> list[Fault]:
-    faults: list[Fault] = []
-    own = set(host.addresses)
-    for name, other in sorted(hosts.items()):
-        if name != host.name:
-            faults += [
-                Fault(f"hosts.{host.name}.addresses", f"{address} is also an address of host {name}")
-                for address in sorted(own & set(other.addresses))
-            ]
-    for topology in plan.topologies:
-        planned = _planned(topology, host)
-        if own and planned is not None and planned.addresses and not own & set(planned.addresses):
-            listed = ", ".join(map(str, planned.addresses))
-            faults.append(Fault(f"hosts.{host.name}.addresses", f"topology {topology.name} knows it by {listed}"))
-    return faults

@@ -6,11 +6,8 @@ import pytest
 
 from romana.codec.text import parse_address, parse_prefix
 from romana.codec.topology import read_plan
-from romana.core.topology import carve, check_change, group_cidrs, leaf_groups, misfits, place_host, settle_host
-from romana.model.endpoint import Endpoint
+from romana.core.topology import carve, group_cidrs, leaf_groups, misfits, place_host
 from romana.model.errors import Invalid
-from romana.model.ipam import Allocation, Block, Span
-from romana.model.tenancy import Identity, Owner
 from romana.model.topology import AddressPlan, Host
 
 
@@ -119,86 +116,3 @@ def test_an_address_belongs_to_one_host() -> None:
         place_host(tree, hosts, Host(name="h2", addresses=address))
     with pytest.raises(Invalid, match=r"topology t knows it by 192\.0\.2\.9"):
         place_host(tree, {}, Host(name="x", addresses=address))
-
-
-OWNER = Owner("acme", "web")
-IDENTITY = Identity(owner=OWNER)
-RACKS = ({"name": "a"}, {"name": "b"})
-
-
-class Live:
-    """Host h in rack /b with a span, a block and an endpoint in it."""
-
-    def __init__(self) -> None:
-        self.plan = plan(*RACKS)
-        host = place_host(self.plan, {"g": Host(name="g", groups={"t": "/a"})}, Host(name="h"))
-        self.hosts = {"h": host}
-        span, cidr = parse_prefix("10.0.128.0/24"), parse_prefix("10.0.128.0/29")
-        address = cidr.address(0)
-        self.spans = {span: Span(cidr=span, network="n", host="h")}
-        self.blocks = {
-            cidr: Block(cidr=cidr, span=span, network="n", host="h", allocator="h", owner=OWNER, identities=("i",))
-        }
-        self.endpoints = {
-            "c/eth0": Endpoint(
-                id="c/eth0",
-                name="pod",
-                host="h",
-                identity=IDENTITY,
-                link="rom1",
-                allocations=(Allocation(address=address, block=cidr, endpoint="c/eth0", sequence=1),),
-            )
-        }
-
-    def change(self, new: AddressPlan) -> list[str]:
-        faults = check_change(
-            self.plan, new, self.hosts, spans=self.spans, blocks=self.blocks, endpoints=self.endpoints
-        )
-        return [str(fault) for fault in faults]
-
-
-def test_the_same_plan_and_a_deeper_one_change_nothing() -> None:
-    live = Live()
-    assert live.change(live.plan) == []
-    nested = plan({"name": "a", "groups": [{"name": "1"}]}, {"name": "b", "groups": [{"name": "1"}]})
-    assert live.change(nested) == []
-    assert settle_host(nested, {}, live.hosts["h"], spans=live.spans.values()).groups == {"t": "/b/1"}
-
-
-@pytest.mark.parametrize(
-    ("new", "words"),
-    [
-        pytest.param(plan(*RACKS, cidr="10.1.0.0/16"), "outside the group", id="other-cidr"),
-        pytest.param(
-            plan(*RACKS, root={"networks": ["m"]}, name="m"),
-            "networks.n: is not in the new plan, but 10.0.128.0/24 of it are in use",
-            id="network-gone",
-        ),
-        pytest.param(plan(*RACKS, block_length=28), "they cannot become", id="other-blocks"),
-        pytest.param(plan(*RACKS, tenants=["beta"]), "tenant acme is not listed, but owns 10.0.128.0/29", id="tenants"),
-        pytest.param(plan(*RACKS, reserved=["10.0.128.0/30"]), "10.0.128.0 of pod", id="reserved"),
-        pytest.param(
-            plan({"name": "a"}, {"name": "b", "hosts": ["z"]}),
-            "is to have all of 10.0.128.0/17, but host h holds 10.0.128.0/24",
-            id="sole-host",
-        ),
-        pytest.param(plan(*RACKS, root={"spare": 6}), "outside the group the new plan gives it", id="smaller-racks"),
-    ],
-)
-def test_a_change_that_would_orphan_something_says_what(new: AddressPlan, words: str) -> None:
-    found = Live().change(new)
-    assert any(words in sentence for sentence in found), found
-
-
-@pytest.mark.parametrize(
-    ("new", "group"),
-    [
-        pytest.param(plan({"name": "a"}), "/a", id="one-rack-has-all"),
-        pytest.param(plan(*({"name": name} for name in "abcde")), "/e", id="smaller-rack-that-contains-it"),
-        pytest.param(plan({"name": "y"}, {"name": "z"}), "/z", id="other-names"),
-    ],
-)
-def test_a_host_follows_its_spans(new: AddressPlan, group: str) -> None:
-    live = Live()
-    assert live.change(new) == []
-    assert settle_host(new, {}, live.hosts["h"], spans=live.spans.values()).groups == {"t": group}

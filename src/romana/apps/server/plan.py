@@ -1,0 +1,63 @@
+"""The part of the table that is about the address plan: topology and blackouts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from romana.apps.server.http import Call, Endpoint
+from romana.core.topology import PlanChange
+from romana.model.topology import AddressPlan
+from romana.services.control.core import Core
+from romana.services.control.plan import PlanVerbs
+
+
+class TopologyAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The carved plan, and the document it came from as JSON text (empty in a dry run)."""
+
+    plan: AddressPlan
+    document: str
+
+
+class TopologyChanged(msgspec.Struct, frozen=True, kw_only=True):
+    """A plan that was put in force, or in a dry run would be unless `change` has refusals, and what it changes."""
+
+    plan: AddressPlan
+    document: str
+    change: PlanChange
+
+
+def plan_endpoints(core: Core) -> list[Endpoint]:
+    """The lines of the table."""
+    verbs = PlanVerbs(core)
+
+    async def put_topology(call: Call) -> TopologyChanged:
+        if call.flag("dry_run"):
+            plan, change = verbs.preview(call.document())
+            return TopologyChanged(plan=plan, document="", change=change)
+        plan, change = await verbs.set_topology(call.document())
+        return TopologyChanged(plan=plan, document=core.state.plan_document, change=change)
+
+    async def get_topology(_call: Call) -> TopologyAnswer:
+        return TopologyAnswer(plan=core.state.plan, document=core.state.plan_document)
+
+    return [
+        Endpoint(
+            method="GET",
+            path="/v1/topology",
+            summary="The address plan",
+            handler=get_topology,
+            gives=TopologyAnswer,
+            rel="topology",
+        ),
+        Endpoint(
+            method="PUT",
+            path="/v1/topology",
+            summary="Put a topology document in force, or with dry_run say what it would change",
+            handler=put_topology,
+            takes=dict[str, Any],
+            gives=TopologyChanged,
+            query=("dry_run",),
+        ),
+    ]
