@@ -20,7 +20,7 @@ from romana.model.topology import AddressPlan, Group, Host
 
 def devices(plan: AddressPlan, hosts: Mapping[str, Host]) -> tuple[str, ...]:
     """The names of all devices: routers by the path of their group, from the top, then hosts."""
-    paths = {group.path for topology in plan.topologies for group in _served(topology.root)}
+    paths = {group.path for topology in plan.topologies for group in served(topology.root)}
     return (*sorted(paths), *sorted(hosts))
 
 
@@ -36,7 +36,7 @@ def device_plan(plan: AddressPlan, hosts: Mapping[str, Host], spans: Iterable[Sp
     found = False
     for topology in plan.topologies:
         group = find_group(topology.root, device)
-        if group is None or _without_router(group):
+        if group is None or without_router(group):
             continue
         found = True
         routes.update(_above(_way(topology.root, group.path)[:-1]))
@@ -57,16 +57,16 @@ def originated(group: Group) -> tuple[Prefix, ...]:
     return tuple(sorted(cidr for cidr in group.cidrs.values() if cidr not in inherited))
 
 
-def _served(group: Group) -> Iterator[Group]:
+def served(group: Group) -> Iterator[Group]:
     """Groups that have a router of their own: neither spare parts nor those that one host is alone in."""
-    if _without_router(group):
+    if without_router(group):
         return
     yield group
     for child in group.groups:
-        yield from _served(child)
+        yield from served(child)
 
 
-def _without_router(group: Group) -> bool:
+def without_router(group: Group) -> bool:
     return bool(group.sole_host) or (group.closed and group.is_leaf)
 
 
@@ -85,7 +85,7 @@ def _host_plan(plan: AddressPlan, host: Host, spans: Iterable[Span]) -> DevicePl
 
 def _way(root: Group, path: str) -> list[Group]:
     """The groups with routers from the root down to a path, itself included."""
-    return [group for group in _served(root) if f"{path}/".startswith(group.path.rstrip("/") + "/")]
+    return [group for group in served(root) if f"{path}/".startswith(group.path.rstrip("/") + "/")]
 
 
 def _above(way: Sequence[Group]) -> dict[Prefix, DeviceRoute]:
@@ -106,15 +106,15 @@ def _below(topology: str, group: Group, hosts: Mapping[str, Host], spans: Iterab
         if span.host in here and span.network in networks:
             routes.update(_toward([span.cidr], Reach.BELOW, span.host))
     for child in group.groups:
-        if not _without_router(child):
-            routes.update(_toward(_announced(child), Reach.BELOW, child.path))
+        if not without_router(child):
+            routes.update(_toward(announced(child), Reach.BELOW, child.path))
     return routes
 
 
-def _announced(group: Group) -> set[Prefix]:
+def announced(group: Group) -> set[Prefix]:
     """What the router of a group tells the one above: its own aggregates, and those it passes on."""
     own = set(originated(group))
-    passed_on = {cidr for child in group.groups for cidr in _announced(child)}
+    passed_on = {cidr for child in group.groups for cidr in announced(child)}
     return own | (passed_on & set(group.cidrs.values()))
 
 
