@@ -7,12 +7,14 @@ import os
 import re
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from romana.apps.lab import build
 from romana.apps.lab import record as records
+from tests.probes.etcd import EtcdCluster
 
 MADE_BY = re.compile(r"romt-[a-z]+(\d+)")
 """Labs and network namespaces of tests carry the process that made them in their names."""
@@ -43,6 +45,13 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def _left(name: str) -> bool:
     found = MADE_BY.match(name)
     return found is not None and not Path(f"/proc/{found[1]}").exists()
+
+
+@pytest.fixture(scope="session")
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdCluster]:
+    """One member for all tests that only need some etcd; each uses a prefix of its own."""
+    with EtcdCluster(tmp_path_factory.mktemp("etcd")) as cluster:
+        yield cluster
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import sqlite3
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,29 +15,38 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from romana.adapters.store.etcd.client import EtcdAddress
+from romana.adapters.store.etcd.store import open_etcd
 from romana.adapters.store.memory import MemoryStore
 from romana.adapters.store.sqlite import BATCH, SqliteStore
 from romana.model.errors import Conflict, Invalid, Unavailable
 from romana.ports import Record, Store, StoreEvent, Transaction
+from tests.probes.etcd import EtcdCluster
 
 Test = Callable[[Store], Awaitable[None]]
 Run = Callable[[Test], None]
 
 
 @asynccontextmanager
-async def opened(kind: str, path: Path) -> AsyncIterator[Store]:
-    store: Store = MemoryStore(keep=5) if kind == "memory" else SqliteStore(path, keep=5)
+async def opened(kind: str, path: Path, etcd: EtcdCluster | None) -> AsyncIterator[Store]:
+    store: Store
+    if etcd is not None:
+        store = await open_etcd(EtcdAddress(endpoints=tuple(etcd.endpoints)), f"/{secrets.token_hex(4)}/", keep=5)
+    else:
+        store = MemoryStore(keep=5) if kind == "memory" else SqliteStore(path, keep=5)
     try:
         yield store
     finally:
         await store.close()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "etcd"])
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
+    etcd = request.getfixturevalue("etcd") if request.param == "etcd" else None
+
     def runner(test: Test) -> None:
         async def body() -> None:
-            async with opened(request.param, tmp_path / "store.db") as store:
+            async with opened(request.param, tmp_path / "store.db", etcd) as store:
                 await asyncio.wait_for(test(store), 20)
 
         asyncio.run(body())

@@ -49,13 +49,6 @@ class Feed:
         self.head = revision
         self._wake()
 
-    def skip(self, revision: int) -> None:
-        """What happened until this revision is not known: who has not seen it must read everything again."""
-        self._log.clear()
-        self._size = 0
-        self.head = self._floor = revision
-        self._wake()
-
     def end(self, error: Exception) -> None:
         """No transaction comes any more: every follower ends with this error."""
         self._ended = self._ended or error
@@ -69,17 +62,15 @@ class Feed:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def follow(self, prefix: str, after: int) -> AsyncIterator[list[StoreEvent]]:
-        """Events under a prefix after a revision, one list per transaction; Conflict at once when that cannot be."""
-        if after > self.head:
+    def follow(self, prefix: str, after: int, *, may_come: bool = False) -> AsyncIterator[list[StoreEvent]]:
+        """Events under a prefix after a revision, one list per transaction; Conflict at once when that cannot be.
+
+        A revision that is not here yet `may_come`.
+        """
+        if after > self.head and not may_come:
             raise Conflict(f"revision {after} has not been in this store (it is at {self.head}); read everything again")
         self._check(after)
         return self._follow(prefix, after)
-
-    async def reached(self, revision: int) -> None:
-        """Wait until the log has this revision, or has ended."""
-        while self.head < revision and self._ended is None:
-            await self._changed.wait()
 
     def _check(self, after: int) -> None:
         if after < self._floor:
