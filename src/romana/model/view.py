@@ -101,10 +101,10 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Inventory(msgspec.Struct, frozen=True, kw_only=True):
-    """What a host really holds, told to a store that knows another history: in parts, of which the last has `ids`, the
-    ids of all its endpoints.
+    """What a host really holds, told to a store that knows another history, in one or several parts.
 
-    An agent without a memory says so, and keeps what the store knows of it. `identities` are those of its blocks.
+    The `first` has all spans and blocks, the identities of the blocks, and the ids of all endpoints; every one has some
+    of the endpoints. An agent without a `memory` says so, and keeps what the store knows of it.
     """
 
     host: str
@@ -112,8 +112,10 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True):
     spans: tuple[Span, ...] = ()
     blocks: tuple[Block, ...] = ()
     identities: tuple[Identity, ...] = ()
+    ids: tuple[str, ...] = ()
     endpoints: tuple[Endpoint, ...] = ()
-    ids: tuple[str, ...] | None = None
+    first: bool = True
+    last: bool = True
     memory: bool = True
 
 

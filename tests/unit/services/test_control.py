@@ -20,10 +20,12 @@ from romana.model.view import BlockTaken, Claim, Hello, Publication, Released, V
 from romana.services.control.agents import AgentVerbs
 from romana.services.control.core import Core
 from romana.services.control.hosts import HostVerbs
+from romana.services.control.liveness import HostSettings, Liveness
 from romana.services.control.plan import PlanVerbs
 from romana.services.control.rooms import RoomVerbs
 from romana.services.control.tenancy import TenancyVerbs
 from romana.services.control.views import ViewVerbs
+from tests.fakes.kernel import FakeClock
 
 PLAN = {
     "version": 1,
@@ -49,11 +51,11 @@ class Site:
     def __init__(self, core: Core) -> None:
         self.core = core
         self.plan = PlanVerbs(core)
-        self.hosts = HostVerbs(core)
         self.tenancy = TenancyVerbs(core)
         self.rooms = RoomVerbs(core)
         self.views = ViewVerbs(core)
-        self.agents = AgentVerbs(core, self.views)
+        self.agents = AgentVerbs(core, self.views, Liveness(core, FakeClock(), HostSettings()))
+        self.hosts = HostVerbs(core, self.agents.is_connected)
 
     async def make(self) -> None:
         await self.plan.set_topology(PLAN)

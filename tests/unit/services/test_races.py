@@ -14,9 +14,11 @@ from romana.model.view import Hello
 from romana.ports import Transaction
 from romana.services.control.agents import AgentVerbs
 from romana.services.control.core import TRIES, Core
+from romana.services.control.liveness import HostSettings, Liveness
 from romana.services.control.plan import PlanVerbs
 from romana.services.control.rooms import RoomVerbs
 from romana.services.control.views import ViewVerbs
+from tests.fakes.kernel import FakeClock
 
 RACKS = [{"name": f"rack{number}", "assignment": {"rack": str(number)}} for number in (1, 2)]
 
@@ -59,7 +61,7 @@ class Site:
         self.plan = PlanVerbs(core)
         self.rooms = RoomVerbs(core)
         self.views = ViewVerbs(core)
-        self.agents = AgentVerbs(core, self.views)
+        self.agents = AgentVerbs(core, self.views, Liveness(core, FakeClock(), HostSettings()))
 
     async def hello(self, host: str, address: str = "", *, rack: int = 1) -> None:
         addresses = (parse_address(address),) if address else ()

@@ -25,6 +25,19 @@ class ListenSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     port: int = 9600
 
 
+class HostsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What romanad does about hosts that fall silent.
+
+    lease_seconds: an agent that cannot renew its lease for so long cuts its host's endpoints off.
+    rest_seconds: at least the largest `rest_seconds` of the agents.
+    round_seconds: how often romanad looks after hosts, and frees what was given back.
+    """
+
+    lease_seconds: int = 86400
+    rest_seconds: int = 180
+    round_seconds: float = 15.0
+
+
 class LogSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is logged on stderr.
 
@@ -41,4 +54,5 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     store: StoreSection = StoreSection()
     listen: ListenSection = ListenSection()
+    hosts: HostsSection = HostsSection()
     log: LogSection = LogSection()

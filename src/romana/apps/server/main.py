@@ -18,6 +18,7 @@ import typer
 import uvicorn
 
 from romana import __version__
+from romana.adapters.linux.clock import KernelClock
 from romana.adapters.logs import set_up_logs
 from romana.adapters.store.sqlite import SqliteStore
 from romana.apps.server.config import ServerConfig
@@ -26,6 +27,8 @@ from romana.apps.server.http import application
 from romana.codec.config import load, unreadable
 from romana.model.errors import Fault, Invalid, RomanaError, Unavailable
 from romana.services.control.core import Core
+from romana.services.control.liveness import HostSettings, Liveness
+from romana.services.control.retirement import Retirement
 
 log = structlog.get_logger()
 app = typer.Typer(pretty_exceptions_enable=False)
@@ -82,11 +85,14 @@ async def _serve(settings: ServerConfig, sockets: list[socket.socket]) -> None:
     store = SqliteStore(Path(settings.store.path))
     core = Core(store)
     await core.load()
+    liveness = Liveness(core, KernelClock(), _host_settings(settings))
+    retirement = Retirement(core, liveness)
     ended: list[BaseException] = []
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: object) -> AsyncIterator[None]:
         following = asyncio.create_task(core.run())
+        jobs = [asyncio.create_task(liveness.run()), asyncio.create_task(retirement.run())]
 
         def done(task: asyncio.Task[None]) -> None:
             if not task.cancelled() and task.exception() is not None:
@@ -96,10 +102,13 @@ async def _serve(settings: ServerConfig, sockets: list[socket.socket]) -> None:
         following.add_done_callback(done)
         log.info("ready", revision=core.state.revision, incarnation=core.incarnation, hosts=len(core.state.hosts))
         yield
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
         following.cancel()
 
     settings_of_server = uvicorn.Config(
-        application(endpoints(Api(core)), lifespan),
+        application(endpoints(Api(core, liveness)), lifespan),
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=1,
@@ -116,6 +125,11 @@ async def _serve(settings: ServerConfig, sockets: list[socket.socket]) -> None:
         await store.close()
     if ended:
         raise Unavailable(str(ended[0]))
+
+
+def _host_settings(settings: ServerConfig) -> HostSettings:
+    hosts = settings.hosts
+    return HostSettings(lease=hosts.lease_seconds, rest=hosts.rest_seconds, round=hosts.round_seconds)
 
 
 class _Server(uvicorn.Server):

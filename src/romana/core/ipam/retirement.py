@@ -1,8 +1,8 @@
 """What was given back or lost, and when others may have it.
 
-Owns the two rules: which spans a host can do without, and which retired CIDRs no host can take for their old owner's any
-more. Refuses to know clocks, leases and how a host acknowledges. Invariant: an address that some host may still have in
-a rule, a route or a connection is not free.
+Owns the two rules: which spans a host can do without, and which retired CIDRs no host can take for their old owner's
+any more. Refuses to know clocks, leases and how a host acknowledges. Invariant: an address that some host may still
+have in a rule, a route or a connection is not free.
 """
 
 from __future__ import annotations

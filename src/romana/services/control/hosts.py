@@ -1,21 +1,40 @@
-"""The hosts: added, changed and removed by people's word.
+"""The hosts: added, changed, drained, removed and declared lost by people's word.
 
 Owns what may be done to a host without its agent. Invariant: a host that holds a span is never removed, because a
-silent host is not a dead one.
+silent host is not a dead one; what is taken from a host is retired, and its agent bound to nothing any more.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
+import structlog
 
 from romana.codec.document import convert
-from romana.codec.records import HOST, PLAN_KEY, ROSTER, ROSTER_KEY, Roster
+from romana.codec.records import (
+    BLOCK,
+    ENDPOINT,
+    HOST,
+    PLAN_KEY,
+    PUBLISHED,
+    RETIRED,
+    ROSTER,
+    ROSTER_KEY,
+    SEEN,
+    SPAN,
+    UNSETTLED,
+    Roster,
+)
 from romana.core.topology import place_host
-from romana.model.address import Address
+from romana.model.address import Address, Prefix
 from romana.model.errors import Conflict, Fault, Invalid, NotFound
+from romana.model.ipam import Retired
 from romana.model.topology import Host
 from romana.services.control.core import Core, Draft
 from romana.services.control.state import State
+
+log = structlog.get_logger()
 
 
 class HostDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -28,8 +47,10 @@ class HostDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class HostVerbs:
     """Hosts, as people see them."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, is_connected: Callable[[str], bool]) -> None:
+        """`is_connected` says whether a host's agent is there, at this romanad or another."""
         self._core = core
+        self._is_connected = is_connected
 
     async def set_host(self, name: str, document: object) -> Host:
         """Add a host, or change its addresses and labels. Invalid when no group takes it."""
@@ -57,12 +78,79 @@ class HostVerbs:
             held = [str(span.cidr) for span in state.spans.values() if span.host == name]
             if held:
                 raise Conflict(
-                    f"host {name} still holds {', '.join(sorted(held))}; its agent must give them back first"
+                    f"host {name} still holds {', '.join(sorted(held))}; drain it first (`romana host drain {name}`), "
+                    f"or say that the machine is off (`romana host lost {name}`)"
                 )
             draft.delete(HOST.key(name))
+            _forget(state, draft, name)
             put_roster(state, draft)
 
         await self._core.commit(decide)
+
+    async def drain(self, name: str, *, undo: bool = False) -> Host:
+        """Give a host no more room, so that its agent gives back what it does not use; or, to `undo`, do so again."""
+
+        def decide(state: State, draft: Draft) -> Host:
+            known = known_host(state, name)
+            host = msgspec.structs.replace(known, draining=not undo)
+            if host != known:
+                draft.put(HOST, HOST.key(name), host)
+            return host
+
+        _, host = await self._core.commit(decide)
+        return host
+
+    async def lost(self, name: str) -> Taken:
+        """The operator's word that a machine is off: everything that it held is retired at once, and its endpoints are
+        gone. Conflict while its agent is connected.
+        """
+
+        def decide(state: State, draft: Draft) -> Taken:
+            host = known_host(state, name)
+            if self._is_connected(name):
+                raise Conflict(
+                    f"the agent of host {name} is connected, so the machine is not off; stop it, or drain the host "
+                    f"(`romana host drain {name}`)"
+                )
+            return take_away(state, draft, host)
+
+        _, taken = await self._core.commit(decide)
+        log.warning("host declared lost", host=name, spans=[str(cidr) for cidr in taken.spans])
+        return taken
+
+
+class Taken(msgspec.Struct, frozen=True, kw_only=True):
+    """What was taken from a host."""
+
+    host: str
+    spans: tuple[Prefix, ...]
+    endpoints: int
+
+
+def take_away(state: State, draft: Draft, host: Host) -> Taken:
+    """Retire everything that a host holds, forget its endpoints, and bind its name to no agent: the next one to report
+    in, also the same one, is new. The caller knows that no endpoint of the host runs any more.
+    """
+    spans = sorted(state.spans_on(host.name).values(), key=lambda one: one.cidr)
+    endpoints = state.endpoints_on(host.name)
+    for span in spans:
+        draft.delete(SPAN.key(span.cidr))
+        gone = Retired(cidr=span.cidr, network=span.network, host=host.name)
+        draft.put(RETIRED, RETIRED.key(span.cidr), gone)
+    for cidr in state.blocks_on(host.name):
+        draft.delete(BLOCK.key(cidr))
+    for endpoint in endpoints:
+        draft.delete(ENDPOINT.key(endpoint.id))
+    _forget(state, draft, host.name)
+    draft.put(HOST, HOST.key(host.name), msgspec.structs.replace(host, instance="", machine="", epoch=host.epoch + 1))
+    return Taken(host=host.name, spans=tuple(span.cidr for span in spans), endpoints=len(endpoints))
+
+
+def _forget(state: State, draft: Draft, name: str) -> None:
+    """What is known of a host's agent."""
+    for kind, table in ((PUBLISHED, state.published), (SEEN, state.seen), (UNSETTLED, state.unsettled)):
+        if name in table:
+            draft.delete(kind.key(name))
 
 
 def put_roster(state: State, draft: Draft) -> None:
@@ -75,6 +163,14 @@ def known_host(state: State, name: str) -> Host:
     host = state.hosts.get(name)
     if host is None:
         raise NotFound(f"no host {name!r}; add it with `romana host add`, or name it in the topology")
+    return host
+
+
+def bound_host(state: State, name: str, epoch: int) -> Host:
+    """The host of that name, at that epoch; NotFound, or Conflict for a message of another agent."""
+    host = known_host(state, name)
+    if host.epoch != epoch:
+        raise Conflict(f"host {name} is at epoch {host.epoch}, the request is of epoch {epoch}; report in again")
     return host
 
 

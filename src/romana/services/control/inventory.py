@@ -1,0 +1,159 @@
+"""Hosts say what they really hold, to a store that was restored from a backup or never knew them.
+
+Owns which records that changes; whose word counts is `core.ipam.inventory`'s. Invariant: a host is settled only when
+the store knows everything that the host may keep, and nothing that it does not hold.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import structlog
+
+from romana.codec.records import (
+    BLOCK,
+    ENDPOINT,
+    HOST,
+    IDENTITY,
+    PLAN_KEY,
+    RETIRED,
+    SEEN,
+    SEGMENT,
+    SPAN,
+    TENANT,
+    UNSETTLED,
+    Seen,
+    StoredIdentity,
+)
+from romana.core.ipam.inventory import InventoryState, drop, take_over
+from romana.model.endpoint import Endpoint
+from romana.model.errors import Unavailable
+from romana.model.tenancy import Owner, Segment, Tenant
+from romana.model.topology import Host
+from romana.model.view import Inventory, InventoryAnswer
+from romana.services.control.core import Core, Draft
+from romana.services.control.hosts import bound_host
+from romana.services.control.state import State
+
+log = structlog.get_logger()
+
+
+class InventoryVerbs:
+    """What agents say of their hosts after a restore."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    async def inventory(self, inventory: Inventory) -> InventoryAnswer:
+        """Take over what a host holds; repeating it is harmless.
+
+        Conflict for another agent; Unavailable while a host that did not say yet what it holds may hold some of it.
+        """
+        refused: list[str] = []
+        if inventory.memory and inventory.first:
+            await self._core.commit(lambda state, draft: _drop(state, draft, inventory))
+            _, refused = await self._core.commit(lambda state, draft: _take_over(state, draft, inventory))
+        revision, more = await self._core.commit(lambda state, draft: _endpoints(state, draft, inventory))
+        refused += more
+        if inventory.last:
+            log.info("host said what it holds", host=inventory.host, refused=refused)
+        return InventoryAnswer(revision=revision, refused=tuple(refused))
+
+
+def _state(state: State, host: Host) -> InventoryState:
+    return InventoryState(
+        networks=state.networks,
+        spans=state.spans,
+        blocks=state.blocks_on(host.name),
+        retired=state.retired,
+        unsettled=state.unsettled,
+    )
+
+
+def _drop(state: State, draft: Draft, inventory: Inventory) -> None:
+    """Retire what the store says the host holds and the host does not; its endpoints go first."""
+    host = bound_host(state, inventory.host, inventory.epoch)
+    gone = drop(_state(state, host), inventory)
+    ids = set(inventory.ids)
+    for endpoint in state.endpoints_on(host.name):
+        if endpoint.id not in ids:
+            draft.delete(ENDPOINT.key(endpoint.id))
+    for cidr in gone.spans:
+        draft.delete(SPAN.key(cidr))
+    for cidr in gone.blocks:
+        draft.delete(BLOCK.key(cidr))
+    for one in gone.retired:
+        draft.put(RETIRED, RETIRED.key(one.cidr), one)
+    if gone.spans or gone.blocks:
+        draft.put(HOST, HOST.key(host.name), host)
+
+
+def _take_over(state: State, draft: Draft, inventory: Inventory) -> list[str]:
+    host = bound_host(state, inventory.host, inventory.epoch)
+    draft.read(PLAN_KEY)
+    found = take_over(_state(state, host), inventory)
+    if found.waiting:
+        raise Unavailable(
+            f"host {host.name} holds addresses that the backup gives to {', '.join(found.waiting)}, which did not say "
+            "yet what they hold; start their agents, or say `romana host lost NAME` of a machine that is off"
+        )
+    for span in found.spans:
+        draft.put(SPAN, SPAN.key(span.cidr), span)
+    for block in found.blocks:
+        draft.put(BLOCK, BLOCK.key(block.cidr), block)
+    for cidr in found.revived:
+        draft.delete(RETIRED.key(cidr))
+    for identity in inventory.identities:
+        if identity.id not in state.identities:
+            draft.put(IDENTITY, IDENTITY.key(identity.id), StoredIdentity(identity=identity))
+            _put_owner(state, draft, identity.owner)
+    if found.spans or found.blocks:
+        draft.put(HOST, HOST.key(host.name), host)
+    return [found.refused[cidr] for cidr in sorted(found.refused)]
+
+
+def _put_owner(state: State, draft: Draft, owner: Owner) -> None:
+    """A tenant or segment that was made after the backup, and is in use."""
+    if owner.tenant not in state.tenants and TENANT.key(owner.tenant) not in draft.puts:
+        log.warning("a tenant that is in use is not in the backup; apply its policies again", tenant=owner.tenant)
+        draft.put(TENANT, TENANT.key(owner.tenant), Tenant(name=owner.tenant))
+    if (owner.tenant, owner.segment) not in state.segments:
+        segment = Segment(tenant=owner.tenant, name=owner.segment)
+        draft.put(SEGMENT, SEGMENT.key(owner.tenant, owner.segment), segment)
+
+
+def _endpoints(state: State, draft: Draft, inventory: Inventory) -> list[str]:
+    """Take over endpoints; with the last part the host is settled."""
+    host = bound_host(state, inventory.host, inventory.epoch)
+    draft.read(HOST.key(host.name))
+    refused = []
+    for endpoint in inventory.endpoints:
+        why = _fault(state, host, endpoint)
+        if why:
+            refused.append(why)
+        elif state.endpoints.get(endpoint.id) != endpoint:
+            draft.put(ENDPOINT, ENDPOINT.key(endpoint.id), endpoint)
+    if inventory.last:
+        if host.name in state.unsettled:
+            draft.delete(UNSETTLED.key(host.name))
+        seen = state.seen.get(host.name) or Seen(epoch=host.epoch, applied=0)
+        settled = msgspec.structs.replace(seen, epoch=host.epoch, applied=0, silent=0)
+        if settled != state.seen.get(host.name):
+            draft.put(SEEN, SEEN.key(host.name), settled)
+    return refused
+
+
+def _fault(state: State, host: Host, endpoint: Endpoint) -> str:
+    """Why the host may not keep an endpoint, empty when it may."""
+    if endpoint.host != host.name:
+        return f"endpoint {endpoint.id} is on host {endpoint.host}, not on {host.name}"
+    known = state.endpoints.get(endpoint.id)
+    if known is not None and known.host != host.name and known.host not in state.unsettled:
+        return f"endpoint {endpoint.id} is on host {known.host}"
+    for allocation in endpoint.allocations:
+        block = state.blocks.get(allocation.block)
+        if block is None or block.host not in ("", host.name):
+            return f"endpoint {endpoint.id} has {allocation.address} in {allocation.block}, which is not the host's"
+        holder = state.holder(allocation.address)
+        if holder not in (None, endpoint.id):
+            return f"endpoint {endpoint.id} has {allocation.address}, which endpoint {holder} has"
+    return ""
