@@ -9,13 +9,29 @@ from typing import Any
 from romana.adapters.store.memory import MemoryStore
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Unavailable
-from romana.model.view import Claim, ClaimAnswer, Heartbeat, HeartbeatAnswer, Hello, Publication, ViewChange, Welcome
+from romana.model.view import (
+    Claim,
+    ClaimAnswer,
+    Heartbeat,
+    HeartbeatAnswer,
+    Hello,
+    Inventory,
+    InventoryAnswer,
+    Publication,
+    ViewChange,
+    Welcome,
+)
 from romana.services.control.agents import AgentVerbs
 from romana.services.control.core import Core
+from romana.services.control.hosts import HostVerbs
+from romana.services.control.inventory import InventoryVerbs
+from romana.services.control.liveness import HostSettings, Liveness
 from romana.services.control.plan import PlanVerbs
+from romana.services.control.retirement import Retirement
 from romana.services.control.rooms import RoomVerbs
 from romana.services.control.tenancy import TenancyVerbs
 from romana.services.control.views import ViewVerbs
+from tests.fakes.kernel import FakeClock
 
 
 class FakeControlPlane:
@@ -26,7 +42,12 @@ class FakeControlPlane:
         self.claims = 0
         self._rooms = RoomVerbs(self.core)
         self._views = ViewVerbs(self.core)
-        self._verbs = AgentVerbs(self.core, self._views)
+        self.clock = FakeClock()
+        self.liveness = Liveness(self.core, self.clock, HostSettings())
+        self.retirement = Retirement(self.core, self.liveness)
+        self._inventories = InventoryVerbs(self.core)
+        self._verbs = AgentVerbs(self.core, self._views, self.liveness)
+        self.hosts = HostVerbs(self.core, self._verbs.is_connected)
         self._gone = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
 
@@ -67,6 +88,10 @@ class FakeControlPlane:
     async def heartbeat(self, heartbeat: Heartbeat) -> HeartbeatAnswer:
         self._meet()
         return await self._verbs.heartbeat(heartbeat)
+
+    async def inventory(self, inventory: Inventory) -> InventoryAnswer:
+        self._meet()
+        return await self._inventories.inventory(inventory)
 
     async def endpoints(self, host: str) -> tuple[Endpoint, ...]:
         self._meet()
