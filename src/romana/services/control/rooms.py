@@ -43,7 +43,7 @@ from romana.model.topology import Host, Network
 from romana.model.view import Claim, ClaimAnswer, Publication
 from romana.services.control.core import Core, Draft
 from romana.services.control.hosts import bound_host
-from romana.services.control.settled import check_settled
+from romana.services.control.settled import check_host_settled, check_settled
 from romana.services.control.state import State
 from romana.services.control.tenancy import known_segment
 
@@ -90,12 +90,13 @@ class RoomVerbs:
 
         def decide(state: State, draft: Draft) -> None:
             host = bound_host(state, publication.host, publication.epoch)
+            check_host_settled(state, host.name)
             last = state.published.get(host.name)
             if last is not None and last.epoch == publication.epoch and last.number >= publication.number:
                 return
             changes = apply_publication(publication_state_of(state, host), publication)
             put_published(draft, changes)
-            if changes.blocks and not host.draining:
+            if changes.blocks and not host.draining and not state.unsettled:
                 _refill(state, draft, host, changes)
             draft.read(HOST.key(host.name))
             draft.put(PUBLISHED, PUBLISHED.key(host.name), number)
