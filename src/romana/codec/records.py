@@ -1,27 +1,23 @@
 """The control plane's records: one small record for each thing, under a key that says what it is.
 
-Owns keys and the form of values. Invariant: every record carries the version of its schema, and one of a newer schema
-is
-refused rather than misread.
+Owns which kinds there are, and the values that only the store knows. Invariant: every record carries the version of its
+schema (`codec.kind`).
 """
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import msgspec
 
-from romana.codec.json import encode, from_text
-from romana.model.endpoint import Endpoint
-from romana.model.errors import Unavailable
+from romana.codec.endpoint_record import EndpointKind
+from romana.codec.json import encode
+from romana.codec.kind import Kind
 from romana.model.ipam import Blackout, Block, Numbers, Reservation, Retired, Span
 from romana.model.policy import Policy
 from romana.model.report import Audit, Audited
 from romana.model.tenancy import Identity, Segment, Tenant
 from romana.model.topology import AddressPlan, Host
-
-SCHEMA = 1
-T = TypeVar("T")
 
 
 class StoredPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,12 +53,15 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """What a host acknowledged, written only when something retired waits for it.
 
     `silent` counts the seconds for which some romanad, while it had the lease of the watch over hosts, saw it not
-    renew its own lease; nothing else tells a long silence from a jump of a clock.
+    renew its own lease; nothing else tells a long silence from a jump of a clock. `lease` is the longest one that its
+    agent may have been told, in seconds. `by` names the replica that hears from it where there are several.
     """
 
     epoch: int
     applied: int
     silent: int = 0
+    lease: int = 0
+    by: str = ""
 
 
 class Unsettled(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,34 +70,10 @@ class Unsettled(msgspec.Struct, frozen=True, kw_only=True):
     host: str
 
 
-class Kind(Generic[T]):
-    """One kind of record: keys are `<name>/<id>`."""
+class FixedAddress(msgspec.Struct, frozen=True, kw_only=True):
+    """Which reservation has an address: two that want the same one write the same record, so one of them loses."""
 
-    def __init__(self, name: str, value: Any) -> None:
-        self.name = name
-        self._decoder = msgspec.json.Decoder(_envelope(value), dec_hook=from_text)
-
-    def key(self, *parts: object) -> str:
-        """The key of one record of this kind."""
-        return "/".join((self.name, *map(str, parts)))
-
-    def encode(self, value: T) -> bytes:
-        """The stored form."""
-        return encode({"schema": SCHEMA, "value": value})
-
-    def decode(self, text: bytes) -> T:
-        """The value; Unavailable when the record is of a newer schema."""
-        stored = self._decoder.decode(text)
-        if stored.schema > SCHEMA:
-            raise Unavailable(
-                f"a {self.name} record has schema {stored.schema}, this program knows {SCHEMA}: upgrade it"
-            )
-        value: T = stored.value
-        return value
-
-
-def _envelope(value: Any) -> Any:
-    return msgspec.defstruct("Envelope", [("schema", int), ("value", value)], frozen=True)
+    reservation: str
 
 
 PLAN: Kind[StoredPlan] = Kind("plan", StoredPlan)
@@ -108,7 +83,7 @@ SEGMENT: Kind[Segment] = Kind("segment", Segment)
 IDENTITY: Kind[StoredIdentity] = Kind("identity", StoredIdentity)
 SPAN: Kind[Span] = Kind("span", Span)
 BLOCK: Kind[Block] = Kind("block", Block)
-ENDPOINT: Kind[Endpoint] = Kind("endpoint", Endpoint)
+ENDPOINT = EndpointKind()
 POLICY: Kind[Policy] = Kind("policy", Policy)
 PUBLISHED: Kind[Published] = Kind("published", Published)
 ROSTER: Kind[Roster] = Kind("roster", Roster)
@@ -116,6 +91,7 @@ RETIRED: Kind[Retired] = Kind("retired", Retired)
 BLACKOUT: Kind[Blackout] = Kind("blackout", Blackout)
 NUMBERS: Kind[Numbers] = Kind("numbers", Numbers)
 RESERVATION: Kind[Reservation] = Kind("reservation", Reservation)
+FIXED: Kind[FixedAddress] = Kind("fixed", FixedAddress)
 SEEN: Kind[Seen] = Kind("seen", Seen)
 UNSETTLED: Kind[Unsettled] = Kind("unsettled", Unsettled)
 AUDIT: Kind[Audit] = Kind("audit", Audit)
@@ -142,9 +118,15 @@ KINDS: dict[str, Kind[Any]] = {
         BLACKOUT,
         NUMBERS,
         RESERVATION,
+        FIXED,
         SEEN,
         UNSETTLED,
         AUDIT,
         AUDITED,
     )
 }
+
+
+def as_json(key: str, text: bytes) -> bytes:
+    """A record's stored form as JSON, whatever form its kind is stored in."""
+    return text if text[:1] == b"{" else encode({"schema": 1, "value": ENDPOINT.decode(text, key)})

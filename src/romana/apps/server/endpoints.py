@@ -7,9 +7,11 @@ from typing import Any
 
 import msgspec
 
+from romana.apps.server.hosts import host_endpoints
 from romana.apps.server.http import Call, Endpoint, Page, Stream, page
 from romana.apps.server.plan import plan_endpoints
 from romana.codec.document import convert
+from romana.codec.records import as_json
 from romana.codec.text import parse_address
 from romana.codec.traffic import parse_traffic
 from romana.core.policy.trace import Trace, trace
@@ -22,11 +24,12 @@ from romana.model.policy import Policy
 from romana.model.route import DevicePlan
 from romana.model.tenancy import Segment, Tenant
 from romana.model.topology import Host, Network
-from romana.model.view import Claim, ClaimAnswer, Heartbeat, HeartbeatAnswer, Hello, Publication, ViewChange, Welcome
+from romana.model.view import Claim, ClaimAnswer, Hello, Publication, ViewChange, Welcome
 from romana.ports import StoreEvent
 from romana.services.control.agents import AgentVerbs
 from romana.services.control.core import Core
 from romana.services.control.hosts import HostDocument, HostVerbs
+from romana.services.control.liveness import Liveness
 from romana.services.control.rooms import RoomVerbs
 from romana.services.control.tenancy import TenancyVerbs, TenantDocument
 from romana.services.control.views import ViewVerbs
@@ -61,13 +64,14 @@ class WatchEvent(msgspec.Struct, frozen=True, kw_only=True):
 class Api:
     """Handlers that need more than one call of a verb."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, liveness: Liveness) -> None:
         self.core = core
-        self.hosts = HostVerbs(core)
         self.tenancy = TenancyVerbs(core)
         self.rooms = RoomVerbs(core)
         self.views = ViewVerbs(core)
-        self.agents = AgentVerbs(core, self.views)
+        self.liveness = liveness
+        self.agents = AgentVerbs(core, self.views, liveness)
+        self.hosts = HostVerbs(core, self.agents.is_connected)
 
     async def trace(self, call: Call) -> TraceAnswer:
         """Explain a connection."""
@@ -76,17 +80,25 @@ class Api:
             traffic = parse_traffic(request.traffic)
         except ValueError as error:
             raise Invalid(Fault("traffic", str(error))) from error
-        state = self.core.state
-        found = trace(
-            state.world(), self.core.program, self._end(request.source), self._end(request.destination), traffic
-        )
+        ends = [self._end(request.source), self._end(request.destination)]
+        known = {one.id: one for one in map(self._endpoint_at, ends) if one is not None}
+        program = self.core.program
+        world = self.core.state.world({**self.core.exact_endpoints(), **known})
+        found = trace(world, program, ends[0], ends[1], traffic)
         return TraceAnswer(trace=found, lines=found.lines())
+
+    def _endpoint_at(self, end: Workload | Address) -> Workload | None:
+        """The endpoint that an end of a connection is."""
+        if isinstance(end, Workload):
+            return end
+        id_ = self.core.state.holder(end)
+        return None if id_ is None else self.core.state.endpoints[id_]
 
     def _end(self, text: str) -> Workload | Address:
         state = self.core.state
         if text in state.endpoints:
             return state.endpoints[text]
-        named = [endpoint for endpoint in state.endpoints.values() if endpoint.name == text]
+        named = state.endpoints.named(text)
         if len(named) == 1:
             return named[0]
         if named:
@@ -114,7 +126,7 @@ class Api:
         yield WatchEvent(revision=after, key="", deleted=False)
         async for events in changes:
             for event in events:
-                value = None if event.value is None else msgspec.Raw(event.value)
+                value = None if event.value is None else msgspec.Raw(as_json(event.key, event.value))
                 yield WatchEvent(revision=event.revision, key=event.key, deleted=event.value is None, value=value)
 
 
@@ -248,6 +260,7 @@ def endpoints(api: Api) -> list[Endpoint]:
         *_listing(api),
         _line("GET", "/v1/networks/{name}", "One network", _getter("network", network, "name"), gives=Network),
         *plan_endpoints(api.core),
+        *host_endpoints(api.core, api.liveness, agents, api.hosts),
         _line("GET", "/v1/hosts/{name}", "One host", _getter("host", state.hosts.get, "name"), gives=Host),
         _line(
             "PUT",
@@ -353,14 +366,6 @@ def endpoints(api: Api) -> list[Endpoint]:
             _message(api.rooms.publish, Publication),
             takes=Publication,
             gives=int,
-        ),
-        _line(
-            "POST",
-            "/v1/hosts/{host}/heartbeats",
-            "An agent renews its lease",
-            _message(agents.heartbeat, Heartbeat),
-            takes=Heartbeat,
-            gives=HeartbeatAnswer,
         ),
         _line("GET", "/v1/hosts/{host}/view", "What a host needs, as it changes", view, gives=ViewChange, streams=True),
         _line("GET", "/healthz", "Whether romanad runs", healthy, rel="health"),

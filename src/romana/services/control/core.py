@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+import heapq
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import structlog
 
-from romana.codec.records import Kind
+from romana.codec.kind import Kind
+from romana.core.policy.classes import classify
 from romana.core.policy.compile import compile_program
+from romana.core.policy.world import PolicyWorld
+from romana.model.endpoint import Endpoint
 from romana.model.errors import Conflict, Unavailable
 from romana.model.program import Program
+from romana.model.tenancy import Identity
 from romana.ports import Store, StoreEvent, Transaction
-from romana.services.control.state import State
+from romana.services.control.state import Changed, State
 
 T = TypeVar("T")
 TRIES = 50
@@ -56,6 +62,21 @@ class Draft:
         return Transaction(compares=self.compares, puts=self.puts, deletes=tuple(self.deletes))
 
 
+class Follower:
+    """Somebody who follows a host's view."""
+
+    def __init__(self, core: Core, host: str) -> None:
+        self.host = host
+        self.changed = asyncio.Event()
+        self._core = core
+
+    async def wait(self) -> None:
+        """Return when the view may have changed since the last time; Unavailable when the store has ended."""
+        await self.changed.wait()
+        self.changed.clear()
+        self._core.check_followed()
+
+
 class Core:
     """State and store together. `run` must be going for anything else to work."""
 
@@ -64,7 +85,10 @@ class Core:
         self.state = State()
         self.incarnation = ""
         self._program: tuple[int, Program] | None = None
-        self._changed = asyncio.Event()
+        self._classes: tuple[int, dict[str, str]] | None = None
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []  # a heap: revision, a number, who waits for it
+        self._numbers = itertools.count()
+        self._followers: dict[str, set[Follower]] = {}  # by host
         self._failed: Exception | None = None
         self._queue = asyncio.Lock()  # of those who lost a race once
         self.failure = ""
@@ -72,39 +96,98 @@ class Core:
     async def load(self) -> None:
         """Read everything; call once, before `run`."""
         self.incarnation = await self.store.incarnation()
-        revision, found = await self.store.scan()
-        for record in sorted(found, key=lambda record: record.revision):
-            self.state.apply([StoreEvent(record.key, record.value, record.revision)])
+        revision, pages = await self.store.read()
+        async for page in pages:
+            self.state.apply(StoreEvent(record.key, record.value, record.revision) for record in page)
         self.state.revision = revision
 
     async def run(self) -> None:
         """Follow the store for ever; ends with the error that ended it."""
         try:
             async for events in self.store.watch("", self.state.revision):
-                self.state.apply(events)
+                self._tell(self.state.apply(events))
                 self._wake()
         except Exception as error:
             self._failed = error
             self._wake()
+            for follower in self._all_followers():
+                follower.changed.set()
             raise
 
     def _wake(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+        """Wake those whose revision is reached; all of them when no more will come."""
+        while self._waiting and (self._failed is not None or self._waiting[0][0] <= self.state.revision):
+            _, _, future = heapq.heappop(self._waiting)
+            if not future.done():
+                future.set_result(None)
+
+    def _tell(self, changed: Changed) -> None:
+        """Wake the followers whose view may differ now."""
+        if not self._followers:
+            return
+        if changed.everybody or self._is_stale:
+            told = self._all_followers()
+        else:
+            told = [one for host in changed.hosts for one in self._followers.get(host, ())]
+        for follower in told:
+            follower.changed.set()
+
+    def _all_followers(self) -> list[Follower]:
+        return [one for followers in self._followers.values() for one in followers]
+
+    @contextlib.contextmanager
+    def following(self, host: str) -> Iterator[Follower]:
+        """Be told, for the length of the block, when the host's view may have changed."""
+        follower = Follower(self, host)
+        self._followers.setdefault(host, set()).add(follower)
+        try:
+            yield follower
+        finally:
+            self._followers[host].discard(follower)
+            if not self._followers[host]:
+                del self._followers[host]
+
+    @property
+    def _is_stale(self) -> bool:
+        """Whether the compiled program may differ from the present state's."""
+        return self._program is None or self._program[0] != self.state.policy_generation or self.state.lodgers.stirred()
 
     @property
     def program(self) -> Program:
         """The compiled program of the present state."""
-        if self._program is None or self._program[0] != self.state.policy_generation:
-            self._program = (self.state.policy_generation, compile_program(self.state.world()))
+        if self._program is None or self._is_stale:
+            generation = self.state.policy_generation
+            self._program = (generation, compile_program(self.state.world(self.exact_endpoints())))
+            self.state.lodgers.compiled(self.classes)
         return self._program[1]
+
+    def exact_endpoints(self) -> dict[str, Endpoint]:
+        """The endpoints that policy has to know one by one."""
+        return self.state.lodgers.exact(self.classes)
+
+    @property
+    def classes(self) -> dict[str, str]:
+        """The class of each identity that has a record, by their ids."""
+        if self._classes is None or self._classes[0] != self.state.class_generation:
+            self._classes = (self.state.class_generation, classify(self.state.world()).of)
+        return self._classes[1]
+
+    def class_of(self, identity: Identity) -> str:
+        """The class of an identity, also of one that has no record yet."""
+        known = self.classes.get(identity.id)
+        if known is not None:
+            return known
+        state = self.state
+        alone = PolicyWorld(tenants=state.tenants, policies=state.policies, identities={identity.id: identity})
+        return classify(alone).of[identity.id]
 
     async def reached(self, revision: int) -> None:
         """Wait until the state has a revision."""
         while self.state.revision < revision:
-            if self._failed is not None:
-                raise Unavailable(f"the store is away: {self._failed}")
-            await self._changed.wait()
+            self.check_followed()
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            heapq.heappush(self._waiting, (revision, next(self._numbers), future))
+            await future
 
     async def newer(self, revision: int, *, at_most: float) -> None:
         """Wait until the state is newer than a revision, at most some seconds."""
@@ -147,6 +230,11 @@ class Core:
         self.failure = ""
         await self.reached(revision)
         return revision, answer
+
+    def check_followed(self) -> None:
+        """Unavailable when the store's changes are followed no longer."""
+        if self._failed is not None:
+            raise Unavailable(f"the store is away: {self._failed}")
 
     def check_ready(self) -> None:
         """Unavailable while the store takes no changes."""

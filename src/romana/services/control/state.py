@@ -6,15 +6,14 @@ order, so every replica that has seen the same revision holds the same state.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from romana.codec import records
-from romana.codec.records import Published, Seen, Unsettled
-from romana.codec.text import parse_prefix
+from romana.codec.records import FixedAddress, Published, Seen, Unsettled
+from romana.codec.text import parse_address, parse_prefix
 from romana.core.ipam.occupied import Occupied
 from romana.core.policy.world import PolicyWorld
 from romana.model.address import Address, Prefix
@@ -25,10 +24,17 @@ from romana.model.report import Audit, Audited
 from romana.model.tenancy import Identity, Segment, Tenant
 from romana.model.topology import AddressPlan, Host, Network
 from romana.ports import StoreEvent
+from romana.services.control.endpoint_table import EndpointTable, Holders, Used
+from romana.services.control.lodgers import Lodgers
 
-POLICY_KINDS = frozenset({"plan", "tenant", "policy", "identity", "block"})
-"""Kinds of records whose change can change the compiled program, besides endpoints in blocks of several identities."""
+CLASS_KINDS = frozenset({"tenant", "policy", "identity"})
+"""Kinds of records whose change can change the class of an identity."""
+EVERYBODY_KINDS = frozenset({"plan", "blackout", "retired", "audit"})
+"""Kinds of records that are in the view of every host."""
+HOST_KINDS = frozenset({"host", "audited"})
+"""Kinds of records under a host's name, that are in its view."""
 
+ENDPOINT = records.ENDPOINT.key("")
 TABLES = {
     "host": "hosts",
     "tenant": "tenants",
@@ -42,6 +48,7 @@ TABLES = {
     "blackout": "blackouts",
     "numbers": "numbers",
     "reservation": "reservations",
+    "fixed": "fixed",
     "seen": "seen",
     "unsettled": "unsettled",
     "audit": "audits",
@@ -50,15 +57,54 @@ TABLES = {
 """Kind of record -> the mapping of a state that holds its values."""
 
 
+class Changed(msgspec.Struct):
+    """Whose views some events may have changed, apart from what the program changes in them."""
+
+    hosts: set[str] = msgspec.field(default_factory=set)
+    everybody: bool = False
+
+
+class Revisions(Mapping[str, int]):
+    """The revision that wrote each record, by the record's key; the table of endpoints has theirs."""
+
+    def __init__(self, endpoints: EndpointTable) -> None:
+        self._endpoints = endpoints
+        self._others: dict[str, int] = {}
+
+    def note(self, key: str, revision: int | None) -> None:
+        """A record that is no endpoint's was written, or is gone (None)."""
+        if revision is None:
+            self._others.pop(key, None)
+        else:
+            self._others[key] = revision
+
+    def __getitem__(self, key: str) -> int:
+        found = self._others.get(key)
+        if found is None and key.startswith(ENDPOINT):
+            found = self._endpoints.revision(key[len(ENDPOINT) :])
+        if not found:
+            raise KeyError(key)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._others
+        yield from (ENDPOINT + id_ for id_ in self._endpoints)
+
+    def __len__(self) -> int:
+        return len(self._others) + len(self._endpoints)
+
+
 class State:
-    """Everything by its natural key. `revision` is the last event's; `policy_generation` grows when policy may
-    differ.
+    """Everything by its natural key. `revision` is the last event's.
+
+    `class_generation` grows when the classes of identities may differ, `policy_generation` when the program may, apart
+    from what `lodgers` knows.
     """
 
     def __init__(self) -> None:
         self.revision = 0
+        self.class_generation = 0
         self.policy_generation = 0
-        self.revisions: dict[str, int] = {}  # record key -> revision
         self.plan = AddressPlan(networks=(), topologies=())
         self.plan_document = ""
         self.hosts: dict[str, Host] = {}
@@ -67,7 +113,8 @@ class State:
         self.identities: dict[str, Identity] = {}
         self.spans: dict[Prefix, Span] = {}
         self.blocks: dict[Prefix, Block] = {}
-        self.endpoints: dict[str, Endpoint] = {}
+        self.endpoints = EndpointTable()
+        self.revisions = Revisions(self.endpoints)
         self.policies: dict[str, Policy] = {}
         self.published: dict[str, Published] = {}
         self.roster_changes = 0
@@ -75,18 +122,20 @@ class State:
         self.blackouts: dict[Prefix, Blackout] = {}
         self.numbers: dict[str, Numbers] = {}  # by network
         self.reservations: dict[str, Reservation] = {}
+        self.fixed: dict[Address, FixedAddress] = {}
         self.seen: dict[str, Seen] = {}  # by host
         self.unsettled: dict[str, Unsettled] = {}  # by host
         self.audits: dict[str, Audit] = {}  # one at most, under `current`
         self.audited: dict[str, Audited] = {}  # by host
-        self.holders: dict[Address, str] = {}  # address -> endpoint id
-        self.used: Counter[Prefix] = Counter()  # block -> published addresses
+        self.holders = Holders(self.endpoints)
+        self.used = Used(self.endpoints)
+        self.lodgers = Lodgers(self.endpoints, self.blocks, self.identities)
         self.taken = Occupied()
         """Spans, and what is retired: where no new span may be."""
         self._networks: dict[str, Network] | None = None
         self._spans_on: dict[str, dict[Prefix, Span]] = {}
         self._blocks_on: dict[str, dict[Prefix, Block]] = {}
-        self._endpoints_in: dict[Prefix, dict[Address, str]] = {}
+        self._changed = Changed()
 
     @property
     def networks(self) -> Mapping[str, Network]:
@@ -113,16 +162,15 @@ class State:
 
     def endpoints_in(self, block: Prefix) -> list[Endpoint]:
         """The endpoints that have an address of a block, in the order of their addresses."""
-        found = self._endpoints_in.get(block, {})
-        return [self.endpoints[found[address]] for address in sorted(found)]
+        return [self.endpoints[id_] for _, id_ in self.endpoints.in_room(block)]
 
     def endpoints_on(self, host: str) -> list[Endpoint]:
         """A host's endpoints, by id."""
-        return sorted((one for one in self.endpoints.values() if one.host == host), key=lambda one: one.id)
+        return [self.endpoints[id_] for id_ in sorted(self.endpoints.on_host(host))]
 
     def holder(self, address: Address) -> str | None:
         """The id of the endpoint that has an address."""
-        return self.holders.get(address)
+        return self.endpoints.holder(address)
 
     @property
     def audit(self) -> int:
@@ -134,105 +182,124 @@ class State:
         found = self.audited.get(host)
         return found.cut if found is not None and found.epoch == self.hosts[host].epoch else ()
 
-    def world(self) -> PolicyWorld:
-        """What policy is compiled from; a view on this state, not a copy."""
+    def world(self, endpoints: Mapping[str, Endpoint] | None = None) -> PolicyWorld:
+        """What policy is compiled from, with the endpoints that it has to know one by one (`lodgers`); a view on this
+        state, not a copy.
+        """
         return PolicyWorld(
             tenants=self.tenants,
             policies=self.policies,
             identities=self.identities,
             networks=self.networks,
             blocks=self.blocks,
-            endpoints=self.endpoints,
+            endpoints=endpoints or {},
+            hosts=self.hosts,
         )
 
-    def apply(self, events: Iterable[StoreEvent]) -> None:
-        """Take over one transaction of the store."""
+    def apply(self, events: Iterable[StoreEvent]) -> Changed:
+        """Take over one transaction of the store, and say whose views it may concern."""
+        self._changed = Changed()
         for event in events:
             kind, _, rest = event.key.partition("/")
-            if event.value is None:
-                self.revisions.pop(event.key, None)
-                self._remove(kind, rest)
-            else:
-                self.revisions[event.key] = event.revision
-                if kind in records.KINDS:
-                    value = records.KINDS[kind].decode(event.value)
-                    if kind == "retired":
-                        value = msgspec.structs.replace(value, revision=event.revision)
-                    self._put(kind, rest, value)
             self.revision = event.revision
-            if kind in POLICY_KINDS:
-                self.policy_generation += 1
+            if kind == "endpoint":
+                if event.value is None:
+                    self.endpoints.remove(rest)
+                else:
+                    self.endpoints.put(rest, event.value, event.revision)
+                continue
+            self.revisions.note(event.key, None if event.value is None else event.revision)
+            if kind in records.KINDS:
+                value = None if event.value is None else records.KINDS[kind].decode(event.value)
+                self._note(kind, rest)
+                self._set(kind, rest, value)
+        return self._changed
 
-    def _put(self, kind: str, rest: str, value: Any) -> None:
+    def _note(self, kind: str, rest: str) -> None:
+        """What a change of such a record means for policy and for views."""
+        if kind in CLASS_KINDS:
+            self.class_generation += 1
+            self.policy_generation += 1
+        if kind == "plan":
+            self.policy_generation += 1
+        if kind in EVERYBODY_KINDS:
+            self._changed.everybody = True
+        if kind in HOST_KINDS:
+            self._changed.hosts.add(rest)
+
+    def _set(self, kind: str, rest: str, value: Any) -> None:
+        """Take over a record; None is its absence."""
         match kind:
             case "plan":
-                self.plan, self.plan_document = value.plan, value.document
+                self.plan = AddressPlan(networks=(), topologies=()) if value is None else value.plan
+                self.plan_document = "" if value is None else value.document
                 self._networks = None
-            case "identity":
-                self.identities[rest] = value.identity
-            case "endpoint":
-                self._remove_endpoint(rest)
-                self.endpoints[rest] = value
-                self._count(value, 1)
             case "roster":
-                self.roster_changes = value.changes
+                self.roster_changes = 0 if value is None else value.changes
             case _:
-                key = _natural_key(kind, rest)
-                self._index(kind, key, None)
-                self._table(kind)[key] = value
-                self._index(kind, key, value)
-
-    def _remove(self, kind: str, rest: str) -> None:
-        match kind:
-            case "plan":
-                self.plan, self.plan_document = AddressPlan(networks=(), topologies=()), ""
-                self._networks = None
-            case "endpoint":
-                self._remove_endpoint(rest)
-            case "roster":
-                self.roster_changes = 0
-            case _ if kind in records.KINDS:
-                key = _natural_key(kind, rest)
-                self._index(kind, key, None)
-                self._table(kind).pop(key, None)
+                table, key = self._table(kind), _natural_key(kind, rest)
+                old, new = table.get(key), value.identity if kind == "identity" and value is not None else value
+                if new is None:
+                    table.pop(key, None)
+                else:
+                    table[key] = new
+                self._index(kind, key, old, new)
 
     def _table(self, kind: str) -> dict[Any, Any]:
         table: dict[Any, Any] = getattr(self, TABLES[kind])
         return table
 
-    def _index(self, kind: str, key: Any, new: Any) -> None:
-        """Take a record into the indexes (None: what the table has is taken out of them)."""
-        value = self._table(kind).get(key) if new is None else new
-        if kind == "blackout":
-            self._networks = None
-        if value is None:
-            return
-        if kind in ("span", "retired"):
-            (self.taken.remove if new is None else self.taken.add)(key)
-        if kind in ("span", "block"):
-            by_host: dict[str, dict[Prefix, Any]] = self._spans_on if kind == "span" else self._blocks_on
-            if new is None:
-                del by_host[value.host][key]
-            else:
-                by_host.setdefault(value.host, {})[key] = value
+    def _index(self, kind: str, key: Any, old: Any, new: Any) -> None:
+        """Follow a change in the indexes."""
+        match kind:
+            case "blackout":
+                self._networks = None
+            case "span":
+                self._move(self._spans_on, key, old, new)
+                self._occupy(key, old, new)
+            case "retired":
+                self._occupy(key, old, new)
+            case "block":
+                self._move(self._blocks_on, key, old, new)
+                if self._face(old) != self._face(new):
+                    self.policy_generation += 1
+                    self.lodgers.block_changed(key)
+            case "identity":
+                if new is None:
+                    self.lodgers.identity_went()
+            case "host":
+                if _underlay(old) != _underlay(new):
+                    self.policy_generation += 1
 
-    def _remove_endpoint(self, name: str) -> None:
-        known = self.endpoints.pop(name, None)
-        if known is not None:
-            self._count(known, -1)
+    def _move(self, by_host: dict[str, dict[Prefix, Any]], key: Prefix, old: Any, new: Any) -> None:
+        if old is not None:
+            self._changed.hosts.add(old.host)
+            if new is None or new.host != old.host:
+                del by_host[old.host][key]
+                if not by_host[old.host]:
+                    del by_host[old.host]
+        if new is not None:
+            self._changed.hosts.add(new.host)
+            by_host.setdefault(new.host, {})[key] = new
 
-    def _count(self, endpoint: Endpoint, by: int) -> None:
-        for allocation in endpoint.allocations:
-            self.used[allocation.block] += by
-            if by > 0:
-                self.holders[allocation.address] = endpoint.id
-                self._endpoints_in.setdefault(allocation.block, {})[allocation.address] = endpoint.id
-            else:
-                self.holders.pop(allocation.address, None)
-                self._endpoints_in.get(allocation.block, {}).pop(allocation.address, None)
-            block = self.blocks.get(allocation.block)
-            if block is None or len(block.identities) > 1:
-                self.policy_generation += 1
+    def _occupy(self, key: Prefix, old: Any, new: Any) -> None:
+        if old is None and new is not None:
+            self.taken.add(key)
+        if old is not None and new is None:
+            self.taken.remove(key)
+
+    def _face(self, block: Block | None) -> object:
+        """What policy sees of a block: nothing of stock, unless it is of a length that no network has."""
+        if block is None:
+            return None
+        if not block.identities and any(block.cidr.length == one.block_length for one in self.plan.networks):
+            return None
+        return block.owner is None, block.identities
+
+
+def _underlay(host: Host | None) -> object:
+    """What policy sees of a host."""
+    return None if host is None else (host.addresses, host.labels)
 
 
 def _natural_key(kind: str, rest: str) -> object:
@@ -242,4 +309,6 @@ def _natural_key(kind: str, rest: str) -> object:
     if kind == "segment":
         tenant, _, name = rest.partition("/")
         return tenant, name
+    if kind == "fixed":
+        return parse_address(rest)
     return rest

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 
 from romana.core.topology import group_cidrs
 from romana.core.view import ViewSource, diff_view, host_view, snapshot
-from romana.model.errors import NotFound
+from romana.model.errors import Conflict, NotFound
 from romana.model.view import View, ViewChange
 from romana.services.control.core import Core
 from romana.services.control.hosts import known_host
+from romana.services.control.settled import check_host_settled
 
 
 class ViewVerbs:
@@ -32,17 +33,21 @@ class ViewVerbs:
             self.live[host] -= 1
 
     async def view(self, host: str) -> AsyncIterator[ViewChange]:
-        """A snapshot, then changes, for ever; NotFound for an unknown host."""
-        known_host(self._core.state, host)
-        with self.connected(host):
+        """A snapshot, then changes, until another agent gets the host's name or the host is lost (Conflict).
+
+        NotFound for an unknown host; Unavailable while it has to say first what it holds.
+        """
+        epoch = known_host(self._core.state, host).epoch
+        check_host_settled(self._core.state, host)
+        with self.connected(host), self._core.following(host) as follower:
             last = self._view(host)
-            seen = last.revision
             yield snapshot(last)
             while True:
-                await self._core.reached(seen + 1)
-                seen = self._core.state.revision
+                await follower.wait()
                 if host not in self._core.state.hosts:
                     raise NotFound(f"host {host} was removed")
+                if self._core.state.hosts[host].epoch != epoch:
+                    raise Conflict(f"host {host} has another agent, or was declared lost; report in again")
                 new = self._view(host)
                 change = diff_view(last, new)
                 if change is not None:
@@ -54,9 +59,9 @@ class ViewVerbs:
         source = ViewSource(
             incarnation=self._core.incarnation,
             revision=state.revision,
-            networks={network.name: network for network in state.plan.networks},
-            spans=state.spans,
-            blocks=state.blocks,
+            networks=state.networks,
+            spans=state.spans_on(host),
+            blocks=state.blocks_on(host),
             identities=state.identities,
             program=self._core.program,
             retired=state.retired,

@@ -1,0 +1,333 @@
+"""All endpoints in memory, as short as they are stored.
+
+Owns packed endpoints by id, and who has which address of which block. Refuses to know blocks as records: a room here is
+just the CIDR that an allocation names. Invariants: what is read is equal to what was put; an address that two endpoints
+have belongs to the one that was put last; an endpoint costs a small fixed number of bytes beside its own strings, and
+an endpoint that is read is decoded anew each time.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from romana.codec.endpoint_record import AS_JSON, endpoint_of, identity_of, places
+from romana.codec.records import ENDPOINT
+from romana.model.address import Address, Family, Prefix
+from romana.model.endpoint import Endpoint
+from romana.model.tenancy import Identity, Owner
+from romana.services.control.shared import Shared
+
+DENSE = 64
+"""Offsets below this one are places in a list; a block's others are in a dict."""
+_HEAD = struct.Struct("<QII")  # revision, number of the host, number of the identity
+_CONTAINER = 64
+Room = int
+"""A block's CIDR as one number (`room_of`)."""
+
+
+def room_of(block: Prefix) -> Room:
+    """The number of a block."""
+    return block.value << 9 | block.length << 1 | (block.family is Family.V6)
+
+
+def block_of(room: Room) -> Prefix:
+    """The reverse."""
+    return Prefix(Family.V6 if room & 1 else Family.V4, room >> 9, room >> 1 & 255)
+
+
+class _Known(NamedTuple):
+    """An identity with its id, which costs a hash."""
+
+    identity: Identity
+    id: str
+
+    @classmethod
+    def read(cls, text: bytes) -> _Known:
+        """From its bytes in a record."""
+        identity = identity_of(text)
+        return cls(identity, identity.id)
+
+
+class EndpointTable(Mapping[str, Endpoint]):
+    """Endpoints by id, decoded as they are asked for."""
+
+    def __init__(self) -> None:
+        self._packed: dict[bytes, bytes] = {}
+        self._hosts: Shared[str] = Shared(bytes.decode)
+        self._identities: Shared[_Known] = Shared(_Known.read)
+        self._near: dict[Room, list[bytes | None]] = {}
+        self._far: dict[Room, dict[int, bytes]] = {}
+        self._lengths: dict[tuple[Family, int], int] = {}  # -> number of rooms
+        self._rooms_of: dict[str | Owner, dict[Room, int]] = {}  # by host and owner -> where their endpoints are
+        self._loose: set[bytes] = set()  # what `loose` answers
+        self.loose_changes = 0
+        """How often an endpoint that is loose came or went."""
+        self.touched: set[Room] = set()
+        """Rooms in which an endpoint came or went; whoever acts on it clears it."""
+
+    def put(self, id_: str, text: bytes, revision: int) -> None:
+        """The endpoint's record as it now is."""
+        key, packed = _key(id_), ENDPOINT.unpack(text)
+        if key in self._packed:
+            self._drop(key)
+        host, identity = self._hosts.take(packed.host.encode()), self._identities.take(bytes(packed.identity))
+        self._packed[key] = _HEAD.pack(revision, host, identity) + packed.body
+        spots = _spots(packed.body)
+        for room, offset in spots:
+            self._settle(room, offset, key)
+        if spots:  # it is found again through its last room, which is the widest
+            self._count(host, identity, spots[-1][0], 1)
+        if not spots or packed.body[0] == AS_JSON:
+            self._loosen(key)
+
+    def remove(self, id_: str) -> None:
+        """The endpoint has no record any more; none before is fine."""
+        key = _key(id_)
+        if key in self._packed:
+            self._drop(key)
+
+    def revision(self, id_: str) -> int:
+        """The revision that wrote the endpoint's record, 0 for none."""
+        value = self._packed.get(_key(id_))
+        return _revision(value) if value is not None else 0
+
+    def holder(self, address: Address) -> str | None:
+        """The id of the endpoint that has an address."""
+        family, value = address.family, address.value
+        for known, length in self._lengths:
+            if known is family:
+                key = self._at(*_spot(family, value, length))
+                if key is not None:
+                    return _id(key)
+        return None
+
+    def count(self, block: Prefix) -> int:
+        """How many addresses of a block have an endpoint."""
+        return sum(1 for _ in self._lodgers(room_of(block)))
+
+    def in_room(self, block: Prefix) -> Iterator[tuple[Address, str]]:
+        """The addresses of a block that have an endpoint, in order, and its id."""
+        room = room_of(block)
+        for offset, key in self._lodgers(room):
+            yield block.address(offset), _id(key)
+
+    def identities_in(self, room: Room) -> set[str]:
+        """The ids of the identities of the endpoints in a room."""
+        numbers = {_HEAD.unpack_from(self._packed[key])[2] for _, key in self._lodgers(room)}
+        return {self._identities.value(number).id for number in numbers}
+
+    def rooms(self) -> Iterator[Room]:
+        """All rooms in which somebody is."""
+        yield from self._near
+        yield from (room for room in self._far if room not in self._near)
+
+    def loose(self) -> set[str]:
+        """The ids of the endpoints that no room tells of rightly: they have no address, one that lies outside its
+        block, or one that another endpoint has too.
+        """
+        return set(map(_id, self._loose))
+
+    def on_host(self, host: str) -> set[str]:
+        """The ids of a host's endpoints."""
+        number = self._hosts.number(host.encode())
+        return {
+            _id(key)
+            for key in self._candidates(self._rooms_of.get(host, {}))
+            if _HEAD.unpack_from(self._packed[key])[1] == number
+        }
+
+    def of_tenant(self, tenant: str, segment: str | None = None) -> Iterator[str]:
+        """The ids of a tenant's endpoints, or of one of its segments'."""
+        rooms = {
+            room
+            for owner, found in self._rooms_of.items()
+            if isinstance(owner, Owner) and owner.tenant == tenant and segment in (None, owner.segment)
+            for room in found
+        }
+        for key in self._candidates(rooms):
+            owner = self._identities.value(_HEAD.unpack_from(self._packed[key])[2]).identity.owner
+            if owner.tenant == tenant and segment in (None, owner.segment):
+                yield _id(key)
+
+    def named(self, name: str) -> list[Endpoint]:
+        """The endpoints of that name."""
+        text = name.encode()
+        keys = [key for key, value in self._packed.items() if text in value or key in self._loose]
+        return [one for one in map(self._endpoint, keys) if one.name == name]
+
+    def __getitem__(self, id_: str) -> Endpoint:
+        return self._endpoint(_key(id_))
+
+    def __contains__(self, id_: object) -> bool:
+        return isinstance(id_, str) and _key(id_) in self._packed
+
+    def __iter__(self) -> Iterator[str]:
+        return map(_id, self._packed)
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+    def _endpoint(self, key: bytes) -> Endpoint:
+        value = self._packed[key]
+        _, host, identity = _HEAD.unpack_from(value)
+        return endpoint_of(
+            _id(key), self._hosts.value(host), self._identities.value(identity).identity, value[_HEAD.size :]
+        )
+
+    def _drop(self, key: bytes) -> None:
+        value = self._packed.pop(key)
+        _, host, identity = _HEAD.unpack_from(value)
+        spots = _spots(value[_HEAD.size :])
+        for room, offset in spots:
+            if self._at(room, offset) == key:
+                self._leave(room, offset)
+                for other in self._loose:  # whoever has it too has it alone now
+                    if other != key and (room, offset) in _spots(self._packed[other][_HEAD.size :]):
+                        self._settle(room, offset, other)
+                        break
+        if spots:
+            self._count(host, identity, spots[-1][0], -1)
+        if key in self._loose:
+            self._loose.remove(key)
+            self.loose_changes += 1
+        self._hosts.give_back(host)
+        self._identities.give_back(identity)
+
+    def _loosen(self, *keys: bytes) -> None:
+        self._loose.update(keys)
+        self.loose_changes += 1
+
+    def _settle(self, room: Room, offset: int, key: bytes) -> None:
+        self.touched.add(room)
+        if room not in self._near and room not in self._far:
+            self._count_length(room, 1)
+        other = self._at(room, offset)
+        if other not in (None, key):
+            self._loosen(*filter(None, (other, key)))
+        if offset >= DENSE:
+            self._far.setdefault(room, {})[offset] = key
+            return
+        places = self._near.get(room)
+        if places is None:
+            places = self._near[room] = []
+        if offset >= len(places):
+            places.extend([None] * (offset + 1 - len(places)))
+        places[offset] = key
+
+    def _leave(self, room: Room, offset: int) -> None:
+        self.touched.add(room)
+        if offset >= DENSE:
+            del self._far[room][offset]
+            if not self._far[room]:
+                del self._far[room]
+        else:
+            places = self._near[room]
+            places[offset] = None
+            if not any(places):
+                del self._near[room]
+        if room not in self._near and room not in self._far:
+            self._count_length(room, -1)
+
+    def _at(self, room: Room, offset: int) -> bytes | None:
+        if offset >= DENSE:
+            return self._far.get(room, {}).get(offset)
+        places = self._near.get(room, ())
+        return places[offset] if offset < len(places) else None
+
+    def _lodgers(self, room: Room) -> Iterator[tuple[int, bytes]]:
+        for offset, key in enumerate(self._near.get(room, ())):
+            if key is not None:
+                yield offset, key
+        yield from sorted(self._far.get(room, {}).items())
+
+    def _candidates(self, rooms: Iterable[Room]) -> set[bytes]:
+        """The endpoints in some rooms, and those that no room has."""
+        return self._loose.union(key for room in rooms for _, key in self._lodgers(room))
+
+    def _count(self, host: int, identity: int, room: Room, by: int) -> None:
+        for whose in (self._hosts.value(host), self._identities.value(identity).identity.owner):
+            rooms = self._rooms_of.setdefault(whose, {})
+            rooms[room] = rooms.get(room, 0) + by
+            if not rooms[room]:
+                del rooms[room]
+                if not rooms:
+                    del self._rooms_of[whose]
+
+    def _count_length(self, room: Room, by: int) -> None:
+        kind = (Family.V6 if room & 1 else Family.V4, room >> 1 & 255)
+        self._lengths[kind] = self._lengths.get(kind, 0) + by
+        if not self._lengths[kind]:
+            del self._lengths[kind]
+
+
+def _revision(value: bytes) -> int:
+    revision: int = _HEAD.unpack_from(value)[0]
+    return revision
+
+
+def _key(id_: str) -> bytes:
+    """An id as short as it can be said: most begin with a container's 64 hexadecimal digits."""
+    container, slash, rest = id_.partition("/")
+    if slash and len(container) == _CONTAINER:
+        try:
+            packed = bytes.fromhex(container)
+        except ValueError:
+            packed = b""
+        if packed.hex() == container:
+            return b"\1" + packed + rest.encode()
+    return b"\0" + id_.encode()
+
+
+def _id(key: bytes) -> str:
+    if key[0]:
+        return f"{key[1:33].hex()}/{key[33:].decode()}"
+    return key[1:].decode()
+
+
+def _spot(family: Family, value: int, length: int) -> tuple[Room, int]:
+    """Which place of which room an address is, in a block of that length."""
+    shift = family.bits - length
+    start = value >> shift << shift
+    return start << 9 | length << 1 | (family is Family.V6), value - start
+
+
+def _spots(body: bytes) -> list[tuple[Room, int]]:
+    return [_spot(family, value, length) for family, value, length, _ in places(body)]
+
+
+class Holders(Mapping[Address, str]):
+    """Endpoint ids by address."""
+
+    def __init__(self, table: EndpointTable) -> None:
+        self._table = table
+
+    def __getitem__(self, address: Address) -> str:
+        found = self._table.holder(address)
+        if found is None:
+            raise KeyError(address)
+        return found
+
+    def __iter__(self) -> Iterator[Address]:
+        for room in self._table.rooms():
+            yield from (address for address, _ in self._table.in_room(block_of(room)))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+class Used(Mapping[Prefix, int]):
+    """How many addresses of a block have an endpoint, by block; 0 for a block without any."""
+
+    def __init__(self, table: EndpointTable) -> None:
+        self._table = table
+
+    def __getitem__(self, block: Prefix) -> int:
+        return self._table.count(block)
+
+    def __iter__(self) -> Iterator[Prefix]:
+        return map(block_of, self._table.rooms())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

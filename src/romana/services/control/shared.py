@@ -1,0 +1,61 @@
+"""Values that a great many things have, each kept once and known by a small number.
+
+Owns the numbers. Invariant: a value is kept exactly as long as it was taken more often than given back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Shared(Generic[T]):
+    """Values by number, known by their bytes; `read` makes a value of its bytes."""
+
+    def __init__(self, read: Callable[[bytes], T]) -> None:
+        self._read = read
+        self._numbers: dict[bytes, int] = {}
+        self._entries: list[tuple[bytes, T] | None] = []
+        self._counts: list[int] = []
+        self._free: list[int] = []
+
+    def take(self, text: bytes) -> int:
+        """The number of the value of these bytes, once more."""
+        number = self._numbers.get(text)
+        if number is None:
+            entry = (text, self._read(text))
+            if self._free:
+                number = self._free.pop()
+                self._entries[number] = entry
+            else:
+                number = len(self._entries)
+                self._entries.append(entry)
+                self._counts.append(0)
+            self._numbers[text] = number
+        self._counts[number] += 1
+        return number
+
+    def give_back(self, number: int) -> None:
+        """One that was taken is needed no longer."""
+        self._counts[number] -= 1
+        entry = self._entries[number]
+        if not self._counts[number] and entry is not None:
+            del self._numbers[entry[0]]
+            self._entries[number] = None
+            self._free.append(number)
+
+    def value(self, number: int) -> T:
+        """The value of a number that is taken; KeyError for any other."""
+        entry = self._entries[number]
+        if entry is None:
+            raise KeyError(number)
+        return entry[1]
+
+    def number(self, text: bytes) -> int | None:
+        """The number of the value of these bytes, None when nobody has it."""
+        return self._numbers.get(text)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
