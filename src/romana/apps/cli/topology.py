@@ -13,11 +13,16 @@ from romana.apps.cli.arguments import File, Labels, Name, labels_from_options
 from romana.apps.cli.session import Session, command, in_file, name_in_path, read_document
 from romana.apps.cli.table import Column
 from romana.codec.json import encode
+from romana.codec.text import parse_prefix
 from romana.codec.topology import read_plan
 from romana.core.topology import carve
 from romana.model.errors import Fault, Invalid
 
 network_app = typer.Typer(help="Networks: the CIDRs that endpoint addresses come from.", no_args_is_help=True)
+blackout_app = typer.Typer(
+    help="Blackouts: CIDRs that are not used, whatever the plan says; they stay when it changes.", no_args_is_help=True
+)
+network_app.add_typer(blackout_app, name="blackout")
 topology_app = typer.Typer(help="The tree of prefix groups that mirrors racks and zones.", no_args_is_help=True)
 host_app = typer.Typer(help="Hosts: machines that run endpoints and an agent.", no_args_is_help=True)
 
@@ -42,6 +47,12 @@ NETWORK = (
     Column("mixed", lambda item: item.get("mixed", 0)),
     Column("stock", lambda item: item.get("stock", 0)),
     Column("placement", _placement),
+)
+Cidr = Annotated[str, typer.Argument(metavar="CIDR", show_default=False)]
+BLACKOUT = (
+    Column("blackout", "cidr"),
+    Column("network", "network"),
+    Column("reason", "reason"),
 )
 CHANGE = (
     Column("what", "what"),
@@ -79,6 +90,42 @@ def network_list(session: Session) -> None:
 def network_show(session: Session, name: Name) -> None:
     """One network."""
     session.show_one(session.get(f"networks/{name_in_path(name)}"), NETWORK)
+
+
+@command(blackout_app, "list")
+def blackout_list(session: Session) -> None:
+    """All blackouts."""
+    session.show(session.items("blackouts"), BLACKOUT, empty="no blackouts")
+
+
+@command(blackout_app, "add")
+def blackout_add(
+    session: Session,
+    cidr: Cidr,
+    network: Annotated[str, typer.Option("--network", help="The network that the CIDR must be in.")] = "",
+    reason: Annotated[str, typer.Option("--reason", help="Why, for whoever lists them.")] = "",
+) -> None:
+    """Put a CIDR inside one network out of use. Refused while an address in it is in use."""
+    wanted = _cidr(cidr)
+    found = session.post("blackouts", {"cidr": wanted, "network": network, "reason": reason})
+    words = f"{wanted} is blacked out in network {found['network']}"
+    session.say(words if found["cidr"] == wanted else f"{words}, as part of {found['cidr']}", found)
+
+
+@command(blackout_app, "remove")
+def blackout_remove(session: Session, cidr: Cidr) -> None:
+    """Put exactly the CIDR of a blackout back in use."""
+    wanted = _cidr(cidr)
+    session.delete(f"blackouts/{name_in_path(wanted)}")
+    session.say(f"{wanted} is in use again")
+
+
+def _cidr(text: str) -> str:
+    """The canonical text of a CIDR; Invalid when it is none."""
+    try:
+        return str(parse_prefix(text))
+    except ValueError as error:
+        raise Invalid(Fault("CIDR", str(error))) from error
 
 
 @command(topology_app, "show")

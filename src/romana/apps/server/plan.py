@@ -1,4 +1,4 @@
-"""The part of the table that is about the address plan: topology and blackouts."""
+"""The part of the table that is about the address plan: the topology, and blackouts."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from typing import Any
 
 import msgspec
 
-from romana.apps.server.http import Call, Endpoint
+from romana.apps.server.http import Call, Endpoint, Page, page
+from romana.codec.text import parse_prefix
 from romana.core.topology import PlanChange
+from romana.model.errors import Fault, Invalid
+from romana.model.ipam import Blackout
 from romana.model.topology import AddressPlan
+from romana.services.control.blackouts import BlackoutDocument, BlackoutVerbs
 from romana.services.control.core import Core
 from romana.services.control.plan import PlanVerbs
 
@@ -30,6 +34,10 @@ class TopologyChanged(msgspec.Struct, frozen=True, kw_only=True):
 
 def plan_endpoints(core: Core) -> list[Endpoint]:
     """The lines of the table."""
+    return [*_topology(core), *_blackouts(core)]
+
+
+def _topology(core: Core) -> list[Endpoint]:
     verbs = PlanVerbs(core)
 
     async def put_topology(call: Call) -> TopologyChanged:
@@ -59,5 +67,48 @@ def plan_endpoints(core: Core) -> list[Endpoint]:
             takes=dict[str, Any],
             gives=TopologyChanged,
             query=("dry_run",),
+        ),
+    ]
+
+
+def _blackouts(core: Core) -> list[Endpoint]:
+    verbs = BlackoutVerbs(core)
+
+    async def listed(call: Call) -> Page[Blackout]:
+        return page(list(core.state.blackouts.values()), call, lambda one: str(one.cidr))
+
+    async def add(call: Call) -> Blackout:
+        return await verbs.add(call.document())
+
+    async def remove(call: Call) -> None:
+        try:
+            cidr = parse_prefix(call.path["cidr"])
+        except ValueError as error:
+            raise Invalid(Fault("cidr", str(error))) from error
+        await verbs.remove(cidr)
+
+    return [
+        Endpoint(
+            method="GET",
+            path="/v1/blackouts",
+            summary="All blackouts: CIDRs that are not used, whatever the plan says",
+            handler=listed,
+            gives=Page[Blackout],
+            query=("limit", "after"),
+            rel="blackouts",
+        ),
+        Endpoint(
+            method="POST",
+            path="/v1/blackouts",
+            summary="Put a CIDR out of use",
+            handler=add,
+            takes=BlackoutDocument,
+            gives=Blackout,
+        ),
+        Endpoint(
+            method="DELETE",
+            path="/v1/blackouts/{cidr:path}",
+            summary="Put a CIDR back in use",
+            handler=remove,
         ),
     ]

@@ -70,8 +70,13 @@ class _Check:
     def networks(self) -> Iterator[Fault]:
         """Networks that go away or are divided in another way, while spans of them are claimed or just given back."""
         held: dict[str, list[Prefix]] = {}
-        for cidr, one in (*self.in_use.spans.items(), *self.in_use.retired.items()):
-            held.setdefault(one.network, []).append(cidr)
+        for span in self.in_use.spans.values():
+            held.setdefault(span.network, []).append(span.cidr)
+        for gone in self.in_use.retired.values():
+            held.setdefault(gone.network, []).append(gone.cidr)
+        for block in self.in_use.blocks.values():
+            if block.host == SERVER:
+                held.setdefault(block.network, []).append(block.span)
         for name, cidrs in sorted(held.items()):
             place = f"networks.{name}"
             was, now = self.before.get(name), self.after.get(name)
