@@ -9,6 +9,7 @@ import msgspec
 
 from romana.apps.server.hosts import host_endpoints
 from romana.apps.server.http import Call, Endpoint, Page, Stream, page
+from romana.apps.server.ipam import ipam_endpoints
 from romana.apps.server.plan import plan_endpoints
 from romana.codec.document import convert
 from romana.codec.records import as_json
@@ -27,6 +28,7 @@ from romana.model.topology import Host, Network
 from romana.model.view import Claim, ClaimAnswer, Hello, Publication, ViewChange, Welcome
 from romana.ports import StoreEvent
 from romana.services.control.agents import AgentVerbs
+from romana.services.control.audit import Auditor
 from romana.services.control.core import Core
 from romana.services.control.hosts import HostDocument, HostVerbs
 from romana.services.control.liveness import Liveness
@@ -247,7 +249,7 @@ def endpoints(api: Api) -> list[Endpoint]:
         return {"healthy": True, "revision": state.revision, "incarnation": api.core.incarnation}
 
     async def ready(call: Call) -> dict[str, object]:
-        api.core.check_ready()
+        await api.core.check_ready()
         return await healthy(call)
 
     async def policies(call: Call) -> list[Policy]:
@@ -260,6 +262,7 @@ def endpoints(api: Api) -> list[Endpoint]:
         *_listing(api),
         _line("GET", "/v1/networks/{name}", "One network", _getter("network", network, "name"), gives=Network),
         *plan_endpoints(api.core),
+        *ipam_endpoints(api.core, Auditor(api.core, api.liveness.clock, patience=api.liveness.settings.patience)),
         *host_endpoints(api.core, api.liveness, agents, api.hosts),
         _line("GET", "/v1/hosts/{name}", "One host", _getter("host", state.hosts.get, "name"), gives=Host),
         _line(
