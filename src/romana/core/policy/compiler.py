@@ -1,0 +1,169 @@
+"""A program kept up with a world that changes: only rows that a change can touch are made again.
+
+Owns which row depends on what. Invariant: after `update` the program is the one that `compile_program` makes of the
+world from nothing, byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from romana.core.policy.classes import PolicyClass
+from romana.core.policy.classifier import Change, ClassChanges, Classifier, differing
+from romana.core.policy.compile import row_of, tiers_for
+from romana.core.policy.locator import Locator
+from romana.core.policy.selector import canonical, is_unconditional
+from romana.core.policy.verdicts import Verdicts
+from romana.core.policy.world import PolicyWorld
+from romana.model.address import Address, Family
+from romana.model.policy import Direction, HostPeer, Selector
+from romana.model.program import Profile, Program, Row, row_id
+
+
+class _Needs(msgspec.Struct, frozen=True):
+    """What a row was made from besides its own class and policies: selectors, everybody, named ports, hosts."""
+
+    selectors: frozenset[Selector]
+    everybody: bool
+    ports: bool
+    hosts: bool
+
+
+class Compiler:
+    """The programs of one world after the other."""
+
+    def __init__(self) -> None:
+        self._classifier = Classifier()
+        self._locator = Locator()
+        self._places = self._locator.places
+        self._lengths: dict[Family, frozenset[int]] = {}
+        self._rows: dict[str, Row] = {}
+        self._used: dict[str, dict[str, Profile]] = {}  # row -> its profiles by id
+        self._profiles: dict[str, Profile] = {}
+        self._uses: Counter[str] = Counter()  # profile id -> rows
+        self._needs: dict[str, _Needs] = {}
+        self._by_selector: dict[Selector, set[str]] = {}  # -> rows
+        self._by_policy: dict[str, set[str]] = {}  # -> classes
+        self._hosts: dict[str, tuple[dict[str, str], tuple[Address, ...]]] = {}
+
+    def update(self, world: PolicyWorld) -> Program:
+        """The program of a world."""
+        before = self._classifier.classes.by_id.copy()
+        changes, policies = self._classifier.update(world)
+        classes = self._classifier.classes
+        for id_ in changes.removed:
+            for name in before[id_].policies:
+                self._by_policy[name].discard(id_)
+            for direction in Direction:
+                self._drop(row_id(id_, direction))
+        for id_ in changes.added:
+            for name in classes.by_id[id_].policies:
+                self._by_policy.setdefault(name, set()).add(id_)
+        stale = self._place(world, changes)
+        stale |= self._stale(changes, policies, before)
+        stale |= self._stale_by_hosts(world)
+        for id_ in stale:
+            class_id = id_.partition("_")[2]
+            if class_id in classes.by_id:
+                self._make(
+                    world, classes.by_id[class_id], Direction.INGRESS if id_.startswith("in_") else Direction.EGRESS
+                )
+        return Program(
+            classes=dict(sorted(classes.of.items())),
+            rows=dict(sorted(self._rows.items())),
+            profiles=dict(sorted(self._profiles.items())),
+        )
+
+    def _place(self, world: PolicyWorld, changes: ClassChanges) -> set[str]:
+        """Find the places; the rows to which it matters that some moved."""
+        nested, networks = self._places.nested, self._places.networks
+        self._places = self._locator.update(world, self._classifier.classes, changes.moved)
+        lengths = self._locator.block_lengths(world)
+        renamed = any(self._is_nested_somewhere(class_id) for class_id in self._locator.moved)
+        if lengths != self._lengths or self._places.nested != nested or renamed:
+            self._lengths = lengths
+            return set(self._all_rows())
+        stale: set[str] = set()
+        if self._locator.moved or self._places.networks != networks:
+            stale |= {id_ for id_, needs in self._needs.items() if needs.everybody}
+        classes = self._classifier.classes.by_id
+        for id_ in self._locator.moved:
+            if id_ in classes:
+                stale |= self._rows_about(classes[id_])
+        return stale
+
+    def _is_nested_somewhere(self, class_id: str) -> bool:
+        """Whether a class lives in a place inside another one, which every row tells apart."""
+        nested = self._places.nested
+        return bool(nested) and not set(nested).isdisjoint(self._places.by_class.get(class_id, ()))
+
+    def _stale(
+        self, changes: ClassChanges, policies: Mapping[str, Change], before: Mapping[str, PolicyClass]
+    ) -> set[str]:
+        """The rows of new classes, of classes whose policies say something else, and those about other classes now."""
+        stale = {row_id(id_, direction) for id_ in changes.added for direction in Direction}
+        for name in policies:
+            stale |= {row_id(id_, direction) for id_ in self._by_policy.get(name, ()) for direction in Direction}
+        for selector in changes.selectors:
+            stale |= self._by_selector.get(selector, set())
+        if changes.added or changes.removed:
+            stale |= {id_ for id_, needs in self._needs.items() if needs.everybody}
+            after = self._classifier.classes.by_id
+            if any(after[id_].ports for id_ in changes.added) or any(before[id_].ports for id_ in changes.removed):
+                stale |= {id_ for id_, needs in self._needs.items() if needs.ports}
+        return stale
+
+    def _stale_by_hosts(self, world: PolicyWorld) -> set[str]:
+        hosts = {name: (host.labels, host.addresses) for name, host in world.hosts.items()}
+        if not differing(self._hosts, hosts):
+            return set()
+        self._hosts = hosts
+        return {id_ for id_, needs in self._needs.items() if needs.hosts}
+
+    def _rows_about(self, one: PolicyClass) -> set[str]:
+        """The rows to which it matters where a class lives."""
+        found: set[str] = set()
+        for selector in one.selectors:
+            found |= self._by_selector.get(selector, set())
+        if one.ports:
+            found |= {id_ for id_, needs in self._needs.items() if needs.ports}
+        return found
+
+    def _all_rows(self) -> Iterable[str]:
+        return (row_id(id_, direction) for id_ in self._classifier.classes.by_id for direction in Direction)
+
+    def _make(self, world: PolicyWorld, one: PolicyClass, direction: Direction) -> None:
+        verdicts = Verdicts(tiers_for(world.policies, one, direction), one, self._classifier.classes, world.hosts)
+        row, profiles = row_of(one, verdicts, self._places, self._lengths)
+        self._drop(row.id)
+        self._rows[row.id] = row
+        self._used[row.id] = profiles
+        self._uses.update(profiles.keys())
+        self._profiles |= profiles
+        needs = self._needs[row.id] = _needs(verdicts)
+        for selector in needs.selectors:
+            self._by_selector.setdefault(selector, set()).add(row.id)
+
+    def _drop(self, id_: str) -> None:
+        if self._rows.pop(id_, None) is None:
+            return
+        for profile in self._used.pop(id_):
+            self._uses[profile] -= 1
+            if not self._uses[profile]:
+                del self._uses[profile], self._profiles[profile]
+        for selector in self._needs.pop(id_).selectors:
+            self._by_selector[selector].discard(id_)
+
+
+def _needs(verdicts: Verdicts) -> _Needs:
+    peers = [peer for clause in verdicts.tiers.clauses for peer in clause.peers or ()]
+    selectors = frozenset(canonical(peer) for peer in peers if isinstance(peer, Selector))
+    return _Needs(
+        selectors=selectors,
+        everybody=not verdicts.null_is_least or any(is_unconditional(selector) for selector in selectors),
+        ports=verdicts.tiers.direction is Direction.EGRESS and verdicts.tiers.has_names,
+        hosts=any(isinstance(peer, HostPeer) for peer in peers),
+    )
