@@ -107,6 +107,9 @@ class Store(Protocol):
         Conflict while somebody else holds it.
         """
 
+    async def check(self) -> None:
+        """Unavailable while the store takes no changes."""
+
     async def incarnation(self) -> str:
         """The random id of this store's history; a restored copy has a new one."""
 

@@ -41,6 +41,10 @@ class HeldStore(MemoryStore):
         self.let_go = asyncio.Event()
         self.broken = False
 
+    async def check(self) -> None:
+        if self.broken:
+            raise Unavailable("the disk is full")
+
     async def commit(self, transaction: Transaction) -> int:
         if self.broken:
             raise Unavailable("the disk is full")
@@ -135,14 +139,14 @@ def test_more_hosts_than_tries_join_one_rack_at_once() -> None:
 
 def test_a_store_that_takes_no_changes_is_not_ready() -> None:
     async def test(site: Site) -> None:
-        site.core.check_ready()
+        await site.core.check_ready()
         site.store.broken = True
         with pytest.raises(Unavailable):
             await site.hello("h1")
         with pytest.raises(Unavailable, match="full"):
-            site.core.check_ready()
+            await site.core.check_ready()
         site.store.broken = False
         await site.hello("h1")
-        site.core.check_ready()
+        await site.core.check_ready()
 
     run(test)

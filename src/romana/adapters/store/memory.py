@@ -72,6 +72,9 @@ class MemoryStore:
         """Hold a lease."""
         return await self._leases.take(name)
 
+    async def check(self) -> None:
+        """Always there."""
+
     async def incarnation(self) -> str:
         """The random id of this history."""
         return self._incarnation

@@ -100,6 +100,10 @@ class SqliteStore:
         """Hold a lease."""
         return await self._leases.take(name)
 
+    async def check(self) -> None:
+        """Unavailable when the store has ended, or its disk is full."""
+        await self._look(lambda writer: writer.try_writing())
+
     async def incarnation(self) -> str:
         """The random id of this file's history."""
         return self._incarnation
@@ -166,12 +170,21 @@ class _Writer:
         self._tell = tell
         self._rows = 0  # written since the last checkpoint
         self._failure = ""
+        self._full = False
 
     def snapshot(self, prefix: str) -> Snapshot:
         """Begin to read as of now."""
         made = Snapshot(prefix, self.head)
         self.snapshots.add(made)
         return made
+
+    def try_writing(self) -> None:
+        """Write what is there already, when the last try found no space."""
+        if self._full:
+            self.connection.execute("BEGIN IMMEDIATE")
+            self.connection.execute("UPDATE meta SET value = value WHERE name = 'head'")
+            self.connection.execute("COMMIT")
+            self._full = False
 
     def turn(self) -> bool:
         """Take what waits, commit it as one, look, tell; False when told to end."""
@@ -212,6 +225,7 @@ class _Writer:
         except Exception as error:
             refusal = self._refusal(error)
             return [_Outcome(job.answer, error=refusal) for job in jobs]
+        self._full = False
         self._rows += sum(len(outcome.events) for outcome in outcomes)
         self.head = head
         return outcomes
@@ -247,6 +261,7 @@ class _Writer:
         if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
             with contextlib.suppress(sqlite3.Error):
                 self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # gives back what the log took
+            self._full = True
             return Unavailable("the disk of the store is full: nothing was changed; free space and try again")
         self._failure = f"the store cannot be written any more: {error}; mend the disk, then start romanad again"
         return Unavailable(self._failure)

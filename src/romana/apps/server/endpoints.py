@@ -12,7 +12,7 @@ from romana.apps.server.http import Call, Endpoint, Page, Stream, page
 from romana.apps.server.ipam import ipam_endpoints
 from romana.apps.server.plan import plan_endpoints
 from romana.codec.document import convert
-from romana.codec.records import as_json
+from romana.codec.records import KINDS, as_json
 from romana.codec.text import parse_address
 from romana.codec.traffic import parse_traffic
 from romana.core.policy.trace import Trace, trace
@@ -128,6 +128,8 @@ class Api:
         yield WatchEvent(revision=after, key="", deleted=False)
         async for events in changes:
             for event in events:
+                if event.key.partition("/")[0] not in KINDS:  # leases are romanad's own
+                    continue
                 value = None if event.value is None else msgspec.Raw(as_json(event.key, event.value))
                 yield WatchEvent(revision=event.revision, key=event.key, deleted=event.value is None, value=value)
 

@@ -20,10 +20,10 @@ import uvicorn
 from romana import __version__
 from romana.adapters.linux.clock import KernelClock
 from romana.adapters.logs import set_up_logs
-from romana.adapters.store.sqlite import SqliteStore
 from romana.apps.server.config import ServerConfig
 from romana.apps.server.endpoints import Api, endpoints
 from romana.apps.server.http import application
+from romana.apps.server.storing import check_store, open_store
 from romana.codec.config import load, unreadable
 from romana.model.errors import Fault, Invalid, RomanaError, Unavailable
 from romana.services.control.core import Core
@@ -33,6 +33,7 @@ from romana.services.control.retirement import Retirement
 log = structlog.get_logger()
 app = typer.Typer(pretty_exceptions_enable=False)
 DEFAULT_CONFIG = Path("/etc/romana/romanad.toml")
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 MACHINE_NETWORK = "ROMANA_LAB_MACHINE_NETWORK"
 """Environment variable: what the link /proc/self/ns/net reads in the machine's own network namespace."""
 
@@ -50,7 +51,7 @@ def run(
     ] = "",
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
 ) -> None:
-    """The control plane of romana: REST API on a UNIX socket and on loopback, records in SQLite."""
+    """The control plane of romana: REST API on a UNIX socket and on loopback, records in SQLite or in etcd."""
     if version:
         typer.echo(f"romanad {__version__}")
         return
@@ -78,13 +79,19 @@ def _read(config: Path) -> ServerConfig:
             text = config.read_text()
         except (OSError, UnicodeDecodeError) as error:
             raise Invalid(unreadable(error)) from error
-    return load(ServerConfig, text, os.environ)
+    settings = load(ServerConfig, text, os.environ)
+    check_store(settings)
+    return settings
 
 
 async def _serve(settings: ServerConfig, sockets: list[socket.socket]) -> None:
-    store = SqliteStore(Path(settings.store.path))
-    core = Core(store)
-    await core.load()
+    opening = asyncio.create_task(_opened(settings))
+    for number in SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, opening.cancel)
+    try:
+        core = await opening
+    except asyncio.CancelledError:  # told to stop before there was anything to stop
+        return
     liveness = Liveness(core, KernelClock(), _host_settings(settings))
     retirement = Retirement(core, liveness)
     ended: list[BaseException] = []
@@ -117,19 +124,35 @@ async def _serve(settings: ServerConfig, sockets: list[socket.socket]) -> None:
         timeout_keep_alive=75,
     )
     server = _Server(settings_of_server)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, server.handle_exit, number, None)
     try:
         await server.serve(sockets=sockets)
     finally:
-        await store.close()
+        await core.store.close()
     if ended:
         raise Unavailable(str(ended[0]))
 
 
+async def _opened(settings: ServerConfig) -> Core:
+    """The core with all that its store has."""
+    core = Core(await open_store(settings))
+    try:
+        await core.load()
+    except BaseException:
+        await core.store.close()
+        raise
+    return core
+
+
 def _host_settings(settings: ServerConfig) -> HostSettings:
     hosts = settings.hosts
-    return HostSettings(lease=hosts.lease_seconds, rest=hosts.rest_seconds, round=hosts.round_seconds)
+    return HostSettings(
+        lease=hosts.lease_seconds,
+        rest=hosts.rest_seconds,
+        round=hosts.round_seconds,
+        patience=hosts.check_seconds,
+    )
 
 
 class _Server(uvicorn.Server):

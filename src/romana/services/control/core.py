@@ -91,7 +91,6 @@ class Core:
         self._followers: dict[str, set[Follower]] = {}  # by host
         self._failed: Exception | None = None
         self._queue = asyncio.Lock()  # of those who lost a race once
-        self.failure = ""
 
     async def load(self) -> None:
         """Read everything; call once, before `run`."""
@@ -224,10 +223,6 @@ class Core:
             if self.state.revision == before:
                 await self.newer(before, at_most=1.0)
             return None
-        except Unavailable as error:
-            self.failure = str(error)
-            raise
-        self.failure = ""
         await self.reached(revision)
         return revision, answer
 
@@ -236,10 +231,10 @@ class Core:
         if self._failed is not None:
             raise Unavailable(f"the store is away: {self._failed}")
 
-    def check_ready(self) -> None:
+    async def check_ready(self) -> None:
         """Unavailable while the store takes no changes."""
-        if self._failed is not None or self.failure:
-            raise Unavailable(self.failure or f"the store is away: {self._failed}")
+        self.check_followed()
+        await self.store.check()
 
 
 def problem_words(error: Exception) -> dict[str, Any]:

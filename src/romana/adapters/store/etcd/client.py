@@ -54,6 +54,10 @@ class EtcdAddress(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float = 3.0
 
 
+class WrongStore(Unavailable):
+    """The store cannot be used as it is configured, or by this program; waiting does not help."""
+
+
 class LeaseGone(Unavailable):
     """The lease that was named is none any more."""
 
@@ -62,7 +66,7 @@ class EtcdClient:
     """Use it inside one event loop; close it."""
 
     def __init__(self, address: EtcdAddress) -> None:
-        """Unavailable when a file for TLS cannot be read. Nothing is connected yet."""
+        """WrongStore when a file for TLS cannot be read. Nothing is connected yet."""
         self.seen = 0  # the largest revision in any answer
         self._address = address
         self._credentials = _credentials(address)
@@ -293,5 +297,5 @@ def _credentials(address: EtcdAddress) -> grpc.ChannelCredentials | None:
         try:
             found[name] = Path(path).read_bytes() if path else None
         except OSError as error:
-            raise Unavailable(f"cannot read {path} (the {name} for etcd): {error.strerror}") from error
+            raise WrongStore(f"cannot read {path} (the {name} for etcd): {error.strerror}") from error
     return grpc.ssl_channel_credentials(found["ca"], found["key"], found["certificate"])

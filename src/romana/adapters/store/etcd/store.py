@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from romana.adapters.store.etcd import messages as m
-from romana.adapters.store.etcd.client import EtcdAddress, EtcdClient
+from romana.adapters.store.etcd.client import EtcdAddress, EtcdClient, WrongStore
 from romana.adapters.store.etcd.gate import PATIENCE, Gatekeeper
 from romana.adapters.store.etcd.layout import (
     MOST_BYTES,
@@ -102,6 +102,10 @@ class EtcdStore:
         lease = EtcdLease(self._client, key=key, revision=revision, number=granted.ID, seconds=granted.TTL, since=since)
         self._leases = {lease, *(one for one in self._leases if not one.is_over)}
         return lease
+
+    async def check(self) -> None:
+        """Unavailable while a majority of the members does not answer."""
+        await self._look(m.range_of(self._layout.incarnation))
 
     async def incarnation(self) -> str:
         """The random id of this store's history."""
@@ -198,7 +202,7 @@ class EtcdStore:
 
 
 async def open_etcd(address: EtcdAddress, prefix: str = "/romana/", *, keep: int = 10_000) -> EtcdStore:
-    """Open the store under a prefix, or make it; Unavailable when etcd is away, or the store of a newer schema."""
+    """Open the store under a prefix, or make it; Unavailable when etcd is away, WrongStore for a newer schema."""
     client = EtcdClient(address)
     layout = Layout(prefix)
     try:
@@ -226,7 +230,7 @@ async def _opened(client: EtcdClient, layout: Layout) -> tuple[str, int]:
             ]
             await client.txn([m.unchanged(layout.gate, 0), m.unchanged(layout.incarnation, 0)], fresh)
         elif int(schema[0].value) > SCHEMA_VERSION:
-            raise Unavailable(
+            raise WrongStore(
                 f"the store in etcd under {layout.prefix} has schema {schema[0].value.decode()},"
                 f" this program knows {SCHEMA_VERSION}: upgrade it"
             )
