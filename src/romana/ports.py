@@ -16,6 +16,7 @@ from romana.core.diff import Changes
 from romana.core.ruleset import Ruleset, RulesetChanges
 from romana.model.address import Address, Family, Prefix
 from romana.model.endpoint import Endpoint
+from romana.model.report import Observation
 from romana.model.route import Route
 from romana.model.view import (
     BlockReturned,
@@ -131,6 +132,9 @@ class ControlPlane(Protocol):
 
     async def heartbeat(self, heartbeat: Heartbeat) -> HeartbeatAnswer:
         """Renew the host's lease and acknowledge a view; Conflict for another epoch or incarnation."""
+
+    async def observe(self, observation: Observation) -> int:
+        """Say what the host has, for an audit; answers its number. Conflict for another epoch or incarnation."""
 
     async def endpoints(self, host: str) -> tuple[Endpoint, ...]:
         """The endpoints of a host that are published, for an agent that lost its memory."""

@@ -9,6 +9,7 @@ from typing import Any
 from romana.adapters.store.memory import MemoryStore
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Unavailable
+from romana.model.report import Observation
 from romana.model.view import (
     Claim,
     ClaimAnswer,
@@ -22,6 +23,7 @@ from romana.model.view import (
     Welcome,
 )
 from romana.services.control.agents import AgentVerbs
+from romana.services.control.audit import Auditor
 from romana.services.control.core import Core
 from romana.services.control.hosts import HostVerbs
 from romana.services.control.inventory import InventoryVerbs
@@ -45,6 +47,7 @@ class FakeControlPlane:
         self.clock = FakeClock()
         self.liveness = Liveness(self.core, self.clock, HostSettings())
         self.retirement = Retirement(self.core, self.liveness)
+        self.auditor = Auditor(self.core, self.clock)
         self._inventories = InventoryVerbs(self.core)
         self._verbs = AgentVerbs(self.core, self._views, self.liveness)
         self.hosts = HostVerbs(self.core, self._verbs.is_connected)
@@ -92,6 +95,10 @@ class FakeControlPlane:
     async def inventory(self, inventory: Inventory) -> InventoryAnswer:
         self._meet()
         return await self._inventories.inventory(inventory)
+
+    async def observe(self, observation: Observation) -> int:
+        self._meet()
+        return await self.auditor.observe(observation)
 
     async def endpoints(self, host: str) -> tuple[Endpoint, ...]:
         self._meet()

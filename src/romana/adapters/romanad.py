@@ -25,6 +25,7 @@ from romana.model.errors import (
     RomanaError,
     Unavailable,
 )
+from romana.model.report import Observation
 from romana.model.view import (
     Claim,
     ClaimAnswer,
@@ -141,6 +142,10 @@ class RomanadClient:
     async def inventory(self, inventory: Inventory) -> InventoryAnswer:
         """Say what the host holds."""
         return decode(await self._call("POST", f"/v1/hosts/{inventory.host}/inventory", inventory), InventoryAnswer)
+
+    async def observe(self, observation: Observation) -> int:
+        """Say what the host has."""
+        return decode(await self._call("POST", f"/v1/hosts/{observation.host}/observations", observation), int)
 
     async def endpoints(self, host: str) -> tuple[Endpoint, ...]:
         """The endpoints of a host that are published."""

@@ -59,8 +59,9 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that is not as it should be; the `sentence` says what, and what to do.
 
     `cidr` is the address (in full length), block or span; `endpoint`, `sequence` and `link` are set where they are part
-    of it. `audit` is the number of the first audit that saw it, 0 for what follows from the records alone. `seconds` is
-    for how long romanad has known it, at least, and `actionable` whether `romana ipam repair` would do something.
+    of it. `observed` tells what an agent's observation showed from what follows from the records alone. `seconds` is
+    the time between the first and the last observation that showed it, as far as this romanad knows, and `actionable`
+    whether `romana ipam repair` can do something about it.
     """
 
     kind: FindingKind
@@ -70,7 +71,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str = ""
     sequence: int = 0
     link: str = ""
-    audit: int = 0
+    observed: bool = False
     seconds: int = 0
     actionable: bool = False
 
@@ -83,12 +84,14 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What a check found, sorted. Nothing is concluded about `unreachable` hosts, which did not answer.
 
-    It holds for one store `incarnation`, at a `revision`.
+    It holds for one store `incarnation`, at a `revision`. `patience` is how many seconds two observations must lie
+    apart before what they show is acted on.
     """
 
     incarnation: str
     revision: int
     audit: int
+    patience: int
     findings: tuple[Finding, ...] = ()
     observed: int = 0
     unreachable: tuple[str, ...] = ()

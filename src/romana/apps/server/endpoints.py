@@ -10,6 +10,7 @@ import msgspec
 from romana.apps.server.hosts import host_endpoints
 from romana.apps.server.http import Call, Endpoint, Page, Stream, page
 from romana.apps.server.ipam import ipam_endpoints
+from romana.apps.server.ipam import ipam_endpoints
 from romana.apps.server.plan import plan_endpoints
 from romana.codec.document import convert
 from romana.codec.records import KINDS, as_json
@@ -28,6 +29,7 @@ from romana.model.topology import Host, Network
 from romana.model.view import Claim, ClaimAnswer, Hello, Publication, ViewChange, Welcome
 from romana.ports import StoreEvent
 from romana.services.control.agents import AgentVerbs
+from romana.services.control.audit import Auditor
 from romana.services.control.audit import Auditor
 from romana.services.control.core import Core
 from romana.services.control.hosts import HostDocument, HostVerbs
@@ -264,6 +266,7 @@ def endpoints(api: Api) -> list[Endpoint]:
         *_listing(api),
         _line("GET", "/v1/networks/{name}", "One network", _getter("network", network, "name"), gives=Network),
         *plan_endpoints(api.core),
+        *ipam_endpoints(api.core, Auditor(api.core, api.liveness.clock, patience=api.liveness.settings.patience)),
         *ipam_endpoints(api.core, Auditor(api.core, api.liveness.clock, patience=api.liveness.settings.patience)),
         *host_endpoints(api.core, api.liveness, agents, api.hosts),
         _line("GET", "/v1/hosts/{name}", "One host", _getter("host", state.hosts.get, "name"), gives=Host),

@@ -85,26 +85,14 @@ class Checker:
     def endpoint(self, name: str) -> Iterator[Finding]:
         """What is wrong with a published endpoint; nothing for one that is gone."""
         endpoint = self._records.endpoints.get(name)
-        if endpoint is None:
-            return
-        if self._is_gone(endpoint.host):
-            yield leak(endpoint, f"host {endpoint.host} is gone", actionable=True)
-        for allocation in endpoint.allocations:
-            address, holder = allocation.address, self._records.holder(allocation.address)
-            wrong = self._misplaced(endpoint, address, allocation.block)
-            if wrong:
-                yield use_finding(FindingKind.OUT_OF_PLAN, endpoint, address, f"{address} of endpoint {name} {wrong}")
-            if holder not in (None, name):
-                other = self._records.endpoints.get(holder or "")
-                yield use_finding(
-                    FindingKind.DOUBLY_OWNED,
-                    endpoint,
-                    address,
-                    f"{address} belongs to endpoint {name} on host {endpoint.host} and to {holder} on host "
-                    f"{other.host if other else 'unknown'}; a repair keeps the one that its agent confirms when the "
-                    "other one is leaked, else end one of the two workloads",
-                    actionable=True,
-                )
+        if endpoint is not None:
+            yield from self._endpoint(endpoint)
+
+    def endpoints_in(self, cidr: Prefix) -> Iterator[Finding]:
+        """What is wrong with the endpoints of which the first address is in a block."""
+        for endpoint in self._records.endpoints_in(cidr):
+            if cidr.contains(endpoint.addresses[0]):
+                yield from self._endpoint(endpoint)
 
     def reservation(self, name: str) -> Iterator[Finding]:
         """What is wrong with addresses that the control plane itself gave to a name."""
@@ -128,6 +116,27 @@ class Checker:
                     sequence=allocation.sequence,
                     sentence=f"{allocation.address} is reserved for {name} and belongs to {taken_by}; end one of the "
                     "two workloads",
+                )
+
+    def _endpoint(self, endpoint: Endpoint) -> Iterator[Finding]:
+        name = endpoint.id
+        if self._is_gone(endpoint.host):
+            yield leak(endpoint, f"host {endpoint.host} is gone", actionable=True)
+        for allocation in endpoint.allocations:
+            address, holder = allocation.address, self._records.holder(allocation.address)
+            wrong = self._misplaced(endpoint, address, allocation.block)
+            if wrong:
+                yield use_finding(FindingKind.OUT_OF_PLAN, endpoint, address, f"{address} of endpoint {name} {wrong}")
+            if holder not in (None, name):
+                other = self._records.endpoints.get(holder or "")
+                yield use_finding(
+                    FindingKind.DOUBLY_OWNED,
+                    endpoint,
+                    address,
+                    f"{address} belongs to endpoint {name} on host {endpoint.host} and to {holder} on host "
+                    f"{other.host if other else 'unknown'}; a repair keeps the one that its agent confirms when the "
+                    "other one is leaked, else end one of the two workloads",
+                    actionable=True,
                 )
 
     def _twice(self, whose: str, cidr: Prefix, host: str, among: Wider) -> Iterator[Finding]:

@@ -20,7 +20,7 @@ CONTROL_PLANE = "the control plane"
 
 class Records(msgspec.Struct, frozen=True, kw_only=True):
     """What is checked. `holder` answers who has an address as far as is known, `written` at which revision a block's
-    record was written; the functions in `_on` answer what a host has.
+    record was written; the functions in `_in` and `_on` answer what a block or a host has.
     """
 
     plan: AddressPlan
@@ -30,6 +30,7 @@ class Records(msgspec.Struct, frozen=True, kw_only=True):
     endpoints: Mapping[str, Endpoint]
     holder: Callable[[Address], str | None]
     written: Callable[[Prefix], int]
+    endpoints_in: Callable[[Prefix], Iterable[Endpoint]]
     endpoints_on: Callable[[str], Iterable[Endpoint]]
     blocks_on: Callable[[str], Mapping[Prefix, Block]]
     reservations_on: Callable[[str], Iterable[Reservation]]

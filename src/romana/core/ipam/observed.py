@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
+
 from romana.core.ipam.findings import (
     Records,
     Wider,
@@ -35,11 +37,10 @@ class Comparison:
         self._retired = Wider(records.retired)
 
     def findings(self, observed: Observation) -> Iterator[Finding]:
-        """Every difference."""
-        yield from self._endpoints(observed)
-        yield from self._reservations(observed)
-        yield from self._routes(observed)
-        yield from self._blocks(observed)
+        """Every difference, none of them `actionable` on its own."""
+        for rule in (self._endpoints, self._reservations, self._routes, self._blocks):
+            for found in rule(observed):
+                yield msgspec.structs.replace(found, observed=True)
 
     def _endpoints(self, observed: Observation) -> Iterator[Finding]:
         published = {endpoint.id for endpoint in self._records.endpoints_on(observed.host)}
@@ -108,7 +109,6 @@ class Comparison:
                     link=link,
                     sentence=f"host {observed.host} routes {address} to link {link}, and nobody allocated it; while it "
                     "is there the agent gives it to nobody. End that workload, or have a repair cut it off with --cut",
-                    actionable=True,
                 )
 
     def _blocks(self, observed: Observation) -> Iterator[Finding]:

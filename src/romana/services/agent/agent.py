@@ -21,6 +21,7 @@ from romana.services.agent.attachments import Attachments
 from romana.services.agent.follower import Follower
 from romana.services.agent.kernel import Kernel, KernelPorts
 from romana.services.agent.ledger import Ledger, stand_in
+from romana.services.agent.observe import Observer
 from romana.services.agent.publisher import Publisher
 from romana.services.agent.reconcile import Reconciler
 from romana.services.agent.recovery import Recovery
@@ -106,6 +107,7 @@ class Agent:
         )
         rooms = Rooms(self.ledger, world.control, workers, wait=settings.wait)
         self.attachments = Attachments(self.ledger, rooms, kernel, workers, self.removals)
+        self.observer = Observer(self.ledger, world.control, self.publisher, self.attachments, backoff())
         self._workers = workers
         self._sleep = sleep
 
@@ -117,6 +119,7 @@ class Agent:
                 self.follower.keep(),
                 self.reconciler.run(),
                 self.publisher.run(),
+                self.observer.run(),
                 self.removals.run(),
                 self._end_rests(),
             ):

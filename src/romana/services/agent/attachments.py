@@ -15,11 +15,12 @@ from contextlib import ExitStack, asynccontextmanager
 import msgspec
 import structlog
 
+from romana.model.address import Address
 from romana.model.endpoint import Endpoint, endpoint_id
 from romana.model.errors import AlreadyExists, NotFound
 from romana.model.tenancy import Identity
 from romana.model.view import View
-from romana.ports import LinkPlan, LinkState
+from romana.ports import AgentMemory, LinkPlan, LinkState
 from romana.services.agent.kernel import Kernel
 from romana.services.agent.ledger import Ledger
 from romana.services.agent.removals import Removals
@@ -132,6 +133,18 @@ class Attachments:
                 due.append(endpoint)
         self._unlisted = seen
         return [endpoint.id for endpoint in due if await self._collect(endpoint)]
+
+    async def held(self) -> tuple[AgentMemory, dict[Address, str]]:
+        """What is remembered, and which addresses the kernel routes to which links, both of one moment."""
+        return await self._workers.kernel(self._held)
+
+    def _held(self) -> tuple[AgentMemory, dict[Address, str]]:
+        return self._ledger.state.load(), self._kernel.routed()
+
+    async def cut(self, link: str) -> bool:
+        """Cut off a link that nobody allocated; whether there was one."""
+        orphan = self._ledger.orphans.get(link)
+        return orphan is not None and await self._collect(orphan)
 
     async def _collect(self, endpoint: Endpoint) -> bool:
         async with self._turn(endpoint.id):

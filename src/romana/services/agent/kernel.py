@@ -24,7 +24,7 @@ from romana.core.ruleset import (
     endpoint_elements,
     ruleset_changes,
 )
-from romana.model.address import Prefix
+from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Conflict, NotFound
 from romana.model.ipam import Span
@@ -121,6 +121,11 @@ class Kernel:
             for key, value in wanted.items()
             if actual.get(key) != value
         ]
+
+    def routed(self) -> dict[Address, str]:
+        """The addresses that are routed to links, with the link."""
+        routes = self._ports.routes.read()
+        return {prefix.address(0): route.link for prefix, route in routes.items() if route.link and prefix.is_address}
 
     def state(self, link: str) -> LinkState | None:
         """The host's side of a link, None when there is none."""

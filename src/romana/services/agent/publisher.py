@@ -6,6 +6,8 @@ arrive in order.
 
 from __future__ import annotations
 
+import asyncio
+
 import structlog
 
 from romana.model.errors import Conflict, RomanaError, Unavailable
@@ -24,6 +26,10 @@ class Publisher:
 
     def __init__(self, ledger: Ledger, control: ControlPlane, workers: Workers, backoff: Backoff) -> None:
         self.problem = ""
+        self.turn = asyncio.Lock()
+        """Held while something is published; whoever else holds it keeps the log as it is."""
+        self.revision = 0
+        """At which the control plane had what was last published."""
         self._ledger = ledger
         self._control = control
         self._workers = workers
@@ -35,8 +41,10 @@ class Publisher:
         while True:
             await self._ledger.grown.wait()
             try:
-                while self._ledger.epoch and await self._publish():
-                    pass
+                while self._ledger.epoch:
+                    async with self.turn:
+                        if not await self._publish():
+                            break
             except RomanaError as error:
                 self._complain(error)
                 self._ledger.grown.ring()
@@ -50,7 +58,7 @@ class Publisher:
         entries = await self._workers.slow(self._ledger.state.pending, AT_ONCE)
         if not entries:
             return False
-        await self._control.publish(self._ledger.publication(entries))
+        self.revision = await self._control.publish(self._ledger.publication(entries))
         await self._workers.slow(self._ledger.state.published, entries[-1].number)
         return len(entries) == AT_ONCE
 

@@ -35,13 +35,14 @@ REPLICA = "replica-"
 
 
 class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Times, in seconds: how long an agent's lease lasts, how long freed addresses rest at most, and how often romanad
-    looks after hosts.
+    """Times, in seconds: how long an agent's lease lasts, how long freed addresses rest at most, how often romanad
+    looks after hosts, and how far apart two observations lie before what both show is acted on.
     """
 
     lease: int = 24 * 3600
     rest: int = 180
     round: float = 15.0
+    patience: int = 120
 
 
 class Liveness:
