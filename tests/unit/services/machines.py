@@ -38,7 +38,7 @@ class Machine:
 
 
 class Machines:
-    """A control plane with a plan and hosts. Addresses are text, owners are `tenant:segment` as Romana v2 writes them."""
+    """A control plane with a plan and hosts. Addresses are text, owners `tenant:segment` as Romana v2 writes them."""
 
     def __init__(self) -> None:
         self.control = FakeControlPlane()

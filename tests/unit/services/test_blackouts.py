@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from romana.codec.records import RESERVATION, Kind
+from romana.codec.kind import Kind
+from romana.codec.records import RESERVATION
 from romana.codec.text import parse_prefix
 from romana.model.errors import Conflict, Invalid, NotFound
 from romana.model.ipam import Allocation, Reservation
