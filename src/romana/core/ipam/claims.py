@@ -308,9 +308,12 @@ class _Draft:
 def _first_free(
     within: Prefix, length: int, network: Network, taken: Callable[[Prefix], Prefix | None]
 ) -> Prefix | None:
-    """The first part of `length` that is not wholly reserved or static, and that nothing `taken` answers lies over."""
+    """The first part of `length` that is not wholly reserved, that no static range touches (its routes lead elsewhere),
+    and that nothing `taken` answers lies over.
+    """
     shift = within.family.bits - length
-    kept = _occupied((*network.reserved, *network.static))
+    static = (one.supernet(min(one.length, length)) for one in network.static)
+    kept = _occupied((*network.reserved, *static))
     index, count = 0, 1 << (length - within.length) if length >= within.length else 0
     while index < count:
         candidate = within.subnet(length, index)

@@ -240,11 +240,13 @@ def test_a_block_that_comes_again_has_a_later_sequence() -> None:
     assert [block.sequence for block in cluster.blocks.values()] == [8, 7]
 
 
-def test_static_ranges_are_not_delegated_and_the_rest_of_a_span_is() -> None:
-    static = tuple(map(parse_prefix, ("10.0.0.0/25", "10.0.0.128/26", "10.0.0.200/32")))
-    cluster = Cluster(msgspec.structs.replace(N4, static=static))
-    assert cluster.claim() == ["10.0.0.192/29"]
-    assert list(map(str, cluster.spans)) == ["10.0.0.0/24"]
+def test_a_span_that_a_static_range_touches_is_nobodys() -> None:
+    static = tuple(map(parse_prefix, ("10.0.0.200/29", "10.0.2.0/23")))
+    everywhere = {"n4": "10.0.0.0/16"}
+    cluster = Cluster(msgspec.structs.replace(N4, static=static), h=everywhere, g=everywhere)
+    assert cluster.claim() == ["10.0.1.0/29"]
+    assert cluster.claim(host="g") == ["10.0.4.0/29"]
+    assert list(map(str, cluster.spans)) == ["10.0.1.0/24", "10.0.4.0/24"]
     halves = tuple(map(parse_prefix, ("10.0.0.0/25", "10.0.0.128/25")))
     assert Cluster(msgspec.structs.replace(N4, static=halves[:1], reserved=halves[1:])).claim() == ["10.0.1.0/29"]
 
@@ -287,7 +289,7 @@ def test_sharing_comes_before_a_refusal() -> None:
 
 
 def bits_network(cidr: str = "10.0.0.0/8", **widths: int) -> Network:
-    plan = BitPlan(**{"host": 8, "tenant": 4, "segment": 4, "endpoint": 8, **widths})  # type: ignore[arg-type]
+    plan = BitPlan(**{"host": 8, "tenant": 4, "segment": 4, "endpoint": 8, **widths})
     made = parse_prefix(cidr)
     block = made.family.bits - plan.endpoint - plan.space
     return network("b", cidr, block, made.length + plan.host, placement=Placement.BITS, bits=plan)
@@ -332,7 +334,8 @@ def test_ids_that_do_not_fit_their_width_are_refused() -> None:
         cluster.claim(identity("more", "t0"))
     assert len(cluster.blocks) == 31
     assert len({block.value >> 8 for block in cluster.blocks}) == 31
-    narrow = Cluster(bits_network("10.0.0.0/15", host=1), **{name: {"b": "10.0.0.0/15"} for name in "hgf"})
+    everywhere = {"b": "10.0.0.0/15"}
+    narrow = Cluster(bits_network("10.0.0.0/15", host=1), h=everywhere, g=everywhere, f=everywhere)
     assert narrow.claim(host="h") + narrow.claim(host="g") == ["10.0.0.0/24", "10.1.0.0/24"]
     with pytest.raises(Exhausted, match=r"has 2 span\(s\) of /16, none of them free; this host has 0"):
         narrow.claim(host="f")
