@@ -17,7 +17,7 @@ import structlog
 
 from romana.codec.kind import Kind
 from romana.core.policy.classes import classify
-from romana.core.policy.compile import compile_program
+from romana.core.policy.compiler import Compiler
 from romana.core.policy.world import PolicyWorld
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Conflict, Unavailable
@@ -84,6 +84,7 @@ class Core:
         self.store = store
         self.state = State()
         self.incarnation = ""
+        self._compiler = Compiler()
         self._program: tuple[int, Program] | None = None
         self._classes: tuple[int, dict[str, str]] | None = None
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []  # a heap: revision, a number, who waits for it
@@ -156,7 +157,7 @@ class Core:
         """The compiled program of the present state."""
         if self._program is None or self._is_stale:
             generation = self.state.policy_generation
-            self._program = (generation, compile_program(self.state.world(self.exact_endpoints())))
+            self._program = (generation, self._compiler.update(self.state.world(self.exact_endpoints())))
             self.state.lodgers.compiled(self.classes)
         return self._program[1]
 

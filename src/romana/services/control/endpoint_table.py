@@ -16,13 +16,14 @@ from romana.codec.endpoint_record import AS_JSON, endpoint_of, identity_of, plac
 from romana.codec.records import ENDPOINT
 from romana.model.address import Address, Family, Prefix
 from romana.model.endpoint import Endpoint
-from romana.model.tenancy import Identity, Owner
+from romana.model.tenancy import Identity
 from romana.services.control.shared import Shared
 
 DENSE = 64
 """Offsets below this one are places in a list; a block's others are in a dict."""
 _HEAD = struct.Struct("<QII")  # revision, number of the host, number of the identity
 _CONTAINER = 64
+_BITS = {Family.V4: Family.V4.bits, Family.V6: Family.V6.bits}
 Room = int
 """A block's CIDR as one number (`room_of`)."""
 
@@ -60,7 +61,8 @@ class EndpointTable(Mapping[str, Endpoint]):
         self._near: dict[Room, list[bytes | None]] = {}
         self._far: dict[Room, dict[int, bytes]] = {}
         self._lengths: dict[tuple[Family, int], int] = {}  # -> number of rooms
-        self._rooms_of: dict[str | Owner, dict[Room, int]] = {}  # by host and owner -> where their endpoints are
+        self._rooms_of_host: dict[int, dict[Room, int]] = {}  # by number -> how many are where; so are the next
+        self._rooms_of_identity: dict[int, dict[Room, int]] = {}
         self._loose: set[bytes] = set()  # what `loose` answers
         self.loose_changes = 0
         """How often an endpoint that is loose came or went."""
@@ -78,7 +80,8 @@ class EndpointTable(Mapping[str, Endpoint]):
         for room, offset in spots:
             self._settle(room, offset, key)
         if spots:  # it is found again through its last room, which is the widest
-            self._count(host, identity, spots[-1][0], 1)
+            _count(self._rooms_of_host, host, spots[-1][0], 1)
+            _count(self._rooms_of_identity, identity, spots[-1][0], 1)
         if not spots or packed.body[0] == AS_JSON:
             self._loosen(key)
 
@@ -95,10 +98,10 @@ class EndpointTable(Mapping[str, Endpoint]):
 
     def holder(self, address: Address) -> str | None:
         """The id of the endpoint that has an address."""
-        family, value = address.family, address.value
-        for known, length in self._lengths:
-            if known is family:
-                key = self._at(*_spot(family, value, length))
+        for family, length in self._lengths:
+            if family is address.family:
+                block = address.supernet(length)
+                key = self._at(room_of(block), address.value - block.value)
                 if key is not None:
                     return _id(key)
         return None
@@ -132,24 +135,18 @@ class EndpointTable(Mapping[str, Endpoint]):
     def on_host(self, host: str) -> set[str]:
         """The ids of a host's endpoints."""
         number = self._hosts.number(host.encode())
-        return {
-            _id(key)
-            for key in self._candidates(self._rooms_of.get(host, {}))
-            if _HEAD.unpack_from(self._packed[key])[1] == number
-        }
+        rooms = self._rooms_of_host.get(number, {}) if number is not None else {}
+        return {_id(key) for key in self._candidates(rooms) if _HEAD.unpack_from(self._packed[key])[1] == number}
 
-    def of_tenant(self, tenant: str, segment: str | None = None) -> Iterator[str]:
+    def of_tenant(self, tenant: str, segment: str | None = None) -> set[str]:
         """The ids of a tenant's endpoints, or of one of its segments'."""
-        rooms = {
-            room
-            for owner, found in self._rooms_of.items()
-            if isinstance(owner, Owner) and owner.tenant == tenant and segment in (None, owner.segment)
-            for room in found
+        numbers = {
+            number
+            for number, known in self._identities.items()
+            if known.identity.owner.tenant == tenant and segment in (None, known.identity.owner.segment)
         }
-        for key in self._candidates(rooms):
-            owner = self._identities.value(_HEAD.unpack_from(self._packed[key])[2]).identity.owner
-            if owner.tenant == tenant and segment in (None, owner.segment):
-                yield _id(key)
+        rooms = {room for number in numbers for room in self._rooms_of_identity.get(number, ())}
+        return {_id(key) for key in self._candidates(rooms) if _HEAD.unpack_from(self._packed[key])[2] in numbers}
 
     def named(self, name: str) -> list[Endpoint]:
         """The endpoints of that name."""
@@ -188,7 +185,8 @@ class EndpointTable(Mapping[str, Endpoint]):
                         self._settle(room, offset, other)
                         break
         if spots:
-            self._count(host, identity, spots[-1][0], -1)
+            _count(self._rooms_of_host, host, spots[-1][0], -1)
+            _count(self._rooms_of_identity, identity, spots[-1][0], -1)
         if key in self._loose:
             self._loose.remove(key)
             self.loose_changes += 1
@@ -201,20 +199,29 @@ class EndpointTable(Mapping[str, Endpoint]):
 
     def _settle(self, room: Room, offset: int, key: bytes) -> None:
         self.touched.add(room)
-        if room not in self._near and room not in self._far:
-            self._count_length(room, 1)
-        other = self._at(room, offset)
+        places = self._near.get(room)
+        if places is not None and offset < len(places):
+            other = places[offset]
+            places[offset] = key
+        elif offset < DENSE:
+            other = None
+            if places is None:
+                self._begin(room)
+                places = self._near[room] = []
+            places.extend([None] * (offset - len(places)))
+            places.append(key)
+        else:
+            self._begin(room)
+            far = self._far.setdefault(room, {})
+            other = far.get(offset)
+            far[offset] = key
         if other not in (None, key):
             self._loosen(*filter(None, (other, key)))
-        if offset >= DENSE:
-            self._far.setdefault(room, {})[offset] = key
-            return
-        places = self._near.get(room)
-        if places is None:
-            places = self._near[room] = []
-        if offset >= len(places):
-            places.extend([None] * (offset + 1 - len(places)))
-        places[offset] = key
+
+    def _begin(self, room: Room) -> None:
+        """Somebody is about to be in a room, the first one perhaps."""
+        if room not in self._near and room not in self._far:
+            self._count_length(room, 1)
 
     def _leave(self, room: Room, offset: int) -> None:
         self.touched.add(room)
@@ -245,15 +252,6 @@ class EndpointTable(Mapping[str, Endpoint]):
     def _candidates(self, rooms: Iterable[Room]) -> set[bytes]:
         """The endpoints in some rooms, and those that no room has."""
         return self._loose.union(key for room in rooms for _, key in self._lodgers(room))
-
-    def _count(self, host: int, identity: int, room: Room, by: int) -> None:
-        for whose in (self._hosts.value(host), self._identities.value(identity).identity.owner):
-            rooms = self._rooms_of.setdefault(whose, {})
-            rooms[room] = rooms.get(room, 0) + by
-            if not rooms[room]:
-                del rooms[room]
-                if not rooms:
-                    del self._rooms_of[whose]
 
     def _count_length(self, room: Room, by: int) -> None:
         kind = (Family.V6 if room & 1 else Family.V4, room >> 1 & 255)
@@ -286,15 +284,27 @@ def _id(key: bytes) -> str:
     return key[1:].decode()
 
 
-def _spot(family: Family, value: int, length: int) -> tuple[Room, int]:
-    """Which place of which room an address is, in a block of that length."""
-    shift = family.bits - length
-    start = value >> shift << shift
-    return start << 9 | length << 1 | (family is Family.V6), value - start
+def _count(rooms_of: dict[int, dict[Room, int]], number: int, room: Room, by: int) -> None:
+    rooms = rooms_of.get(number)
+    if rooms is None:
+        rooms = rooms_of[number] = {}
+    count = rooms.get(room, 0) + by
+    if count:
+        rooms[room] = count
+    else:
+        del rooms[room]
+        if not rooms:
+            del rooms_of[number]
 
 
 def _spots(body: bytes) -> list[tuple[Room, int]]:
-    return [_spot(family, value, length) for family, value, length, _ in places(body)]
+    """Which places of which rooms the addresses of an endpoint are."""
+    found = []
+    for family, value, length, _ in places(body):
+        shift = _BITS[family] - length
+        start = value >> shift << shift
+        found.append((start << 9 | length << 1 | (family == Family.V6), value - start))
+    return found
 
 
 class Holders(Mapping[Address, str]):

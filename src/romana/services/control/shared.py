@@ -5,7 +5,7 @@ Owns the numbers. Invariant: a value is kept exactly as long as it was taken mor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -56,6 +56,10 @@ class Shared(Generic[T]):
     def number(self, text: bytes) -> int | None:
         """The number of the value of these bytes, None when nobody has it."""
         return self._numbers.get(text)
+
+    def items(self) -> Iterator[tuple[int, T]]:
+        """All numbers that are taken, with their values."""
+        return ((number, entry[1]) for number, entry in enumerate(self._entries) if entry is not None)
 
     def __len__(self) -> int:
         return len(self._numbers)

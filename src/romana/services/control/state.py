@@ -34,6 +34,8 @@ EVERYBODY_KINDS = frozenset({"plan", "blackout", "retired", "audit"})
 HOST_KINDS = frozenset({"host", "audited"})
 """Kinds of records under a host's name, that are in its view."""
 
+CIDR_KINDS = frozenset({"span", "block", "retired", "blackout"})
+"""Kinds of records under a CIDR, which their values have too."""
 ENDPOINT = records.ENDPOINT.key("")
 TABLES = {
     "host": "hosts",
@@ -200,14 +202,14 @@ class State:
         """Take over one transaction of the store, and say whose views it may concern."""
         self._changed = Changed()
         for event in events:
-            kind, _, rest = event.key.partition("/")
             self.revision = event.revision
-            if kind == "endpoint":
+            if event.key.startswith(ENDPOINT):
                 if event.value is None:
-                    self.endpoints.remove(rest)
+                    self.endpoints.remove(event.key[len(ENDPOINT) :])
                 else:
-                    self.endpoints.put(rest, event.value, event.revision)
+                    self.endpoints.put(event.key[len(ENDPOINT) :], event.value, event.revision)
                 continue
+            kind, _, rest = event.key.partition("/")
             self.revisions.note(event.key, None if event.value is None else event.revision)
             if kind in records.KINDS:
                 value = None if event.value is None else records.KINDS[kind].decode(event.value)
@@ -237,7 +239,8 @@ class State:
             case "roster":
                 self.roster_changes = 0 if value is None else value.changes
             case _:
-                table, key = self._table(kind), _natural_key(kind, rest)
+                table = self._table(kind)
+                key = value.cidr if kind in CIDR_KINDS and value is not None else _natural_key(kind, rest)
                 old, new = table.get(key), value.identity if kind == "identity" and value is not None else value
                 if new is None:
                     table.pop(key, None)
@@ -304,7 +307,7 @@ def _underlay(host: Host | None) -> object:
 
 def _natural_key(kind: str, rest: str) -> object:
     """What a record's value is found by: its name, its CIDR, or tenant and segment."""
-    if kind in ("span", "block", "retired", "blackout"):
+    if kind in CIDR_KINDS:
         return parse_prefix(rest)
     if kind == "segment":
         tenant, _, name = rest.partition("/")
