@@ -201,8 +201,9 @@ class _Step:
         block = state.blocks[self._finding.cidr]
         if block.host in state.hosts:
             _refuse(f"host {block.host} is there and may hand it out: drain the host, so that it is given back")
-        if block.cidr in state.used:
-            _refuse(f"{state.used[block.cidr]} addresses of it belong to endpoints; repair those first")
+        used = len(state.endpoints_in(block.cidr))
+        if used:
+            _refuse(f"{used} endpoints have addresses of it; repair those first")
         draft.read(HOST.key(block.host), SPAN.key(block.span))
         draft.delete(BLOCK.key(block.cidr))
         retired = Retired(cidr=block.cidr, network=block.network, host=block.host)
