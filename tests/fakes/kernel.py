@@ -25,8 +25,13 @@ class FakeKernel:
         self.connections: list[tuple[Address, Address]] = []
         self.broken: set[str] = set()
         self.filter = FakeFilter()
+        self.fence = FakeFence(self)
         self.ports = KernelPorts(
-            links=FakeLinks(self), routes=FakeRoutes(self), filter=self.filter, connections=FakeConnections(self)
+            links=FakeLinks(self),
+            routes=FakeRoutes(self),
+            filter=self.filter,
+            connections=FakeConnections(self),
+            fence=self.fence,
         )
 
     def meet(self, port: str) -> None:
@@ -118,6 +123,30 @@ class FakeConnections:
         count = len(self._kernel.connections) - len(kept)
         self._kernel.connections = kept
         return count
+
+
+class FakeFence:
+    """`ports.Fence` in memory. `open_for` has the seconds that it was last held for, 0 when it is closed, None when
+    there is no gate.
+    """
+
+    def __init__(self, kernel: FakeKernel) -> None:
+        self.open_for: int | None = None
+        self.holds = 0
+        self._kernel = kernel
+
+    def keep(self) -> None:
+        self._kernel.meet("fence")
+        self.open_for = self.open_for or 0
+
+    def hold(self, seconds: int) -> None:
+        self._kernel.meet("fence")
+        self.open_for = seconds
+        self.holds += 1
+
+    def cut(self) -> None:
+        self._kernel.meet("fence")
+        self.open_for = 0
 
 
 class FakeClock:

@@ -1,9 +1,12 @@
-"""Facts about the machine that the agent asks once: its uplink's MTU and its families.
+"""Facts about the machine that the agent asks once: its uplink's MTU, its families, and which machine it is.
 
 Looks at interfaces that are not ours alone. Changes nothing.
 """
 
 from __future__ import annotations
+
+import hashlib
+from pathlib import Path
 
 from romana.adapters.linux import rtnetlink as rtnl
 from romana.adapters.linux.links import is_ours
@@ -12,6 +15,7 @@ from romana.adapters.linux.routes import read_routes
 from romana.model.address import Family
 
 _ETHERNET_MTU = 1500
+_MACHINE = ("/etc/machine-id", "/sys/class/dmi/id/product_uuid")
 
 
 class KernelHost:
@@ -38,6 +42,20 @@ class KernelHost:
         return frozenset(
             entry.address.family for entry in found if entry.scope == rtnl.SCOPE_UNIVERSE and entry.index not in ours
         )
+
+    def machine(self) -> str:
+        """A digest of the machine's id and, because a copy of the disk has the same one, of the firmware's number."""
+        found = [_text(path) for path in _MACHINE]
+        if not any(found):
+            return ""
+        return hashlib.sha256("\0".join(("romana", *found)).encode()).hexdigest()[:32]
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
 
 
 def _preferred(netlink: Netlink, family: Family) -> list[rtnl.KernelRoute]:

@@ -31,10 +31,12 @@ class RomanadSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     url: `unix:///path` or `http://host:port`.
     wait_seconds: how long an ADD may wait for it, when it needs a block from it.
+    beat_seconds: how often this host's lease is renewed there.
     """
 
     url: str = "unix:///run/romana/romanad.sock"
     wait_seconds: float = 10.0
+    beat_seconds: float = 10.0
 
 
 class CniSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

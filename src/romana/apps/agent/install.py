@@ -11,6 +11,7 @@ import msgspec
 import romana
 from romana.adapters.bird import Bird
 from romana.adapters.files import replace_file
+from romana.adapters.linux.fence import NftFence
 from romana.adapters.linux.links import KernelLinks
 from romana.adapters.linux.nftables import NftTable
 from romana.adapters.linux.routes import KernelRoutes
@@ -90,6 +91,12 @@ def _table(_: AgentConfig) -> Iterator[str]:
             yield "table inet romana"
     finally:
         table.close()
+    fence = NftFence()
+    try:
+        if fence.remove():
+            yield "table inet romana_lease"
+    finally:
+        fence.close()
 
 
 def _bird(settings: AgentConfig) -> Iterator[str]:

@@ -24,6 +24,7 @@ from romana.adapters.agent_state import SqliteAgentState
 from romana.adapters.bird import Bird
 from romana.adapters.linux.clock import KernelClock
 from romana.adapters.linux.conntrack import KernelConnections
+from romana.adapters.linux.fence import NftFence
 from romana.adapters.linux.host import KernelHost
 from romana.adapters.linux.links import KernelLinks
 from romana.adapters.linux.nft_events import TableEvents
@@ -60,11 +61,14 @@ async def _run(settings: AgentConfig) -> None:
         release.callback(state.close)
         table = NftTable()
         release.callback(table.close)
+        fence = NftFence()
+        release.callback(fence.close)
         ports = KernelPorts(
             links=release.enter_context(KernelLinks()),
             routes=release.enter_context(KernelRoutes()),
             filter=table,
             connections=release.enter_context(KernelConnections()),
+            fence=fence,
         )
         kernel = release.enter_context(ThreadPoolExecutor(1, "kernel"))
         slow = release.enter_context(ThreadPoolExecutor(4, "slow"))
@@ -121,6 +125,8 @@ def _settings(settings: AgentConfig) -> AgentSettings:
         rest=settings.agent.rest_seconds,
         wait=settings.romanad.wait_seconds,
         every=settings.agent.round_seconds,
+        beat=settings.romanad.beat_seconds,
+        machine=KernelHost().machine(),
     )
 
 

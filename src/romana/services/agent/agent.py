@@ -20,6 +20,7 @@ from romana.ports import AgentState, Clock, ControlPlane, RouteDaemon
 from romana.services.agent.attachments import Attachments
 from romana.services.agent.follower import Follower
 from romana.services.agent.kernel import Kernel, KernelPorts
+from romana.services.agent.lease import Lease
 from romana.services.agent.ledger import Ledger, stand_in
 from romana.services.agent.observe import Observer
 from romana.services.agent.publisher import Publisher
@@ -33,7 +34,10 @@ log = structlog.get_logger()
 
 
 class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What an agent is told. `rest`, `wait` and `every` are in seconds (see Ledger, Rooms, Reconciler)."""
+    """What an agent is told. `rest`, `wait`, `every` and `beat` are in seconds (see Ledger, Rooms, Reconciler, Lease).
+
+    `machine` tells the machine from others.
+    """
 
     host: str
     version: str = ""
@@ -41,6 +45,8 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     rest: int = 180
     wait: float = 10.0
     every: float = 180.0
+    beat: float = 10.0
+    machine: str = ""
 
 
 class World(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +63,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """How an agent is. `ready` says whether an ADD could work, and `problems` why not, or what else is wrong.
 
     `last_success` is the age of the last round that worked, in seconds, `drift` the number of kernel objects that full
-    rounds had to put right, `addresses` the address book's numbers.
+    rounds had to put right, `addresses` the address book's numbers. `lease` is for how many seconds the host may go on
+    without renewing it.
     """
 
     host: str
@@ -70,6 +77,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     addresses: dict[str, int]
     drift: int
     last_success: int | None
+    lease: int
     missing_links: tuple[str, ...]
     problems: dict[str, str]
 
@@ -107,6 +115,10 @@ class Agent:
         )
         rooms = Rooms(self.ledger, world.control, workers, wait=settings.wait)
         self.attachments = Attachments(self.ledger, rooms, kernel, workers, self.removals)
+        self.recovery.stop = self.attachments.stop
+        self.lease = Lease(
+            self.ledger, world.control, kernel, workers, self.follower, self.reconciler, every=settings.beat
+        )
         self.observer = Observer(self.ledger, world.control, self.publisher, self.attachments, backoff())
         self._workers = workers
         self._sleep = sleep
@@ -117,6 +129,7 @@ class Agent:
             for loop in (
                 self.follower.run(),
                 self.follower.keep(),
+                self.lease.run(),
                 self.reconciler.run(),
                 self.publisher.run(),
                 self.observer.run(),
@@ -131,6 +144,7 @@ class Agent:
             raise Unavailable(f"host {self.settings.host} has no view of the plan yet: {self.follower.problem}")
         if self.reconciler.last_success is None:
             raise Unavailable(f"the kernel of host {self.settings.host} is not set up yet: {self.reconciler.problem}")
+        self.lease.check()
         if not self.ledger.view.networks:
             raise Unavailable(f"host {self.settings.host} draws from no network; does its group exist in the topology?")
 
@@ -140,6 +154,7 @@ class Agent:
             "romanad": self.follower.problem,
             "kernel": self.reconciler.problem,
             "publication": self.publisher.problem,
+            "lease": self.lease.problem,
         }
         ready = True
         try:
@@ -160,6 +175,7 @@ class Agent:
             addresses=self.ledger.book.counts(now),
             drift=self.reconciler.drift,
             last_success=None if last is None else now - last,
+            lease=self.lease.left,
             missing_links=self.reconciler.missing_links,
             problems={name: words for name, words in problems.items() if words},
         )
@@ -169,6 +185,7 @@ class Agent:
             host=self.settings.host,
             instance=self._world.state.instance(),
             labels=self.settings.labels,
+            machine=self.settings.machine,
             version=self.settings.version,
         )
 

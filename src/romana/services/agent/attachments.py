@@ -146,6 +146,12 @@ class Attachments:
         orphan = self._ledger.orphans.get(link)
         return orphan is not None and await self._collect(orphan)
 
+    async def stop(self, endpoint: Endpoint) -> None:
+        """Unmake an endpoint that is not this host's any more, whatever its runtime thinks of it."""
+        async with self._turn(endpoint.id):
+            if self._ledger.endpoints.get(endpoint.id) == endpoint:
+                await self._stop(endpoint)
+
     async def _collect(self, endpoint: Endpoint) -> bool:
         async with self._turn(endpoint.id):
             if endpoint.link in self._ledger.orphans:

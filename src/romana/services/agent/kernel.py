@@ -27,10 +27,10 @@ from romana.core.ruleset import (
 from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Conflict, NotFound
-from romana.model.ipam import Span
+from romana.model.ipam import Retired, Span
 from romana.model.route import Route
 from romana.model.view import View
-from romana.ports import Connections, Filter, LinkPlan, Links, LinkState, Routes
+from romana.ports import Connections, Fence, Filter, LinkPlan, Links, LinkState, Routes
 
 
 class KernelPorts(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +40,7 @@ class KernelPorts(msgspec.Struct, frozen=True, kw_only=True):
     routes: Routes
     filter: Filter
     connections: Connections
+    fence: Fence
 
 
 class Drift(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,8 +66,21 @@ class Kernel:
         self._endpoints = {endpoint.id: endpoint for endpoint in endpoints}
         self._spans: Mapping[Prefix, Span] = {}  # that have their routes
         self._blocks: frozenset[Prefix] = frozenset()
+        self._forgotten: Mapping[Prefix, Retired] = {}
         self._complete = False
         self._table: Ruleset | None = None  # what the kernel holds; None: to be read
+
+    def hold(self, seconds: int) -> None:
+        """Let endpoints' traffic pass for so many seconds from now; then the kernel cuts it off by itself."""
+        self._ports.fence.hold(seconds)
+
+    def cut(self) -> None:
+        """Cut all endpoints off, until `hold`."""
+        self._ports.fence.cut()
+
+    def keep(self) -> None:
+        """See to it that endpoints are cut off at some time, when nobody holds."""
+        self._ports.fence.keep()
 
     def distrust(self) -> None:
         """Somebody else may have changed the table: read it before the next change."""
@@ -142,6 +156,8 @@ class Kernel:
         ruleset = self._read_table() if fresh else 0
         # The table first: a route to an endpoint whose rules are missing would be open.
         self._plumb_table()
+        if self._complete:
+            self._forget_retired()
         if fresh or view.spans != self._spans:
             routes, missing = self._plumb_routes()
             return Drift(ruleset=ruleset, routes=routes, missing_links=missing)
@@ -156,6 +172,14 @@ class Kernel:
             used = {address for endpoint in self._endpoints.values() for address in endpoint.addresses}
             self._ports.connections.forget(new, but=used)
         self._view, self._blocks = view, frozenset(view.blocks)
+
+    def _forget_retired(self) -> None:
+        """End the connections with what was given back or lost, now that no rule lets new ones begin."""
+        retired = self._view.retired
+        new = [cidr for cidr, one in retired.items() if self._forgotten.get(cidr) != one]
+        if new:
+            self._ports.connections.forget(new)
+        self._forgotten = retired
 
     def _read_table(self) -> int:
         """Believe what the kernel says; answers in how many objects it differs from what was believed."""

@@ -7,9 +7,13 @@ is now. Invariant: health is the last round that worked.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import structlog
 
+from romana.model.address import Prefix
 from romana.model.errors import RomanaError
+from romana.model.view import View
 from romana.ports import Clock, RouteDaemon
 from romana.services.agent.follower import Follower
 from romana.services.agent.kernel import Drift, Kernel
@@ -39,6 +43,14 @@ class Reconciler:
         """CLOCK_BOOTTIME in seconds."""
         self.drift = 0
         self.missing_links: tuple[str, ...] = ()
+        self.applied: View | None = None
+        """The view that kernel and routing daemon are known to have, after one came from the control plane."""
+        self.applied_stream = 0
+        """Of which stream of the follower it is."""
+        self.is_held: Callable[[], bool] = lambda: True
+        """Whether the host may use its addresses; its spans are announced only then."""
+        self.looked: Callable[[], None] = lambda: None
+        """Called after a full round: what else was to be in the kernel may be gone."""
         self._ledger = ledger
         self._follower = follower
         self._kernel = kernel
@@ -49,6 +61,7 @@ class Reconciler:
         self._fresh = True
         self._completed = False
         self._announced = False
+        self._said: frozenset[Prefix] | None = None
 
     def disturbed(self) -> None:
         """Somebody else changed what is ours: make a full round now."""
@@ -78,15 +91,19 @@ class Reconciler:
 
     async def round(self, *, fresh: bool) -> bool:
         """One round, a full one when it is `fresh`; whether all of it worked."""
-        view = self._ledger.view
+        view, stream = self._ledger.view, self._follower.stream
         synced = self._follower.synced
         fresh = fresh or (synced and not self._completed)  # now what should not be there may go
         try:
             found = await self._workers.kernel(self._plumb, synced, fresh)
             if fresh:
                 self._count(found)
+            if synced and self._said is not None and self._said <= view.spans.keys():
+                self._note_applied(view, stream)  # a daemon that fails holds up nobody else
             await self._announce(synced=synced)
             self._completed = synced
+            if synced:
+                self._note_applied(view, stream)
         except RomanaError as error:
             if str(error) != self.problem:
                 log.error("a round failed", error=str(error), reason=error.reason)
@@ -96,7 +113,14 @@ class Reconciler:
             log.info("kernel and routing daemon are as the view says", revision=view.revision)
         self.problem = ""
         self.last_success = self._ledger.clock.boottime()
+        if fresh:
+            self.looked()
         return True
+
+    def _note_applied(self, view: View, stream: int) -> None:
+        self.applied, self.applied_stream = view, stream
+        if view.retired or not self.is_held():
+            self._follower.beat.ring()
 
     def _plumb(self, complete: bool, fresh: bool) -> Drift:
         return self._kernel.plumb(self._ledger.view, complete=complete, fresh=fresh)
@@ -111,10 +135,12 @@ class Reconciler:
         if self._daemon is None:
             return
         present = await self._workers.slow(self._daemon.read)
-        wanted = frozenset(self._ledger.view.spans)
-        if not synced and present is not None:
+        held = self.is_held()
+        wanted = frozenset(self._ledger.view.spans if held else ())
+        if held and not synced and present is not None:
             wanted |= present
         if present != wanted or not self._announced:
             self._announced = False
             await self._workers.slow(self._daemon.announce, wanted)
         self._announced = True
+        self._said = wanted

@@ -1,21 +1,31 @@
-"""An agent whose memory is not the one that the control plane knows: lost, cloned, or another agent was here meanwhile.
+"""An agent whose memory is not the one that the control plane knows: lost, cloned, declared lost, or of another store.
 
-Owns what is done before anything is allocated. Invariant: an address that the agent before may have given out is either
-known again, with its endpoint, or rests in full. A recovery that a restart interrupts is made again.
+Owns what is done before anything is allocated. Invariants: an address that the agent before may have given out is
+either known again, with its endpoint, or rests in full; an endpoint that the control plane does not confirm is stopped.
+A recovery that a restart interrupts is made again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
+
+import msgspec
 import structlog
 
+from romana.model.address import Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Unavailable
-from romana.ports import ControlPlane
+from romana.model.ipam import Block
+from romana.model.view import BlockTaken, Inventory, Welcome
+from romana.ports import AgentMemory, ControlPlane
 from romana.services.agent.kernel import Kernel
 from romana.services.agent.ledger import Ledger
 from romana.services.agent.work import Workers
 
 log = structlog.get_logger()
+
+AT_ONCE = 500
+"""Endpoints in one part of an inventory at most."""
 
 
 class Recovery:
@@ -23,25 +33,57 @@ class Recovery:
 
     def __init__(self, ledger: Ledger, control: ControlPlane, kernel: Kernel, workers: Workers) -> None:
         self.workers = workers
+        self.stop: Callable[[Endpoint], Awaitable[None]]
+        """How an endpoint is stopped for good; set by who makes this."""
         self._ledger = ledger
         self._control = control
         self._kernel = kernel
         self._epoch = 0
         self._over_at = 0
+        self._stale = 0
+        self._known: dict[str, Endpoint] = {}
 
-    async def begin(self, epoch: int) -> None:
-        """Take in what the control plane has of this host, before the first view of an epoch that is new to us."""
-        self._epoch = epoch
-        self._over_at = self._ledger.clock.boottime()
-        if epoch == 1:  # nobody was here before
-            await self.end()
-            return
-        log.warning("this host had an agent with another memory; free addresses rest first", epoch=epoch)
-        self._ledger.rest_first = True
-        self._over_at += self._ledger.book.rest
-        for endpoint in await self._control.endpoints(self._ledger.host):
+    async def begin(self, welcome: Welcome) -> bool:
+        """What comes before the first view of an epoch or a store that is new to us; whether `confirm` is to follow.
+
+        Unavailable while a restored store cannot say yet what is whose.
+        """
+        other_store = self._ledger.view.incarnation not in ("", welcome.incarnation)
+        if welcome.unsettled or other_store:
+            await self._say_what_is_held(welcome)
+        other_epoch = welcome.epoch != self._ledger.joined
+        if not other_store and not other_epoch:
+            return False
+        memory = await self.workers.slow(self._ledger.state.load)
+        self._stale = _last(memory)
+        if other_epoch:
+            self._epoch = welcome.epoch
+            self._over_at = self._ledger.clock.boottime()
+            if welcome.epoch == 1 and not memory.endpoints:  # nobody was here before
+                await self.end()
+                return False
+            log.warning("this host had an agent with another memory; free addresses rest first", epoch=welcome.epoch)
+            self._ledger.rest_first = True
+            self._over_at += self._ledger.book.rest
+        known = await self._control.endpoints(self._ledger.host)
+        self._known = {endpoint.id: endpoint for endpoint in known}
+        for endpoint in known if other_epoch else ():
             if endpoint.id not in self._ledger.endpoints:
                 await self._take_in(endpoint)
+        return True
+
+    async def confirm(self) -> None:
+        """Stop what the first view does not confirm to be this host's, and say anew what the control plane lacks."""
+        memory = await self.workers.slow(self._ledger.state.load)
+        taken = {one.cidr: one for one in (entry.taken for entry in memory.pending) if one is not None}
+        for endpoint in list(self._ledger.endpoints.values()):
+            known = self._known.get(endpoint.id)
+            if known is not None and known.allocations == endpoint.allocations:
+                continue
+            if not all(self._serves(one.block, endpoint, taken) for one in endpoint.allocations):
+                log.error("an endpoint's addresses are not this host's any more; it is stopped", endpoint=endpoint.id)
+                await self.stop(endpoint)
+        await self.workers.kernel(self._say_anew)
 
     async def end(self) -> None:
         """When the rests of a recovery are over, write that memory and control plane agree."""
@@ -52,6 +94,68 @@ class Recovery:
                 log.warning("the end of a recovery could not be written", error=str(error))
                 return
             self._ledger.joined, self._epoch = self._epoch, 0
+
+    def _serves(self, cidr: Prefix, endpoint: Endpoint, taken: Mapping[Prefix, BlockTaken]) -> bool:
+        """Whether a block is this host's and serves an endpoint, as far as the first view and our log say."""
+        block, mine = self._ledger.view.blocks.get(cidr), taken.get(cidr)
+        if block is None:
+            return False
+        if endpoint.identity.id in block.identities:
+            return True
+        return mine is not None and mine.sequence == block.sequence + 1 and mine.identity == endpoint.identity.id
+
+    async def _say_what_is_held(self, welcome: Welcome) -> None:
+        """The inventory, in parts; afterwards the control plane has everything that is in the log now."""
+        ledger, view = self._ledger, self._ledger.view
+        memory = await self.workers.slow(ledger.state.load)
+        endpoints = [memory.endpoints[name] for name in sorted(memory.endpoints)]
+        whole = Inventory(
+            host=ledger.host,
+            epoch=welcome.epoch,
+            spans=tuple(view.spans[cidr] for cidr in sorted(view.spans)),
+            blocks=_held_blocks(ledger, memory),
+            identities=tuple(view.identities[name].identity for name in sorted(view.identities)),
+            ids=tuple(memory.endpoints),
+            memory=ledger.has_view,
+        )
+        for first in range(0, max(1, len(endpoints)), AT_ONCE):
+            part = tuple(endpoints[first : first + AT_ONCE])
+            last = first + AT_ONCE >= len(endpoints)
+            base = whole if not first else Inventory(host=ledger.host, epoch=welcome.epoch, first=False)
+            answer = await self._control.inventory(msgspec.structs.replace(base, endpoints=part, last=last))
+            for why in answer.refused:
+                log.error("the restored store has given away what this host holds", what=why)
+        log.warning("told a restored store what this host holds", endpoints=len(endpoints), blocks=len(whole.blocks))
+        if whole.memory and memory.pending:
+            await self.workers.slow(ledger.state.published, _last(memory))
+
+    def _say_anew(self) -> None:
+        """On the kernel's worker: replace what the log had before the recovery by what is true now."""
+        state, blocks = self._ledger.state, self._ledger.view.blocks
+        memory = state.load()
+        for entry in memory.pending:
+            if entry.number > self._stale:
+                continue
+            taken, returned = entry.taken, entry.returned
+            if taken is not None and taken.cidr in blocks and blocks[taken.cidr].sequence + 1 == taken.sequence:
+                state.take(taken)
+            if returned is not None and returned.cidr in blocks:
+                state.give_back(returned)
+        logged = {
+            one.id
+            for entry in memory.pending
+            for one in (entry.started, entry.released)
+            if one is not None and entry.number > self._stale
+        }
+        for name, endpoint in memory.endpoints.items():
+            if self._known.get(name) != endpoint and name not in logged:
+                state.start(endpoint)
+        for name, endpoint in self._known.items():
+            if name not in memory.endpoints and name not in logged:
+                state.release(endpoint, self._ledger.clock.boottime())
+        state.published(self._stale)
+        self._known, self._stale = {}, 0
+        self._ledger.grown.ring()
 
     async def _take_in(self, endpoint: Endpoint) -> None:
         alive = endpoint.link in self._ledger.orphans
@@ -69,3 +173,23 @@ class Recovery:
             self._ledger.released(endpoint)
         log.info("endpoint taken in from the control plane", endpoint=endpoint.id, alive=alive)
         self._ledger.grown.ring()
+
+
+def _last(memory: AgentMemory) -> int:
+    return max((entry.number for entry in memory.pending), default=0)
+
+
+def _held_blocks(ledger: Ledger, memory: AgentMemory) -> tuple[Block, ...]:
+    """The blocks that this host allocates, as its log has them."""
+    blocks: dict[Prefix, Block] = {
+        cidr: block for cidr, block in ledger.view.blocks.items() if block.allocator == block.host == ledger.host
+    }
+    for entry in memory.pending:
+        taken, returned = entry.taken, entry.returned
+        if taken is not None and taken.cidr in blocks and blocks[taken.cidr].sequence < taken.sequence:
+            blocks[taken.cidr] = msgspec.structs.replace(
+                blocks[taken.cidr], owner=taken.owner, identities=(taken.identity,), sequence=taken.sequence
+            )
+        if returned is not None:
+            blocks.pop(returned.cidr, None)
+    return tuple(blocks[cidr] for cidr in sorted(blocks))

@@ -1,7 +1,8 @@
 """Room for endpoints: blocks from the control plane, before they are needed where that can be seen coming.
 
-Owns when a claim is made and when the stock is used. Refuses to choose addresses. Invariants: at most one claim for an
-identity is under way; an identity without rows in the view is never given an address.
+Owns when a claim is made, when the stock is used, and what comes before a refusal. Refuses to choose addresses.
+Invariants: at most one claim for an identity is under way; an identity without rows in the view is never given an
+address.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from collections.abc import Sequence
 
 import structlog
 
+from romana.core.ipam import Need
 from romana.model.address import Prefix
 from romana.model.errors import Exhausted, RomanaError, Unavailable
 from romana.model.ipam import Allocation
 from romana.model.tenancy import Identity
-from romana.model.view import Claim
+from romana.model.view import Claim, ClaimAnswer
 from romana.ports import ControlPlane
 from romana.services.agent.ledger import Ledger
 from romana.services.agent.work import Workers
@@ -35,7 +37,7 @@ class Rooms:
         self._control = control
         self._workers = workers
         self._wait = wait
-        self._claims: dict[str, asyncio.Task[int]] = {}
+        self._claims: dict[str, asyncio.Task[ClaimAnswer]] = {}
 
     async def allocate(self, endpoint: str, identity: Identity) -> tuple[Allocation, ...]:
         """Addresses for an endpoint, from its host's own blocks wherever possible.
@@ -47,6 +49,7 @@ class Rooms:
                 f"host {self._ledger.host} has not had its view from romanad yet ({self._ledger.no_view}); the agent "
                 "goes on asking for it"
             )
+        self._ledger.check_lease()
         if self._ledger.knows(identity):
             try:
                 allocations = self._ledger.allocate(endpoint, identity)
@@ -60,7 +63,7 @@ class Rooms:
                 return await self._claimed(endpoint, identity)
         except (TimeoutError, Unavailable, Exhausted) as error:
             if self._ledger.knows(identity):
-                return await self._from_stock(endpoint, identity, error)
+                return await self._in_need(endpoint, identity, error)
             if isinstance(error, RomanaError):
                 raise
             raise Unavailable(
@@ -70,24 +73,45 @@ class Rooms:
 
     async def _claimed(self, endpoint: str, identity: Identity) -> tuple[Allocation, ...]:
         while True:
-            revision = await asyncio.shield(self._claim(identity, self._full(identity)))
-            while not self._ledger.knows(identity) or self._ledger.view.revision < revision:
+            answer = await asyncio.shield(self._claim(identity, self._full(identity)))
+            while not self._ledger.knows(identity) or self._ledger.view.revision < answer.revision:
                 await self._ledger.news()
-            try:
-                return self._ledger.allocate(endpoint, identity)
-            except Exhausted:
-                if not self._lacks(identity):
-                    raise
+            blocks = [self._ledger.view.blocks.get(cidr) for cidr in answer.blocks]
+            # a mixed block in place of one of its own says that there was no other
+            short = any(block is not None and block.mixed for block in blocks)
+            for need in (Need.USUAL, Need.SHARE) if short else (Need.USUAL,):
+                try:
+                    return self._ledger.allocate(endpoint, identity, need)
+                except Exhausted:
+                    if not self._lacks(identity):
+                        raise
 
-    async def _from_stock(self, endpoint: str, identity: Identity, cause: Exception) -> tuple[Allocation, ...]:
+    async def _in_need(self, endpoint: str, identity: Identity, cause: Exception) -> tuple[Allocation, ...]:
+        """Without a new block: sharing a mixed one, then the stock, then a shorter rest. `cause` is why."""
+        try:
+            return self._ledger.allocate(endpoint, identity, Need.SHARE)
+        except Exhausted:
+            pass
+        try:
+            await self._take_stock(identity, cause)
+            return self._ledger.allocate(endpoint, identity, Need.SHARE)
+        except (Exhausted, Unavailable) as error:
+            try:
+                allocations = self._ledger.allocate(endpoint, identity, Need.HURRY)
+            except Exhausted:
+                raise error from None
+            log.warning("addresses are used again after a shorter rest", endpoint=endpoint, why=str(cause))
+            return allocations
+
+    async def _take_stock(self, identity: Identity, cause: Exception) -> None:
         """Ownerless blocks of this host, which peers deny until the control plane knows of them.
 
-        For when it is away, and for when nothing but the stock is left, which only this agent can give. `cause` is why.
+        For when it is away, and for when nothing but the stock is left, which only this agent can give.
         """
         now = self._ledger.clock.boottime()
         for networks in self._ledger.networks_of(identity).values():
             names = [network.name for network in networks]
-            if any(self._ledger.book.left(identity.id, names, now, enough=1).values()):
+            if any(self._ledger.book.left(identity, names, now, enough=1, need=Need.SHARE).values()):
                 continue
             name = next((name for name in names if self._ledger.book.stock(name)), None)
             if name is None:
@@ -101,33 +125,40 @@ class Rooms:
             log.info("block taken from the stock", block=str(taken.cidr), owner=str(taken.owner))
             await self._workers.kernel(self._ledger.state.take, taken)
             self._ledger.grown.ring()
-        return self._ledger.allocate(endpoint, identity)
 
     def _look_ahead(self, identity: Identity) -> None:
+        """Claim the next block of an owner that has blocks of its own; one that shares may never need another."""
         if identity.id in self._claims:
             return
-        names = self._ledger.names_of(identity)
-        left = self._ledger.book.left(identity.id, names, self._ledger.clock.boottime(), enough=LOW)
+        names = [name for name in self._ledger.names_of(identity) if self._ledger.book.serves(identity.id, name)]
+        left = self._ledger.book.left(identity, names, self._ledger.clock.boottime(), enough=LOW)
         low = {family for family, count in left.items() if count < LOW}
-        if low:
+        networks = self._ledger.view.networks
+        if low and not all(networks[name].bits for name in names if networks[name].cidr.family in low):
             full = tuple(cidr for cidr in self._serving(identity) if cidr.family in low)
             self._claim(identity, full)
 
-    def _claim(self, identity: Identity, full: Sequence[Prefix]) -> asyncio.Task[int]:
-        """The claim that is under way for an identity, or a new one; answers the revision to wait for."""
+    def _claim(self, identity: Identity, full: Sequence[Prefix]) -> asyncio.Task[ClaimAnswer]:
+        """The claim that is under way for an identity, or a new one."""
         task = self._claims.get(identity.id)
         if task is None:
-            request = Claim(host=self._ledger.host, epoch=self._ledger.epoch, identity=identity, full=tuple(full))
+            request = Claim(
+                host=self._ledger.host,
+                epoch=self._ledger.epoch,
+                identity=identity,
+                full=tuple(full),
+                present=self._ledger.book.present(identity.owner),
+            )
             task = asyncio.create_task(self._ask(request))
             self._claims[identity.id] = task
             task.add_done_callback(lambda _: self._claims.pop(identity.id, None))
             task.add_done_callback(_note_failure)
         return task
 
-    async def _ask(self, request: Claim) -> int:
+    async def _ask(self, request: Claim) -> ClaimAnswer:
         if not self._ledger.epoch:
             raise Unavailable(f"host {request.host} has not reached romanad since the agent started")
-        return (await self._control.claim(request)).revision
+        return await self._control.claim(request)
 
     def _full(self, identity: Identity) -> tuple[Prefix, ...]:
         """Blocks without an address for it, as far as the view has them."""
@@ -138,7 +169,7 @@ class Rooms:
     def _lacks(self, identity: Identity) -> bool:
         """Whether some family has no address left: what was claimed was given to others meanwhile."""
         now = self._ledger.clock.boottime()
-        left = self._ledger.book.left(identity.id, self._ledger.names_of(identity), now, enough=1)
+        left = self._ledger.book.left(identity, self._ledger.names_of(identity), now, enough=1)
         return not all(left.values())
 
     def _serving(self, identity: Identity) -> list[Prefix]:
@@ -146,7 +177,7 @@ class Rooms:
         return [block.cidr for block in blocks if identity.id in block.identities and block.allocator == block.host]
 
 
-def _note_failure(task: asyncio.Task[int]) -> None:
+def _note_failure(task: asyncio.Task[ClaimAnswer]) -> None:
     """Nobody may be waiting for it: the next allocation that finds no room asks again, and fails with the reason."""
     if not task.cancelled() and (error := task.exception()) is not None:
         log.info("claim failed", error=str(error), reason=getattr(error, "reason", "defect"))
