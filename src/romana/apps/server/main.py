@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
+import secrets
 import signal
 import socket
 import sys
@@ -92,7 +93,8 @@ async def _serve(settings: ServerConfig, sockets: list[socket.socket]) -> None:
         core = await opening
     except asyncio.CancelledError:  # told to stop before there was anything to stop
         return
-    liveness = Liveness(core, KernelClock(), _host_settings(settings))
+    replica = secrets.token_hex(4) if settings.store.kind == "etcd" else ""
+    liveness = Liveness(core, KernelClock(), _host_settings(settings), replica)
     retirement = Retirement(core, liveness)
     ended: list[BaseException] = []
 
@@ -106,7 +108,8 @@ async def _serve(settings: ServerConfig, sockets: list[socket.socket]) -> None:
                 ended.append(task.exception() or RuntimeError())
                 server.should_exit = True
 
-        following.add_done_callback(done)
+        for task in (following, *jobs):
+            task.add_done_callback(done)
         log.info("ready", revision=core.state.revision, incarnation=core.incarnation, hosts=len(core.state.hosts))
         yield
         for job in jobs:

@@ -57,11 +57,12 @@ def drop(state: InventoryState, inventory: Inventory) -> Dropped:
     spans = [span for cidr, span in sorted(state.spans.items()) if span.host == inventory.host and cidr not in held]
     gone = {span.cidr for span in spans}
     blocks = [block for cidr, block in sorted(state.blocks.items()) if block.span in gone or cidr not in kept]
-    apart = [block for block in blocks if block.span not in gone]
+    places = [(span.cidr, span.network) for span in spans]
+    places += [(block.cidr, block.network) for block in blocks if block.span not in gone]
     return Dropped(
         spans=tuple(span.cidr for span in spans),
         blocks=tuple(block.cidr for block in blocks),
-        retired=tuple(Retired(cidr=one.cidr, network=one.network, host=inventory.host) for one in (*spans, *apart)),
+        retired=tuple(Retired(cidr=cidr, network=network, host=inventory.host) for cidr, network in places),
     )
 
 
