@@ -118,6 +118,19 @@ class Store(Protocol):
         """End watches and release the store; waits for what is being committed."""
 
 
+class EmptyStore(Protocol):
+    """A store without records that is filled whole, or stays empty."""
+
+    async def add(self, records: list[tuple[str, bytes]]) -> None:
+        """Some more of what it shall have; each key once."""
+
+    async def finish(self) -> str:
+        """Make it a store, under a new incarnation, which is the answer."""
+
+    async def abandon(self) -> None:
+        """Leave it empty; after `finish`, nothing."""
+
+
 class ControlPlane(Protocol):
     """romanad as an agent sees it. Every call may raise Unavailable."""
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from romana.adapters.store.etcd.client import EtcdAddress
+from romana.adapters.store.etcd.address import EtcdAddress
 from romana.adapters.store.etcd.store import open_etcd
 from romana.adapters.store.memory import MemoryStore
 from romana.adapters.store.sqlite import BATCH, SqliteStore
@@ -27,11 +27,15 @@ Test = Callable[[Store], Awaitable[None]]
 Run = Callable[[Test], None]
 
 
+def address(etcd: EtcdCluster) -> EtcdAddress:
+    return EtcdAddress(endpoints=tuple(etcd.endpoints), prefix=f"/{secrets.token_hex(4)}/")
+
+
 @asynccontextmanager
 async def opened(kind: str, path: Path, etcd: EtcdCluster | None) -> AsyncIterator[Store]:
     store: Store
     if etcd is not None:
-        store = await open_etcd(EtcdAddress(endpoints=tuple(etcd.endpoints)), f"/{secrets.token_hex(4)}/", keep=5)
+        store = await open_etcd(address(etcd), keep=5)
     else:
         store = MemoryStore(keep=5) if kind == "memory" else SqliteStore(path, keep=5)
     try:

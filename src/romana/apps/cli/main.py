@@ -8,6 +8,8 @@ import typer
 
 from romana import __version__
 from romana.apps.cli.addresses import block_app, ipam_app, route_app
+from romana.apps.cli.backup import add_backup
+from romana.apps.cli.plan import add_plan
 from romana.apps.cli.policy import add_trace, policy_app
 from romana.apps.cli.tenancy import endpoint_app, segment_app, tenant_app
 from romana.apps.cli.topology import host_app, network_app, topology_app
@@ -51,5 +53,7 @@ def command_line() -> typer.Typer:
     app.callback()(_start)
     for noun, commands in NOUNS.items():
         app.add_typer(commands, name=noun)
+    add_plan(app)
     add_trace(app)
+    add_backup(app)
     return app

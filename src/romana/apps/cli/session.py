@@ -71,13 +71,17 @@ class Session:
 
     def lines(self, path: str, **query: str | None) -> Iterator[Any]:
         """The values of a stream, as they come."""
+        return map(msgspec.json.decode, self.raw_lines(path, **query))
+
+    def raw_lines(self, path: str, **query: str | None) -> Iterator[bytes]:
+        """The lines of a stream, as they come, without line feeds."""
         with asyncio.Runner() as runner:
             client = self._client()
             lines = client.watch(address(path, query))
             try:
                 while True:
                     try:
-                        yield msgspec.json.decode(runner.run(_next(lines)))
+                        yield runner.run(_next(lines))
                     except StopAsyncIteration:
                         return
             finally:

@@ -10,7 +10,6 @@ import msgspec
 from romana.apps.server.hosts import host_endpoints
 from romana.apps.server.http import Call, Endpoint, Page, Stream, page
 from romana.apps.server.ipam import ipam_endpoints
-from romana.apps.server.ipam import ipam_endpoints
 from romana.apps.server.plan import plan_endpoints
 from romana.codec.document import convert
 from romana.codec.records import KINDS, as_json
@@ -30,7 +29,7 @@ from romana.model.view import Claim, ClaimAnswer, Hello, Publication, ViewChange
 from romana.ports import StoreEvent
 from romana.services.control.agents import AgentVerbs
 from romana.services.control.audit import Auditor
-from romana.services.control.audit import Auditor
+from romana.services.control.backup import backup
 from romana.services.control.core import Core
 from romana.services.control.hosts import HostDocument, HostVerbs
 from romana.services.control.liveness import Liveness
@@ -249,6 +248,9 @@ def endpoints(api: Api) -> list[Endpoint]:
     async def view(call: Call) -> Stream:
         return Stream(api.views.view(call.path["host"]))
 
+    async def copy(_call: Call) -> Stream:
+        return Stream(backup(api.core.store))
+
     async def healthy(_call: Call) -> dict[str, object]:
         return {"healthy": True, "revision": state.revision, "incarnation": api.core.incarnation}
 
@@ -266,7 +268,6 @@ def endpoints(api: Api) -> list[Endpoint]:
         *_listing(api),
         _line("GET", "/v1/networks/{name}", "One network", _getter("network", network, "name"), gives=Network),
         *plan_endpoints(api.core),
-        *ipam_endpoints(api.core, Auditor(api.core, api.liveness.clock, patience=api.liveness.settings.patience)),
         *ipam_endpoints(api.core, Auditor(api.core, api.liveness.clock, patience=api.liveness.settings.patience)),
         *host_endpoints(api.core, api.liveness, agents, api.hosts),
         _line("GET", "/v1/hosts/{name}", "One host", _getter("host", state.hosts.get, "name"), gives=Host),
@@ -376,6 +377,7 @@ def endpoints(api: Api) -> list[Endpoint]:
             gives=int,
         ),
         _line("GET", "/v1/hosts/{host}/view", "What a host needs, as it changes", view, gives=ViewChange, streams=True),
+        _line("GET", "/v1/backup", "A copy of the store as JSON lines", copy, streams=True),
         _line("GET", "/healthz", "Whether romanad runs", healthy, rel="health"),
         _line("GET", "/readyz", "Whether romanad takes changes", ready),
     ]

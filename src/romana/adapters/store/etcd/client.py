@@ -11,9 +11,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from romana.adapters.store.etcd import messages as m
+from romana.adapters.store.etcd.address import EtcdAddress
 from romana.model.errors import Conflict, Unavailable
 
 # grpcio reads these when it is imported: romanad starts programs without forking alone, and has a log of its own.
@@ -39,19 +38,6 @@ _OPTIONS = [
 _HAS_LEADER = (("hasleader", "true"),)
 """A member that has lost the others is to say so, not to wait."""
 _KV, _WATCH, _LEASE = "/etcdserverpb.KV/", "/etcdserverpb.Watch/", "/etcdserverpb.Lease/"
-
-
-class EtcdAddress(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a cluster is: HOST:PORT of its members, and files for TLS (`ca` alone, or with a client's certificate).
-
-    `timeout` is the seconds that one member may take for one answer.
-    """
-
-    endpoints: tuple[str, ...]
-    ca: str = ""
-    certificate: str = ""
-    key: str = ""
-    timeout: float = 3.0
 
 
 class WrongStore(Unavailable):

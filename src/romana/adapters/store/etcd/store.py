@@ -14,7 +14,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from romana.adapters.store.etcd import messages as m
-from romana.adapters.store.etcd.client import EtcdAddress, EtcdClient, WrongStore
+from romana.adapters.store.etcd.address import EtcdAddress
+from romana.adapters.store.etcd.client import EtcdClient, WrongStore
 from romana.adapters.store.etcd.gate import PATIENCE, Gatekeeper
 from romana.adapters.store.etcd.layout import (
     MOST_BYTES,
@@ -201,10 +202,10 @@ class EtcdStore:
         return Record(self._layout.key(found.key) or "", unpack(found.value), found.mod_revision)
 
 
-async def open_etcd(address: EtcdAddress, prefix: str = "/romana/", *, keep: int = 10_000) -> EtcdStore:
-    """Open the store under a prefix, or make it; Unavailable when etcd is away, WrongStore for a newer schema."""
+async def open_etcd(address: EtcdAddress, *, keep: int = 10_000) -> EtcdStore:
+    """Open the store, or make it; Unavailable when etcd is away, WrongStore for a newer schema."""
     client = EtcdClient(address)
-    layout = Layout(prefix)
+    layout = Layout(address.prefix)
     try:
         incarnation, head = await _opened(client, layout)
     except BaseException:
