@@ -168,7 +168,7 @@ def _endpoint(host: str, identity: Identity, number: int, blocks: list[tuple[Pre
             Allocation(address=block.address(given - 1), block=block, endpoint=id_, sequence=2 * number + index)
             for index, (block, given) in enumerate(blocks)
         ),
-        link=f"rom{digest[:11]}",
+        link=f"rom{digest[:12]}",
         netns=f"/var/run/netns/cni-{uuid}",
         mac=f"0a:58:{digest[:2]}:{digest[2:4]}:{digest[4:6]}:{digest[6:8]}",
         mtu=1500,

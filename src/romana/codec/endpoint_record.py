@@ -25,18 +25,23 @@ from romana.model.tenancy import Identity
 SCHEMA = 2
 AS_JSON = 255
 """In place of the number of allocations: the rest of the body is the whole endpoint as JSON."""
+_NETNS = ("", "/var/run/netns/cni-", "/run/netns/cni-", "/var/run/netns/", "/run/netns/")
+_UUID = re.compile(r"(.*?)([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})")
 _V4, _V6 = struct.Struct(">BQ4s"), struct.Struct(">BQ16s")  # block length (of IPv6: plus 64), sequence, address
 _V6_MARK = 64
 _MAC = re.compile(r"(?:(?:[0-9a-f]{2}:){5}[0-9a-f]{2})?")
 
 
 class _Rest(msgspec.Struct, frozen=True, array_like=True):
-    """What follows the allocations; `interface` is empty when it is the last part of the id."""
+    """What follows the allocations; `interface` is empty when it is the last part of the id.
+
+    `netns` begins with a byte: 0 before the path as text, else the place of a usual beginning before a UUID.
+    """
 
     name: str
     link: str
     interface: str
-    netns: str
+    netns: bytes
     mac: bytes
     mtu: int
 
@@ -114,7 +119,7 @@ def endpoint_of(id_: str, host: str, identity: Identity, body: bytes) -> Endpoin
         allocations=allocations,
         link=rest.link,
         interface=rest.interface or id_.rpartition("/")[2],
-        netns=rest.netns,
+        netns=_path(rest.netns),
         mac=rest.mac.hex(":"),
         mtu=rest.mtu,
     )
@@ -160,7 +165,7 @@ def _body(endpoint: Endpoint) -> bytes:
             parts.append(_V6.pack(one.block.length + _V6_MARK, one.sequence, one.address.value.to_bytes(16)))
     interface = "" if endpoint.interface == endpoint.id.rpartition("/")[2] else endpoint.interface
     mac = bytes.fromhex(endpoint.mac.replace(":", ""))
-    rest = _Rest(endpoint.name, endpoint.link, interface, endpoint.netns, mac, endpoint.mtu)
+    rest = _Rest(endpoint.name, endpoint.link, interface, _packed_path(endpoint.netns), mac, endpoint.mtu)
     return b"".join((*parts, _encoder.encode(rest)))
 
 
@@ -175,3 +180,17 @@ def _is_plain(endpoint: Endpoint) -> bool:
             for one in endpoint.allocations
         )
     )
+
+
+def _packed_path(path: str) -> bytes:
+    found = _UUID.fullmatch(path)
+    if found is None or found[1] not in _NETNS[1:]:
+        return b"\0" + path.encode()
+    return bytes((_NETNS.index(found[1]),)) + bytes.fromhex(found[2].replace("-", ""))
+
+
+def _path(packed: bytes) -> str:
+    if not packed[0]:
+        return packed[1:].decode()
+    digits = packed[1:].hex()
+    return _NETNS[packed[0]] + "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))

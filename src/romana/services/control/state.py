@@ -6,8 +6,9 @@ order, so every replica that has seen the same revision holds the same state.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -18,7 +19,7 @@ from romana.core.ipam.occupied import Occupied
 from romana.core.policy.world import PolicyWorld
 from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
-from romana.model.ipam import Blackout, Block, Numbers, Reservation, Retired, Span
+from romana.model.ipam import SERVER, Blackout, Block, Numbers, Reservation, Retired, Span
 from romana.model.policy import Policy
 from romana.model.report import Audit, Audited
 from romana.model.tenancy import Identity, Segment, Tenant
@@ -27,6 +28,7 @@ from romana.ports import StoreEvent
 from romana.services.control.endpoint_table import EndpointTable, Holders, Used
 from romana.services.control.lodgers import Lodgers
 
+T = TypeVar("T")
 CLASS_KINDS = frozenset({"tenant", "policy", "identity"})
 """Kinds of records whose change can change the class of an identity."""
 EVERYBODY_KINDS = frozenset({"plan", "blackout", "retired", "audit"})
@@ -132,6 +134,10 @@ class State:
         self.holders = Holders(self.endpoints)
         self.used = Used(self.endpoints)
         self.lodgers = Lodgers(self.endpoints, self.blocks, self.identities)
+        self.served = Occupied()
+        """Blocks of the control plane itself, and what is retired: where no new block for fixed addresses may be."""
+        self.fixed_touched: dict[Prefix, None] = {}
+        """Addresses and blocks of the control plane itself of which something changed; whoever acts on it clears it."""
         self.taken = Occupied()
         """Spans, and what is retired: where no new span may be."""
         self._networks: dict[str, Network] | None = None
@@ -239,6 +245,8 @@ class State:
             case "roster":
                 self.roster_changes = 0 if value is None else value.changes
             case _:
+                if kind == "block" and value is not None:
+                    value = _lean(value)
                 table = self._table(kind)
                 key = value.cidr if kind in CIDR_KINDS and value is not None else _natural_key(kind, rest)
                 old, new = table.get(key), value.identity if kind == "identity" and value is not None else value
@@ -259,10 +267,17 @@ class State:
                 self._networks = None
             case "span":
                 self._move(self._spans_on, key, old, new)
-                self._occupy(key, old, new)
+                _recount(self.taken, key, old is not None, new is not None)
             case "retired":
-                self._occupy(key, old, new)
+                _recount(self.taken, key, old is not None, new is not None)
+                _recount(self.served, key, old is not None, new is not None)
+            case "fixed":
+                self.fixed_touched[key] = None
             case "block":
+                ours = [one is not None and one.allocator == SERVER for one in (old, new)]
+                _recount(self.served, key, *ours)
+                if any(ours):
+                    self.fixed_touched[key] = None
                 self._move(self._blocks_on, key, old, new)
                 if self._face(old) != self._face(new):
                     self.policy_generation += 1
@@ -285,12 +300,6 @@ class State:
             self._changed.hosts.add(new.host)
             by_host.setdefault(new.host, {})[key] = new
 
-    def _occupy(self, key: Prefix, old: Any, new: Any) -> None:
-        if old is None and new is not None:
-            self.taken.add(key)
-        if old is not None and new is None:
-            self.taken.remove(key)
-
     def _face(self, block: Block | None) -> object:
         """What policy sees of a block: nothing of stock, unless it is of a length that no network has."""
         if block is None:
@@ -298,6 +307,32 @@ class State:
         if not block.identities and any(block.cidr.length == one.block_length for one in self.plan.networks):
             return None
         return block.owner is None, block.identities
+
+
+def _recount(occupied: Occupied, cidr: Prefix, before: bool, after: bool) -> None:
+    if after and not before:
+        occupied.add(cidr)
+    if before and not after:
+        occupied.remove(cidr)
+
+
+def _lean(block: Block) -> Block:
+    """The same block, sharing with others what it has in common with them; there are a great many."""
+    return msgspec.structs.replace(
+        block,
+        span=_same(block.span),
+        network=_same(block.network),
+        host=_same(block.host),
+        allocator=_same(block.allocator),
+        owner=_same(block.owner),
+        identities=_same(block.identities),
+    )
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _same(value: T) -> T:
+    """The first one of equal values that was seen in a while."""
+    return value
 
 
 def _underlay(host: Host | None) -> object:
