@@ -250,6 +250,31 @@ def test_policies_are_applied_shown_explained_and_removed(romana: Romana, tmp_pa
     assert "tcp/99999" in told
 
 
+def test_verify_proves_or_shows_a_connection(romana: Romana, tmp_path: Path) -> None:
+    statements = tmp_path / "statements"
+    statements.write_text("# walls\nnothing outside reaches tenant blue\n")
+    assert romana("verify", str(statements)).startswith("holds  nothing outside reaches tenant blue: proved")
+    told = romana("verify", "-", stdin="tenant blue never reaches tenant blue", expect=ExitStatus.UNEXPECTED_VERDICT)
+    assert told.startswith("FAILS  tenant blue never reaches tenant blue: tcp/80 from ")
+    told = romana("verify", "-", stdin="tenant blu never reaches outside", expect=ExitStatus.UNEXPECTED_VERDICT)
+    assert "there is no tenant 'blu'" in told
+    assert "line 1: 'hello' is no statement" in romana.fails("verify", "-", stdin="hello", status=ExitStatus.INVALID)
+
+
+def test_impact_says_what_a_policy_would_open(romana: Romana) -> None:
+    document = {
+        "version": 1,
+        "kind": "policy",
+        "id": "door",
+        "applies_to": [{"tenant": "blue"}],
+        "ingress": [{"from": [{"cidr": "0.0.0.0/0"}], "ports": ["tcp/80"]}],
+    }
+    pairs = romana.json("policy", "impact", "-", stdin=json.dumps(document))["pairs"]
+    assert any((one["source"], one["opened"]) == ("outside", "tcp/80") for one in pairs)
+    assert all(one["id"] != "door" for one in romana.json("policy", "list"))
+    romana.fails("policy", "impact", "--remove", "nowhere", status=ExitStatus.NOT_FOUND)
+
+
 def test_trace_explains_both_ends_and_checks_an_expectation(romana: Romana) -> None:
     lines = romana("trace", "web-1", "8.8.8.8", "tcp/80").splitlines()
     assert lines[0].startswith("tcp/80 from web-1")

@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from romana.apps.cli.failure import ExitStatus
-from romana.apps.cli.session import Session, command, in_file, name_in_path, read_documents
+from romana.apps.cli.session import Session, command, in_file, name_in_path, read_documents, read_text
 from romana.apps.cli.table import Column
 from romana.model.errors import Invalid
 
@@ -94,9 +94,37 @@ def policy_remove(
         session.say(f"policy {name} removed")
 
 
+PAIR = (
+    Column("from", "source"),
+    Column("to", "destination"),
+    Column("opens", "opened"),
+    Column("closes", "closed"),
+)
+
+
+@command(policy_app, "impact")
+def policy_impact(
+    session: Session,
+    files: Annotated[
+        list[str] | None, typer.Argument(metavar="[FILE...]", help="Policies that would be put in force.")
+    ] = None,
+    remove: Annotated[list[str] | None, typer.Option(metavar="POLICY", help="Would be taken out of force.")] = None,
+) -> None:
+    """Say which pairs of owners a change would open and close, before it is made. Nothing is changed."""
+    documents = [document for file in files or () for document in read_documents(file)]
+    answer = session.post("policy-impact", {"policies": documents, "remove": remove or []})
+    if not session.is_table:
+        session.say("", answer)
+        return
+    session.show(answer["pairs"], PAIR, empty="nobody reaches anybody that they did not before, or the reverse")
+    if not answer["complete"]:
+        typer.echo("romana: too many pairs to look at; this is a part of them", err=True)
+
+
 def add_trace(app: typer.Typer) -> None:
-    """Declare `trace` and `watch` on the program itself."""
+    """Declare `trace`, `verify` and `watch` on the program itself."""
     command(app, "trace")(_trace)
+    command(app, "verify")(_verify)
     command(app, "watch")(_watch)
 
 
@@ -124,6 +152,24 @@ def _trace(
         typer.echo(
             f"romana: the connection was expected to be {'accepted' if expect == 'accept' else 'denied'}", err=True
         )
+        raise typer.Exit(ExitStatus.UNEXPECTED_VERDICT)
+
+
+def _verify(
+    session: Session,
+    file: Annotated[str, typer.Argument(help="Statements, one a line; - is standard input.", show_default=False)],
+) -> None:
+    """Prove statements such as `tenant red never reaches tenant blue`, or refute them by a connection.
+
+    Exits with status 8 when one does not hold.
+    """
+    findings = session.post("verify", {"statements": read_text(file)})
+    for one in findings if session.is_table else ():
+        word = typer.style("holds ", fg="green") if one["holds"] else typer.style("FAILS ", fg="red")
+        typer.echo(f"{word} {one['text']}: {one['sentence']}")
+    if not session.is_table:
+        session.say("", findings)
+    if not all(one["holds"] for one in findings):
         raise typer.Exit(ExitStatus.UNEXPECTED_VERDICT)
 
 

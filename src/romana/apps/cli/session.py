@@ -145,12 +145,24 @@ def name_in_path(name: str) -> str:
     return quote(name, safe="/:")
 
 
-def read_documents(file: str) -> list[object]:
-    """All documents in a file (`-` is stdin), JSON or YAML. Invalid, naming the file, when it is neither."""
+def read_text(file: str) -> str:
+    """A file's text (`-` is stdin). Invalid, naming the file, when it is none."""
     try:
-        text = typer.get_binary_stream("stdin").read() if file == "-" else Path(file).read_bytes()
+        return _read(file).decode()
+    except UnicodeDecodeError as error:
+        raise Invalid(Fault(file, "is not text in UTF-8")) from error
+
+
+def _read(file: str) -> bytes:
+    try:
+        return typer.get_binary_stream("stdin").read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
         raise Invalid(Fault(file, f"cannot be read: {error.strerror}")) from error
+
+
+def read_documents(file: str) -> list[object]:
+    """All documents in a file (`-` is stdin), JSON or YAML. Invalid, naming the file, when it is neither."""
+    text = _read(file)
     try:
         found = load_all(text)
     except Invalid as error:

@@ -11,6 +11,7 @@ from romana.apps.server.hosts import host_endpoints
 from romana.apps.server.http import Call, Endpoint, Page, Stream, page
 from romana.apps.server.ipam import ipam_endpoints
 from romana.apps.server.plan import plan_endpoints
+from romana.apps.server.proofs import proof_endpoints
 from romana.codec.document import convert
 from romana.codec.records import KINDS, as_json
 from romana.codec.text import parse_address
@@ -268,6 +269,7 @@ def endpoints(api: Api) -> list[Endpoint]:
         *_listing(api),
         _line("GET", "/v1/networks/{name}", "One network", _getter("network", network, "name"), gives=Network),
         *plan_endpoints(api.core),
+        *proof_endpoints(api.core),
         *ipam_endpoints(api.core, Auditor(api.core, api.liveness.clock, patience=api.liveness.settings.patience)),
         *host_endpoints(api.core, api.liveness, agents, api.hosts),
         _line("GET", "/v1/hosts/{name}", "One host", _getter("host", state.hosts.get, "name"), gives=Host),

@@ -28,11 +28,15 @@ class Verifier:
         self._world = world
         self._classes = classes
         self._reach = Reach(program)
+        self._tenants = {*world.tenants, *(one.owner.tenant for one in world.all_identities().values())}
         self._places: dict[str, list[Prefix]] = places_of_identities(world, places)
         self._networks = tuple(sorted(one.cidr for one in world.networks.values()))
 
     def judge(self, statement: Statement) -> Finding:
         """Whether it holds, with a counterexample when it does not."""
+        unknown = self._unknown(statement)
+        if unknown:
+            return Finding(text=statement.text, holds=False, sentence=f"there is no {unknown}; is the name right?")
         allowed = profile_from(statement.traffic)
         destinations = self._parties(statement.destination)
         sources = [party for one in statement.sources for party in self._parties(one)]
@@ -44,6 +48,14 @@ class Verifier:
         if statement.claim is Claimed.NEVER:
             return _finding(statement, next(_within(paths, allowed), None), about, "passes")
         return _finding(statement, next(_short_of(paths, allowed), None), about, "does not pass")
+
+    def _unknown(self, statement: Statement) -> str:
+        """The first name that nothing here has: a slip in it would prove anything."""
+        for who in (statement.destination, *statement.sources):
+            for tenant in (who.selector.tenants or ()) if who.selector is not None else ():
+                if tenant not in self._tenants:
+                    return f"tenant {tenant!r}"
+        return ""
 
     def _uninvited(self, destinations: Sequence[Party], sources: Sequence[Party], allowed: Profile) -> Iterator[Path]:
         """What is accepted beyond the traffic, or from addresses that are in no source's region."""
