@@ -219,6 +219,8 @@ class State:
             self.revisions.note(event.key, None if event.value is None else event.revision)
             if kind in records.KINDS:
                 value = None if event.value is None else records.KINDS[kind].decode(event.value)
+                if isinstance(value, Retired):
+                    value = msgspec.structs.replace(value, revision=event.revision)
                 self._note(kind, rest)
                 self._set(kind, rest, value)
         return self._changed
