@@ -55,7 +55,8 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Course(msgspec.Struct, frozen=True, kw_only=True):
-    """A load, drawn: for each host its events in order, for each workload its tenant and the owner of its blocks.
+    """A load, drawn: for each watched host its events in order, for each workload its tenant and the owner of its
+    blocks.
 
     Owners are numbers: that of the tenant, or, for a workload that is apart, `tenants` + its own.
     """
@@ -66,21 +67,23 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
     owner_of: list[int]
 
 
-def draw(load: Load) -> Course:
-    """The events of a load."""
+def draw(load: Load, watched: int | None = None) -> Course:
+    """The events of a load, on the first `watched` hosts only, where that is given: any host is as good as another."""
+    watched = load.hosts if watched is None else min(watched, load.hosts)
     draws = Draws(load.seed)
     sizes = _sizes(load, draws)
     tenant_of = _tenants(load, len(sizes), draws)
     apart = [tenant for tenant in range(load.tenants) if draws.unit() < load.apart]
     told = set(apart)
     owner_of = [load.tenants + workload if tenant in told else tenant for workload, tenant in enumerate(tenant_of)]
-    events: list[list[Event]] = [[] for _ in range(load.hosts)]
+    events: list[list[Event]] = [[] for _ in range(watched)]
     pods = [workload for workload, size in enumerate(sizes) for _ in range(size)]
     hosts = _spread(load, sizes, draws) if load.spread else [draws.below(load.hosts) for _ in pods]
     order = list(range(len(pods)))
     draws.shuffle(order)
     for pod in order:
-        events[hosts[pod]].append(Event(0, True, pod, pods[pod]))
+        if hosts[pod] < watched:
+            events[hosts[pod]].append(Event(0, True, pod, pods[pod]))
     _churn(load, draws, pods, hosts, events)
     return Course(load=load, events=events, tenant_of=tenant_of, owner_of=owner_of)
 
@@ -138,5 +141,7 @@ def _churn(load: Load, draws: Draws, pods: list[int], hosts: list[int], events: 
         alive[place] = len(hosts)
         pods.append(workload)
         hosts.append(host)
-        events[host].append(Event(at, True, alive[place], workload))
-        events[hosts[pod]].append(Event(at, False, pod, workload))
+        if host < len(events):
+            events[host].append(Event(at, True, alive[place], workload))
+        if hosts[pod] < len(events):
+            events[hosts[pod]].append(Event(at, False, pod, workload))

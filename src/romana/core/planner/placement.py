@@ -80,8 +80,8 @@ def needs(course: Course, rules: Rules, *, host: int, only: frozenset[int] | Non
 class _Block:
     """A block with an owner, or mixed (None).
 
-    `fresh` addresses were never used, `used` are in use, `resting` has since when each of the others is free.
-    `declared` are the workloads that may live in it.
+    `fresh` addresses were never used, `used` are in use, `resting` has since when each of the others is free, and who
+    had it: nobody else gets it in a mixed block. `declared` are the workloads that may live in it.
     """
 
     __slots__ = ("declared", "empty_since", "fresh", "gone", "owner", "resting", "span", "used")
@@ -91,7 +91,7 @@ class _Block:
         self.fresh = size
         self.used = 0
         self.owner = owner
-        self.resting: deque[int] = deque()
+        self.resting: list[tuple[int, int]] = []
         self.declared: set[int] = set()
         self.empty_since = 0
         self.gone = False
@@ -132,7 +132,7 @@ class _Host:
         begun = now - self.rules.rest
         return HostNeeds(
             endpoints=len(self.block_of),
-            resting=sum(since > begun for block in everything for since in block.resting),
+            resting=sum(since > begun for block in everything for since, _ in block.resting),
             owned=self.owned,
             mixed=len(self.blocks[None]),
             stock=len(self.stock),
@@ -146,14 +146,13 @@ class _Host:
 
     def start(self, event: Event) -> None:
         """As an agent: from what serves the identity, else after a claim; ahead of need it claims in the background."""
-        owner, workload = self.owner_of[event.workload], event.workload
-        block = self.serving(owner, workload, event.at)
+        owner = self.owner_of[event.workload]
+        block = self.serving(owner, event.workload, event.at)
         if block is not None:
             self.use(block, event)
             self.look_ahead(owner, event)
         else:
-            self.claims += event.at > 0
-            self.use(self.claimed(owner, event.at), event)
+            self.use(self.claimed(owner, event), event)
         self.starts += event.at > 0
 
     def serving(self, owner: int, workload: int, now: int) -> _Block | None:
@@ -162,29 +161,39 @@ class _Host:
         """
         if not self.known[workload]:
             return None
-        block = self.with_room(self.blocks.get(owner, ()), now)
+        block = self.with_room(self.blocks.get(owner, ()), owner, now)
         if block is None and self.present[owner] < self.rules.mixed:
-            block = self.with_room((one for one in self.blocks[None] if workload in one.declared), now)
+            block = self.with_room((one for one in self.blocks[None] if workload in one.declared), owner, now)
         return block
 
-    def with_room(self, blocks: Iterable[_Block], now: int) -> _Block | None:
+    def with_room(self, blocks: Iterable[_Block], owner: int, now: int) -> _Block | None:
         """The first block with an address that was never used, else the one with the longest rested."""
         rested: _Block | None = None
+        oldest = now - self.rules.rest
         for block in blocks:
             if block.fresh:
                 return block
-            if block.resting and (rested is None or block.resting[0] < rested.resting[0]):
-                rested = block
-        return rested if rested is not None and rested.resting[0] + self.rules.rest <= now else None
+            since = next((since for since, last in block.resting if block.owner is not None or last == owner), now)
+            if since < oldest or (rested is None and since == oldest):
+                rested, oldest = block, since
+        return rested
 
-    def claimed(self, owner: int, now: int) -> _Block:
-        """The block that a claim answers, with the stock filled up."""
+    def claimed(self, owner: int, event: Event) -> _Block:
+        """The block that claims answer, with the stock filled up. One that is joined may have nothing but addresses
+        that rest, or that others had: then the next claim says that it is full.
+        """
         mixed = self.present[owner] < self.rules.mixed and owner not in self.blocks
-        if mixed:
-            there: Iterable[_Block] = (one for one in self.blocks[None] if len(one.declared) < MIXED_IDENTITIES)
-        else:
-            there = self.blocks.get(owner, ())
-        block = self.with_room(there, now) or self.add(None if mixed else owner, self.free_span(), now)
+        for block in self.blocks[None] if mixed else self.blocks.get(owner, []):
+            full = block.used == self.rules.block or event.workload in block.declared
+            if full or (mixed and len(block.declared) >= MIXED_IDENTITIES):
+                continue
+            self.claims += event.at > 0
+            self.declare(block, event.workload)
+            self.fill_stock()
+            if self.with_room([block], owner, event.at) is not None:
+                return block
+        self.claims += event.at > 0
+        block = self.add(None if mixed else owner, self.free_span(), event.at)
         self.fill_stock()
         return block
 
@@ -222,7 +231,9 @@ class _Host:
         if block.fresh:
             block.fresh -= 1
         else:
-            block.resting.popleft()
+            owner = self.owner_of[event.workload]
+            index = next(i for i, (_, last) in enumerate(block.resting) if block.owner is not None or last == owner)
+            del block.resting[index]
         block.used += 1
         self.block_of[event.pod] = block
         self.present[self.owner_of[event.workload]] += 1
@@ -242,7 +253,7 @@ class _Host:
         ripe = event.at - self.rules.rest
         left = 0
         for block in own:
-            left += block.fresh + sum(since <= ripe for since in block.resting)
+            left += block.fresh + sum(since <= ripe for since, _ in block.resting)
             if left >= self.rules.low:
                 return
         self.declare(self.add(owner, self.free_span(), event.at), event.workload)
@@ -252,10 +263,11 @@ class _Host:
         block = self.block_of.pop(event.pod, None)
         if block is None:  # it could not start
             return
-        self.present[self.owner_of[event.workload]] -= 1
+        owner = self.owner_of[event.workload]
+        self.present[owner] -= 1
         self.messages += block.owner is None
         block.used -= 1
-        block.resting.append(event.at)
+        block.resting.append((event.at, owner))
         if not block.used:
             block.empty_since = event.at
             self.empty.append((event.at, block))

@@ -1,0 +1,154 @@
+"""How many routes every device holds, without computing them, and what other ways of routing would need.
+
+Owns the counts. Refuses to know prefixes of hosts. Invariant: they are those of `core.routing.plan.device_plan` (a test
+walks it).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
+
+import msgspec
+
+from romana.core.planner.usage import Usage, open_leaves
+from romana.core.routing.plan import announced, originated, served, without_router
+from romana.model.topology import AddressPlan, Group, Topology
+
+
+class Kind(StrEnum):
+    """What a device serves."""
+
+    SPINE = "spine"
+    MIDDLE = "router between"
+    RACK = "rack router"
+    HOST = "host"
+    VPC = "VPC route table"
+
+
+class DeviceCount(msgspec.Struct, frozen=True, kw_only=True):
+    """The routes of a device, or of each of several that are alike: learned from above and below, and discards.
+
+    `device` is the path of a router's group, or of the leaf that hosts are in (of each topology). `most` is the total
+    of the one that holds most, where they differ.
+    """
+
+    device: str
+    kind: Kind
+    above: int
+    below: int
+    discards: int
+    devices: int = 1
+    most: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.above + self.below + self.discards
+
+
+class Alternatives(msgspec.Struct, frozen=True, kw_only=True):
+    """What every device would hold with a route for each node, block or endpoint, of each family."""
+
+    per_node: int
+    per_block: int
+    per_endpoint: int
+
+
+def device_counts(plan: AddressPlan, usage: Usage) -> list[DeviceCount]:
+    """Routers from the top, then the hosts of each leaf, then a VPC's route table."""
+    routers: dict[str, DeviceCount] = {}
+    for topology in plan.topologies:
+        for group, above in _with_above(topology):
+            one = _router(topology, group, above, usage)
+            other = routers.get(one.device)
+            routers[one.device] = one if other is None else _both(one, other)
+    return [*(routers[path] for path in sorted(routers)), *_hosts(plan, usage), _vpc(plan)]
+
+
+def alternatives(usage: Usage) -> Alternatives:
+    """The same endpoints without aggregates."""
+    nodes = sum(use.hosts for use in usage.at.values())
+    blocks = sum(use.owned + use.mixed for use in usage.at.values())
+    endpoints = sum(use.endpoints for use in usage.at.values())
+    return Alternatives(per_node=nodes, per_block=blocks, per_endpoint=endpoints)
+
+
+def _with_above(topology: Topology) -> Iterator[tuple[Group, int]]:
+    """Groups with a router, and how many aggregates those above them originate."""
+    way: list[tuple[Group, int]] = []
+    for group in served(topology.root):
+        while way and not group.path.startswith(way[-1][0].path.rstrip("/") + "/"):
+            way.pop()
+        yield group, way[-1][1] if way else 0
+        way.append((group, (way[-1][1] if way else 0) + len(originated(group))))
+
+
+def _router(topology: Topology, group: Group, above: int, usage: Usage) -> DeviceCount:
+    below = {group.path, *(child.path for child in group.groups if child.sole_host)}
+    spans = sum(_spans(usage, topology, path, group.cidrs) for path in below)
+    aggregates = sum(len(announced(child)) for child in group.groups if not without_router(child))
+    kind = Kind.RACK if group.is_leaf else Kind.SPINE if group.path == topology.root.path else Kind.MIDDLE
+    return DeviceCount(
+        device=group.path, kind=kind, above=above, below=spans + aggregates, discards=len(originated(group))
+    )
+
+
+def _spans(usage: Usage, topology: Topology, path: str, networks: Mapping[str, object]) -> int:
+    found = (usage.at.get((topology.name, path, network)) for network in networks)
+    return sum(use.spans for use in found if use is not None)
+
+
+def _both(one: DeviceCount, other: DeviceCount) -> DeviceCount:
+    """A router that serves the same path in two topologies."""
+    return msgspec.structs.replace(
+        one,
+        kind=one.kind if one.kind is not Kind.RACK else other.kind,
+        above=one.above + other.above,
+        below=one.below + other.below,
+        discards=one.discards + other.discards,
+    )
+
+
+def _hosts(plan: AddressPlan, usage: Usage) -> Iterator[DeviceCount]:
+    """The hosts that are in the same leaves: the aggregates above them, and a discard for each of their own spans."""
+    above: dict[tuple[str, str], int] = {}
+    for topology in plan.topologies:
+        for group, count in _with_above(topology):
+            learned = count + len(originated(group))
+            above[topology.name, group.path] = learned
+            above |= {(topology.name, child.path): learned for child in group.groups if child.sole_host}
+    members = usage.members()
+    for seat, hosts in usage.seats.items():
+        uses = [(place, use) for place, use in usage.at.items() if place[:2] in seat]
+        a_host = sum(use.spans / members[place[:2]] for place, use in uses)
+        learned = sum(above.get(leaf, 0) for leaf in seat)
+        yield DeviceCount(
+            device=" ".join(path for _, path in seat),
+            kind=Kind.HOST,
+            above=learned,
+            below=0,
+            discards=math.ceil(a_host - 1e-9),
+            devices=hosts,
+            most=learned + sum(use.most_spans for _, use in uses),
+        )
+
+
+def _vpc(plan: AddressPlan) -> DeviceCount:
+    """One route for each leaf group and network, with a host of the group as next hop."""
+    routes = sum(len(leaf.cidrs) for topology in plan.topologies for leaf in open_leaves(topology))
+    return DeviceCount(device="VPC", kind=Kind.VPC, above=0, below=routes, discards=0)
+
+
+def by_kind(counts: Sequence[DeviceCount]) -> list[DeviceCount]:
+    """One line a kind: the one that holds most of it stands for all."""
+    found: dict[Kind, list[DeviceCount]] = {}
+    for one in counts:
+        found.setdefault(one.kind, []).append(one)
+    lines = []
+    for members in found.values():
+        largest = max(members, key=lambda one: max(one.total, one.most))
+        devices = sum(one.devices for one in members)
+        lines.append(msgspec.structs.replace(largest, devices=devices, most=max(largest.total, largest.most)))
+    return lines
