@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
 import secrets
 import sqlite3
 import subprocess
@@ -140,24 +142,6 @@ def test_a_watch_from_too_long_ago_is_told_so(run: Run) -> None:
     run(test)
 
 
-def test_closing_ends_watches(run: Run) -> None:
-    async def test(store: Store) -> None:
-        async def follow() -> None:
-            async for _ in store.watch("", 0):
-                pass
-
-        task = asyncio.create_task(follow())
-        await asyncio.sleep(0)
-        await store.close()
-        with pytest.raises(Unavailable):
-            await task
-
-    async def memory() -> None:
-        await test(MemoryStore())
-
-    asyncio.run(memory())
-
-
 KEYS = st.sampled_from(["a/1", "a/2", "b"])
 STEPS = st.lists(
     st.tuples(st.dictionaries(KEYS, st.binary(max_size=3), max_size=3), st.lists(KEYS, max_size=2, unique=True)),
@@ -248,6 +232,113 @@ def test_pages_are_as_of_one_revision_whatever_is_written_between_them(run: Run)
             found += page
         assert revision == before
         assert found == expected
+
+    run(test)
+
+
+def test_of_many_writers_none_overwrites_another(run: Run) -> None:
+    async def test(store: Store) -> None:
+        await store.commit(Transaction(puts={"sum": b"0"}))
+
+        async def add(times: int) -> None:
+            while times:
+                record = await store.get("sum")
+                assert record is not None
+                more = Transaction(compares={"sum": record.revision}, puts={"sum": str(int(record.value) + 1).encode()})
+                with contextlib.suppress(Conflict):
+                    await store.commit(more)
+                    times -= 1
+
+        await asyncio.gather(*(add(5) for _ in range(8)))
+        record = await store.get("sum")
+        assert record is not None
+        assert record.value == b"40"
+
+    run(test)
+
+
+def test_a_change_of_any_size_counts_whole_or_not_at_all(run: Run) -> None:
+    async def test(store: Store) -> None:
+        names = [f"a/{number:03}" for number in range(300)]
+        first = await store.commit(Transaction(puts=dict.fromkeys(names, b"1")))
+        seen = {record.key: record.revision for record in (await store.scan())[1]}
+        watch = store.watch("a/", first)
+        with pytest.raises(Conflict):
+            await store.commit(Transaction(compares={**seen, "b": 7}, puts=dict.fromkeys(names, b"wrong")))
+        assert {record.value for record in (await store.scan())[1]} == {b"1"}
+        last = await store.commit(
+            Transaction(compares=seen, puts=dict.fromkeys(names[:299], b"2"), deletes=(names[299],))
+        )
+        events = await anext(watch)
+        assert {event.key: event.value for event in events} == {**dict.fromkeys(names[:299], b"2"), names[299]: None}
+        assert events[-1].revision == last
+        with pytest.raises(Conflict):
+            await store.commit(Transaction(compares=seen, puts=dict.fromkeys(names, b"3")))
+        revision, found = await store.scan()
+        assert revision >= last
+        assert {(event.key, event.value, event.revision) for event in events if event.value is not None} == {
+            (record.key, record.value, record.revision) for record in found
+        }
+        again = {record.key: record.revision for record in found}
+        await store.commit(Transaction(compares=again, deletes=tuple(names[:299])))
+        assert (await store.scan())[1] == []
+
+    run(test)
+
+
+def test_a_value_of_a_mebibyte_is_stored(run: Run) -> None:
+    async def test(store: Store) -> None:
+        values = {"random": random.Random(1).randbytes(1 << 20), "text": b"romana " * 400_000, "odd": b"\0z"}
+        await store.commit(Transaction(puts=values))
+        assert {record.key: record.value for record in (await store.scan())[1]} == values
+
+    run(test)
+
+
+def test_a_lease_has_one_holder_and_guards_transactions(run: Run) -> None:
+    async def test(store: Store) -> None:
+        lease = await store.lease("roster", 5)
+        record = await store.get(lease.key)
+        assert record is not None
+        assert record.revision == lease.revision
+        with pytest.raises(Conflict, match="held"):
+            await store.lease("roster", 5)
+        other = await store.lease("audit", 5)
+        guarded = Transaction(compares={lease.key: lease.revision}, puts={"a": b"1"})
+        await store.commit(guarded)
+        lost = asyncio.ensure_future(lease.lost())
+        await lease.release()
+        await asyncio.wait_for(lost, 5)
+        await lease.release()
+        with pytest.raises(Conflict):
+            await store.commit(guarded)
+        again = await store.lease("roster", 5)
+        assert again.revision > lease.revision
+        with pytest.raises(Conflict):
+            await store.commit(guarded)
+        await again.release()
+        await other.release()
+        assert (await store.scan("lease/"))[1] == []
+
+    run(test)
+
+
+def test_a_closed_store_holds_no_lease_and_ends_its_watches(run: Run) -> None:
+    async def test(store: Store) -> None:
+        lease = await store.lease("roster", 5)
+        watch = asyncio.ensure_future(anext(store.watch("a", (await store.scan())[0])))
+        await asyncio.sleep(0)
+        await store.close()
+        await asyncio.wait_for(lease.lost(), 5)
+        with pytest.raises(Unavailable, match="closed"):
+            await asyncio.wait_for(watch, 5)
+
+    run(test)
+
+
+def test_a_store_that_works_is_ready(run: Run) -> None:
+    async def test(store: Store) -> None:
+        await store.check()
 
     run(test)
 

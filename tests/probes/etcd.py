@@ -159,6 +159,7 @@ class EtcdCluster:
             "initial-cluster": ",".join(
                 f"m{number}=http://{self._addresses[number]}:{ports[1]}" for number, ports in enumerate(self._ports)
             ),
+            "election-timeout": 500,
             "logger": "zap",
         }
         if self._tls:

@@ -37,6 +37,8 @@ _OPTIONS = [
 ]
 _HAS_LEADER = (("hasleader", "true"),)
 """A member that has lost the others is to say so, not to wait."""
+_UNSENT = "failed to connect to all addresses"
+"""In grpcio's words: nothing was sent."""
 _KV, _WATCH, _LEASE = "/etcdserverpb.KV/", "/etcdserverpb.Watch/", "/etcdserverpb.Lease/"
 
 
@@ -142,7 +144,8 @@ class EtcdClient:
             except grpc.aio.AioRpcError as error:
                 if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
                     self._turn(channel)
-                    if repeat and loop.time() < deadline:
+                    unsent = _UNSENT in str(error.details())
+                    if (repeat or unsent) and loop.time() < deadline:
                         await asyncio.sleep(0.05)
                         continue
                 raise _translated(error, repeat=repeat) from error
@@ -271,6 +274,8 @@ def _translated(error: grpc.aio.AioRpcError, *, repeat: bool) -> Exception:
             "etcd's database is full: compact and defragment it, or give it a larger quota, then disarm the alarm"
         )
     if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED) and not repeat:
+        if _UNSENT in words:
+            return Unavailable(f"no member of etcd answers: {words}")
         return Unavailable(f"etcd did not say whether the change was made: {words}")
     return Unavailable(f"etcd does not answer as it should: {words}")
 
