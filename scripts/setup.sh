@@ -4,8 +4,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 packages=(
-    bird2 ca-certificates conntrack containernetworking-plugins debootstrap etcd-server gcc iproute2 iputils-ping kmod libc6-dev
-    libnftables1 musl-tools nftables openssl procps python3-venv tcpdump
+    bird2 ca-certificates conntrack containernetworking-plugins debootstrap etcd-server faketime gcc iproute2 iputils-ping kmod
+    libc6-dev libnftables1 musl-tools nftables openssl procps python3-venv tcpdump
 )
 policy=/usr/sbin/policy-rc.d
 refusal=$'#!/bin/sh\n# made by set-up of romana, and removed by it\nexit 101'

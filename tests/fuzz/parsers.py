@@ -74,7 +74,7 @@ def _topologies() -> tuple[bytes, ...]:
         ],
     }
     found = [path.read_bytes() for path in sorted(EXAMPLES.rglob("*topolog*")) if path.is_file()]
-    found += [path.read_bytes() for path in sorted((EXAMPLES / "topologies").glob("*")) if path.is_file()]
+    found += [path.read_bytes() for path in sorted((EXAMPLES / "topologies").glob("*")) if path.suffix != ".md"]
     return (*found, json.dumps(rich).encode(), yaml.safe_dump(rich).encode())
 
 
