@@ -18,7 +18,7 @@ from romana.codec.records import SEEN, Seen
 from romana.model.errors import Conflict, RomanaError, Unavailable
 from romana.model.topology import Host
 from romana.model.view import Heartbeat, HeartbeatAnswer
-from romana.ports import Clock
+from romana.ports import Clock, Lease, Transaction
 from romana.services.control.core import Core, Draft, problem_words
 from romana.services.control.hosts import bound_host
 from romana.services.control.state import State
@@ -32,6 +32,7 @@ TOUCH = 90
 AT_ONCE = 50
 """Records of one transaction at most, so that it seldom meets another one."""
 REPLICA = "replica-"
+TOUCHED = "/touched"
 
 
 class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +72,7 @@ class Liveness:
                 "report in again"
             )
         away = self.clock.boottime() - self._touched
-        if away > TOUCH:
+        if self.replica and away > TOUCH:
             raise Unavailable(f"this romanad has not got through to its store for {away} s, and renews no leases")
         if self._renewed(state, heartbeat) != state.seen.get(heartbeat.host):
             await self._core.commit(lambda state, draft: self._note(state, draft, heartbeat))
@@ -109,28 +110,46 @@ class Liveness:
         while True:
             try:
                 if self.replica:
-                    lease = await self._core.store.lease(REPLICA + self.replica, 30.0)
-                    self._place = lease.key.removesuffix(self.replica)
-                    lost = asyncio.create_task(lease.lost())
-                    try:
-                        while not lost.done():
-                            await self.round()
-                            await asyncio.wait({lost}, timeout=self.settings.round)
-                    finally:
-                        lost.cancel()
+                    await self._be_a_replica()
                 else:
                     await self.round()
             except (RomanaError, TimeoutError) as error:
                 log.warning("hosts could not be looked after", **problem_words(error))
             await asyncio.sleep(self.settings.round)
 
-    async def round(self) -> None:
-        """Once: ask the store where it is, then say who is heard here and what was acknowledged."""
+    async def _be_a_replica(self) -> None:
+        """Hold this replica's lease, by which others know that it runs, as long as that goes well."""
+        lease = await self._core.store.lease(REPLICA + self.replica, 30.0)
+        self._place = lease.key.removesuffix(self.replica)
+        await self._clear()
+        lost = asyncio.create_task(lease.lost())
+        try:
+            while not lost.done():
+                await self.touch(lease)
+                await self.round()
+                await asyncio.wait({lost}, timeout=self.settings.round)
+        finally:
+            lost.cancel()
+            await lease.release()
+
+    async def touch(self, lease: Lease) -> None:
+        """Write something and wait until it comes back with the store's changes: then all from before came, too."""
         began = self.clock.boottime()
-        revision, _ = await self._core.store.scan("nothing/")
+        written = Transaction(compares={lease.key: lease.revision}, puts={lease.key + TOUCHED: b"{}"})
         async with asyncio.timeout(TOUCH):
-            await self._core.reached(revision)
+            await self._core.reached(await self._core.store.commit(written))
         self._touched = began
+
+    async def _clear(self) -> None:
+        """Take away what replicas that ended have left."""
+        _, found = await self._core.store.scan(self._place)
+        keys = {record.key for record in found}
+        gone = tuple(key for key in keys if key.endswith(TOUCHED) and key.removesuffix(TOUCHED) not in keys)
+        if gone:
+            await self._core.store.commit(Transaction(deletes=gone))
+
+    async def round(self) -> None:
+        """Once: write down who is heard here, and what was acknowledged."""
         names = sorted({*self._due_words(), *self._due_acknowledgements()})
         for first in range(0, len(names), AT_ONCE):
             part = names[first : first + AT_ONCE]

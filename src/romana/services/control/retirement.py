@@ -61,11 +61,12 @@ class Retirement:
 
     async def retire(self, lease: Lease) -> None:
         """One round: free what every reader acknowledged, and retire spans that are empty."""
+        await self._core.reached(lease.revision)
         state = self._core.state
         if state.unsettled:
             return
         while self._free(state, None):
-            _, freed = await self._core.commit(lambda state, draft: self._free(state, _bound(draft, lease)))
+            _, freed = await self._core.commit(lambda state, draft: self._free(state, _bound(state, draft, lease)))
             if freed:
                 log.info("free again", cidrs=[str(one.cidr) for one in freed])
         now = self._liveness.clock.boottime()
@@ -75,7 +76,7 @@ class Retirement:
         for span in await self._idle(state):
 
             def decide(state: State, draft: Draft, span: Span = span) -> bool:
-                return _retire_span(state, _bound(draft, lease), span)
+                return _retire_span(state, _bound(state, draft, lease), span)
 
             _, retired = await self._core.commit(decide)
             if retired:
@@ -83,6 +84,14 @@ class Retirement:
 
     async def watch(self, lease: Lease) -> None:
         """One round: count who is silent, and take away what those had whose lease must be over."""
+        await self._core.reached(lease.revision)
+        await self.count(lease)
+        for host in list(self._core.state.hosts.values()):
+            if host.instance and self._is_fenced(host.name):
+                await self._take(lease, host.name)
+
+    async def count(self, lease: Lease) -> None:
+        """Count who is silent since the last time, and write down what is enough."""
         now = self._liveness.clock.boottime()
         before, self._counted_at = self._counted_at, now
         if before is None or not self._liveness.is_settled_in:
@@ -94,14 +103,11 @@ class Retirement:
             part = due[first : first + AT_ONCE]
 
             def decide(state: State, draft: Draft, part: list[str] = part) -> None:
-                self._persist(state, _bound(draft, lease), part)
+                self._persist(state, _bound(state, draft, lease), part)
 
             await self._core.commit(decide)
             for name in part:
                 self._silent.pop(name, None)
-        for host in list(self._core.state.hosts.values()):
-            if host.instance and self._is_fenced(host.name):
-                await self._take(lease, host.name)
 
     def _is_fenced(self, host: str) -> bool:
         return is_fenced(self._core.state.seen.get(host), self._liveness.settings)
@@ -191,7 +197,7 @@ class Retirement:
             host = state.hosts.get(name)
             if host is None or not self._is_fenced(name) or state.unsettled or self._liveness.knows_of(name):
                 return False
-            take_away(state, _bound(draft, lease), host)
+            take_away(state, _bound(state, draft, lease), host)
             return True
 
         _, taken = await self._core.commit(decide)
@@ -230,7 +236,9 @@ def _empty_on(state: State, host: Host, retired: Iterable[Prefix]) -> list[Span]
     return empty_spans(spans, state.blocks_on(host.name).values(), retired, draining)
 
 
-def _bound(draft: Draft, lease: Lease) -> Draft:
-    """A draft that cannot be committed after the lease was lost."""
+def _bound(state: State, draft: Draft, lease: Lease) -> Draft:
+    """A draft that cannot be committed after the lease was lost; Conflict when it is lost already."""
+    if state.revisions.get(lease.key) != lease.revision:
+        raise Conflict(f"the lease {lease.key} was lost")
     draft.compares[lease.key] = lease.revision
     return draft
