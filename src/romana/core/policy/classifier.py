@@ -64,6 +64,10 @@ class Classifier:
         self._policies = dict(world.policies)
         return changes, policies
 
+    def class_of(self, identity: Identity, tenant: Tenant) -> PolicyClass:
+        """The class that an identity of a tenant would have in the last world."""
+        return class_of(identity, tenant, self._subjects, self._peers, frozenset(self._name_uses))
+
     def _changed_identities(self, identities: Mapping[str, Identity]) -> set[str]:
         stale = set()
         for id_ in self._identities.keys() - identities.keys():

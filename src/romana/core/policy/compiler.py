@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from romana.core.policy.classes import PolicyClass
-from romana.core.policy.classifier import Change, ClassChanges, Classifier, differing
+from romana.core.policy.classes import Classes, PolicyClass
+from romana.core.policy.classifier import ClassChanges, Classifier, differing
 from romana.core.policy.compile import row_of, tiers_for
 from romana.core.policy.locator import Locator
 from romana.core.policy.selector import canonical, is_unconditional
@@ -21,6 +21,7 @@ from romana.core.policy.world import PolicyWorld
 from romana.model.address import Address, Family
 from romana.model.policy import Direction, HostPeer, Selector
 from romana.model.program import Profile, Program, Row, row_id
+from romana.model.tenancy import Identity, Tenant
 
 
 class _Needs(msgspec.Struct, frozen=True):
@@ -37,6 +38,10 @@ class Compiler:
 
     def __init__(self) -> None:
         self._classifier = Classifier()
+        self._before: dict[str, PolicyClass] = {}  # the classes of the last program
+        self._moved: set[str] = set()  # since the last program, as are the next two
+        self._selectors: set[Selector] = set()
+        self._policies: set[str] = set()
         self._locator = Locator()
         self._places = self._locator.places
         self._lengths: dict[Family, frozenset[int]] = {}
@@ -49,11 +54,35 @@ class Compiler:
         self._by_policy: dict[str, set[str]] = {}  # -> classes
         self._hosts: dict[str, tuple[dict[str, str], tuple[Address, ...]]] = {}
 
+    @property
+    def classes(self) -> Classes:
+        """The classes of the last world; they change with the next one."""
+        return self._classifier.classes
+
+    def class_of(self, identity: Identity, tenant: Tenant) -> str:
+        """The class that an identity of a tenant would have in the last world."""
+        return self._classifier.class_of(identity, tenant).id
+
+    def classify(self, world: PolicyWorld) -> None:
+        """Only the classes of a world, before more is known of it; `update` comes next."""
+        changes, policies = self._classifier.update(world)
+        self._moved |= changes.moved
+        self._selectors |= changes.selectors
+        self._policies |= policies.keys()
+
     def update(self, world: PolicyWorld) -> Program:
         """The program of a world."""
-        before = self._classifier.classes.by_id.copy()
-        changes, policies = self._classifier.update(world)
+        self.classify(world)
         classes = self._classifier.classes
+        before, self._before = self._before, classes.by_id.copy()
+        changes = ClassChanges(
+            added=frozenset(self._before.keys() - before.keys()),
+            removed=frozenset(before.keys() - self._before.keys()),
+            moved=frozenset(self._moved),
+            selectors=frozenset(self._selectors),
+        )
+        policies = frozenset(self._policies)
+        self._moved, self._selectors, self._policies = set(), set(), set()
         for id_ in changes.removed:
             for name in before[id_].policies:
                 self._by_policy[name].discard(id_)
@@ -100,9 +129,7 @@ class Compiler:
         nested = self._places.nested
         return bool(nested) and not set(nested).isdisjoint(self._places.by_class.get(class_id, ()))
 
-    def _stale(
-        self, changes: ClassChanges, policies: Mapping[str, Change], before: Mapping[str, PolicyClass]
-    ) -> set[str]:
+    def _stale(self, changes: ClassChanges, policies: Iterable[str], before: Mapping[str, PolicyClass]) -> set[str]:
         """The rows of new classes, of classes whose policies say something else, and those about other classes now."""
         stale = {row_id(id_, direction) for id_ in changes.added for direction in Direction}
         for name in policies:

@@ -16,9 +16,7 @@ from typing import Any, TypeVar
 import structlog
 
 from romana.codec.kind import Kind
-from romana.core.policy.classes import classify
 from romana.core.policy.compiler import Compiler
-from romana.core.policy.world import PolicyWorld
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Conflict, Unavailable
 from romana.model.program import Program
@@ -169,7 +167,8 @@ class Core:
     def classes(self) -> dict[str, str]:
         """The class of each identity that has a record, by their ids."""
         if self._classes is None or self._classes[0] != self.state.class_generation:
-            self._classes = (self.state.class_generation, classify(self.state.world()).of)
+            self._compiler.classify(self.state.world())
+            self._classes = (self.state.class_generation, self._compiler.classes.of.copy())
         return self._classes[1]
 
     def class_of(self, identity: Identity) -> str:
@@ -177,9 +176,7 @@ class Core:
         known = self.classes.get(identity.id)
         if known is not None:
             return known
-        state = self.state
-        alone = PolicyWorld(tenants=state.tenants, policies=state.policies, identities={identity.id: identity})
-        return classify(alone).of[identity.id]
+        return self._compiler.class_of(identity, self.state.world().tenant(identity.owner.tenant))
 
     async def reached(self, revision: int) -> None:
         """Wait until the state has a revision."""
