@@ -26,6 +26,8 @@ from romana.model.view import (
     Heartbeat,
     HeartbeatAnswer,
     Hello,
+    Inventory,
+    InventoryAnswer,
     Publication,
     ViewChange,
     Welcome,
@@ -146,6 +148,9 @@ class ControlPlane(Protocol):
     async def heartbeat(self, heartbeat: Heartbeat) -> HeartbeatAnswer:
         """Renew the host's lease and acknowledge a view; Conflict for another epoch or incarnation."""
 
+    async def inventory(self, inventory: Inventory) -> InventoryAnswer:
+        """Say what the host holds, to a restored store; Unavailable while another host may still hold some of it."""
+
     async def observe(self, observation: Observation) -> int:
         """Say what the host has, for an audit; answers its number. Conflict for another epoch or incarnation."""
 
@@ -177,13 +182,19 @@ class AgentState(Protocol):
         """The links of released endpoints are gone."""
 
     def rested(self, addresses: Collection[Address]) -> None:
-        """These addresses have rested."""
+        """These addresses have rested, and nobody needs to know who had them."""
 
     def take(self, taken: BlockTaken) -> None:
         """Remember that an ownerless block was given to an owner, and that this is to be published."""
 
     def give_back(self, returned: BlockReturned) -> None:
-        """Remember that a block was given back, and that this is to be published."""
+        """Remember that a block was given back, so it is closed, and that this is to be published."""
+
+    def close_blocks(self, closed: Mapping[Prefix, int]) -> None:
+        """Remember that nothing is allocated from these blocks, as long as they have these sequences."""
+
+    def forget_blocks(self, *, closed: Mapping[Prefix, int], taken: Mapping[Prefix, int]) -> None:
+        """These were closed with these sequences, those taken: the kept view says so by now, or has later news."""
 
     def renewed(self, at: int, boot_id: str, lease: int) -> None:
         """The lease was renewed at that CLOCK_BOOTTIME second of that boot, and lasts so many seconds."""
@@ -215,7 +226,9 @@ class PendingPublication(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AgentMemory(msgspec.Struct, frozen=True, kw_only=True):
-    """What an agent remembers. `resting` has since when (CLOCK_BOOTTIME, seconds) and in which boot (its id).
+    """What an agent remembers. `resting` has since when (CLOCK_BOOTTIME, seconds), in which boot (its id), and the id of
+    the identity before ("" where nobody knows). `closed` are blocks with the sequences they had then, `taken` those from
+    the stock.
 
     `sequence` is the largest allocation sequence ever written; `pending` is in the order in which it happened; `epoch`
     is the one in which memory and control plane agreed, 0 before that. `renewed` is when the lease was renewed
@@ -223,10 +236,12 @@ class AgentMemory(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     endpoints: dict[str, Endpoint]
-    resting: dict[Address, tuple[int, str]]
+    resting: dict[Address, tuple[int, str, str]]
     unlinking: dict[str, Endpoint]
     pending: tuple[PendingPublication, ...]
     view: bytes | None
+    closed: dict[Prefix, int] = {}
+    taken: tuple[BlockTaken, ...] = ()
     sequence: int = 0
     epoch: int = 0
     renewed: tuple[int, str, int] | None = None
@@ -318,6 +333,19 @@ class Filter(Protocol):
         """Take away what `add_endpoint` made; gone already is success."""
 
 
+class Fence(Protocol):
+    """A gate of its own in front of everything that endpoints send and get, which closes by itself."""
+
+    def keep(self) -> None:
+        """See to it that there is a gate: one that is there stays as it is, a new one is closed."""
+
+    def hold(self, seconds: int) -> None:
+        """Keep it open for so many seconds from now, whatever becomes of this program."""
+
+    def cut(self) -> None:
+        """Close it, until the next `hold`."""
+
+
 class RouteDaemon(Protocol):
     """The routing daemon that announces this host's prefixes."""
 
@@ -349,3 +377,6 @@ class Host(Protocol):
 
     def families(self) -> frozenset[Family]:
         """The families in which the host has a global address."""
+
+    def machine(self) -> str:
+        """A digest that tells this machine from others, empty where nothing does."""

@@ -13,7 +13,7 @@ from romana.model.endpoint import Endpoint
 from romana.model.errors import Unavailable
 from romana.model.ipam import Allocation
 from romana.model.tenancy import Identity, Owner
-from romana.model.view import BlockTaken
+from romana.model.view import BlockReturned, BlockTaken
 from romana.ports import AgentMemory, AgentState
 from tests.fakes.agent_state import MemoryAgentState
 
@@ -39,6 +39,7 @@ def pod(container: str, address: str, sequence: int) -> Endpoint:
 
 ONE, TWO = pod("one", "10.0.0.1", 1), pod("two", "10.0.0.2", 7)
 TAKEN = BlockTaken(cidr=parse_prefix("10.0.0.8/29"), owner=WEB.owner, identity=WEB.id, sequence=3)
+BACK = BlockReturned(cidr=TAKEN.cidr, sequence=3)
 
 
 class Kept:
@@ -94,7 +95,7 @@ def test_released_endpoint_rests_unlinks_and_is_to_be_published(kept: Kept) -> N
     kept.state.release(ONE, 100)
     memory = kept.found()
     assert memory.endpoints == {}
-    assert memory.resting == {parse_address("10.0.0.1"): (100, "boot-1")}
+    assert memory.resting == {parse_address("10.0.0.1"): (100, "boot-1", WEB.id)}
     assert memory.unlinking == {"one/eth0": ONE}
     assert [(entry.started, entry.released) for entry in memory.pending] == [(ONE, None), (None, ONE)]
     assert memory.sequence == 1
@@ -134,6 +135,24 @@ def test_published_entries_go_and_numbers_never_come_back(kept: Kept) -> None:
     assert kept.found().pending[0].number > pending[1].number
 
 
+def test_block_that_is_given_back_is_closed_and_to_be_published(kept: Kept) -> None:
+    kept.state.take(TAKEN)
+    kept.state.give_back(BACK)
+    other = parse_prefix("10.0.0.16/29")
+    kept.state.close_blocks({other: 2, BACK.cidr: 4})
+    memory = kept.found()
+    assert [entry.returned for entry in memory.pending] == [None, BACK]
+    assert memory.closed == {BACK.cidr: 4, other: 2}
+    kept.state.published(memory.pending[-1].number)
+    assert memory.taken == (TAKEN,)
+    kept.state.forget_blocks(closed={other: 2, BACK.cidr: 3, parse_prefix("10.9.0.0/29"): 1}, taken={TAKEN.cidr: 2})
+    memory = kept.found()
+    assert (memory.closed, memory.taken) == ({BACK.cidr: 4}, (TAKEN,))
+    kept.state.forget_blocks(closed={}, taken={TAKEN.cidr: 3})
+    memory = kept.found()
+    assert (memory.closed, memory.taken) == ({BACK.cidr: 4}, ())
+
+
 def test_epoch_is_the_one_joined_last(kept: Kept) -> None:
     kept.state.joined(2)
     kept.state.joined(3)
@@ -160,6 +179,37 @@ def test_memory_of_a_newer_program_is_refused(tmp_path: Path) -> None:
     state.close()
     with pytest.raises(Unavailable, match="newer"):
         SqliteAgentState(tmp_path, boot_id="boot-1")
+
+
+def test_memory_of_the_first_schema_is_taken_over(tmp_path: Path) -> None:
+    state = SqliteAgentState(tmp_path, boot_id="boot-1")
+    instance = state.instance()
+    state.start(ONE)
+    state.start(TWO)
+    state.release(TWO, 100)
+    state.take(TAKEN)
+    old = "CREATE TABLE r (address TEXT PRIMARY KEY, since INTEGER NOT NULL, boot TEXT NOT NULL) WITHOUT ROWID"
+    for statement in (
+        "DROP TABLE closed",
+        "DROP TABLE taken",
+        old,
+        "INSERT INTO r SELECT address, since, boot FROM resting",
+        "DROP TABLE resting",
+        "ALTER TABLE r RENAME TO resting",
+        "PRAGMA user_version = 1",
+    ):
+        state._connection.execute(statement)
+    state.close()
+    state = SqliteAgentState(tmp_path, boot_id="boot-2")
+    memory = state.load()
+    assert state.instance() == instance
+    assert memory.endpoints == {"one/eth0": ONE}
+    assert memory.resting == {parse_address("10.0.0.2"): (100, "boot-1", "")}
+    assert (memory.closed, memory.taken) == ({}, (TAKEN,))
+    state.release(ONE, 200)
+    state.give_back(BACK)
+    state.close()
+    assert SqliteAgentState(tmp_path, boot_id="boot-2").load().resting[parse_address("10.0.0.1")][2] == WEB.id
 
 
 def test_what_cannot_be_written_is_unavailable_and_nothing_half(tmp_path: Path) -> None:

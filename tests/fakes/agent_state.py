@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
-from romana.model.address import Address
+from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Unavailable
 from romana.model.view import BlockReturned, BlockTaken
@@ -20,7 +20,9 @@ class MemoryAgentState:
         self._boot_id = boot_id
         self._instance = secrets.token_hex(16)
         self._endpoints: dict[str, Endpoint] = {}
-        self._resting: dict[Address, tuple[int, str]] = {}
+        self._resting: dict[Address, tuple[int, str, str]] = {}
+        self._closed: dict[Prefix, int] = {}
+        self._taken: dict[Prefix, BlockTaken] = {}
         self._unlinking: dict[str, Endpoint] = {}
         self._pending: list[PendingPublication] = []
         self._number = 0
@@ -36,6 +38,8 @@ class MemoryAgentState:
         return AgentMemory(
             endpoints=dict(self._endpoints),
             resting=dict(self._resting),
+            closed=dict(self._closed),
+            taken=tuple(self._taken.values()),
             unlinking=dict(self._unlinking),
             pending=tuple(self._pending),
             view=self._view,
@@ -56,7 +60,7 @@ class MemoryAgentState:
         self._log(released=endpoint)
         self._endpoints.pop(endpoint.id, None)
         self._unlinking[endpoint.id] = endpoint
-        self._resting |= dict.fromkeys(endpoint.addresses, (released_at, self._boot_id))
+        self._resting |= dict.fromkeys(endpoint.addresses, (released_at, self._boot_id, endpoint.identity.id))
 
     def unlinked(self, *endpoints: str) -> None:
         self._writable()
@@ -70,9 +74,24 @@ class MemoryAgentState:
 
     def take(self, taken: BlockTaken) -> None:
         self._log(taken=taken)
+        self._taken[taken.cidr] = taken
 
     def give_back(self, returned: BlockReturned) -> None:
         self._log(returned=returned)
+        self._closed[returned.cidr] = returned.sequence
+
+    def close_blocks(self, closed: Mapping[Prefix, int]) -> None:
+        self._writable()
+        self._closed |= closed
+
+    def forget_blocks(self, *, closed: Mapping[Prefix, int], taken: Mapping[Prefix, int]) -> None:
+        self._writable()
+        for block, sequence in closed.items():
+            if self._closed.get(block, sequence + 1) <= sequence:
+                del self._closed[block]
+        for block, sequence in taken.items():
+            if block in self._taken and self._taken[block].sequence <= sequence:
+                del self._taken[block]
 
     def renewed(self, at: int, boot_id: str, lease: int) -> None:
         self._writable()

@@ -10,27 +10,42 @@ from __future__ import annotations
 import secrets
 import sqlite3
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from romana.adapters.files import replace_file
 from romana.codec.json import decode, encode
-from romana.codec.text import parse_address
-from romana.model.address import Address
+from romana.codec.text import parse_address, parse_prefix
+from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Unavailable
 from romana.model.view import BlockReturned, BlockTaken
 from romana.ports import AgentMemory, PendingPublication
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE endpoints (id TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE resting (address TEXT PRIMARY KEY, since INTEGER NOT NULL, boot TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE resting (
+    address TEXT PRIMARY KEY, since INTEGER NOT NULL, boot TEXT NOT NULL, identity TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE closed (cidr TEXT PRIMARY KEY, sequence INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE taken (cidr TEXT PRIMARY KEY, sequence INTEGER NOT NULL, record BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE unlinking (id TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE pending (number INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, record BLOB NOT NULL);
 """
+_UPGRADES = {
+    1: """
+ALTER TABLE resting ADD COLUMN identity TEXT NOT NULL DEFAULT '';
+CREATE TABLE closed (cidr TEXT PRIMARY KEY, sequence INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE taken (cidr TEXT PRIMARY KEY, sequence INTEGER NOT NULL, record BLOB NOT NULL) WITHOUT ROWID;
+INSERT OR REPLACE INTO taken
+SELECT json_extract(CAST(record AS TEXT), '$.cidr'), json_extract(CAST(record AS TEXT), '$.sequence'), record
+FROM pending WHERE kind = 'taken' ORDER BY number;
+""",
+}
+"""Schema version -> what makes it the next one. Nobody knows who had an address that was freed under version 1."""
 
 
 class SqliteAgentState:
@@ -60,9 +75,11 @@ class SqliteAgentState:
             return AgentMemory(
                 endpoints={name: decode(record, Endpoint) for name, record in rows("SELECT id, record FROM endpoints")},
                 resting={
-                    parse_address(address): (since, boot)
-                    for address, since, boot in rows("SELECT address, since, boot FROM resting")
+                    parse_address(address): (since, boot, identity)
+                    for address, since, boot, identity in rows("SELECT address, since, boot, identity FROM resting")
                 },
+                closed={parse_prefix(cidr): sequence for cidr, sequence in rows("SELECT cidr, sequence FROM closed")},
+                taken=tuple(decode(record, BlockTaken) for (record,) in rows("SELECT record FROM taken ORDER BY cidr")),
                 unlinking={name: decode(record, Endpoint) for name, record in rows("SELECT id, record FROM unlinking")},
                 pending=tuple(map(_pending, rows("SELECT number, kind, record FROM pending ORDER BY number"))),
                 view=self._view.read_bytes() if self._view.exists() else None,
@@ -85,10 +102,11 @@ class SqliteAgentState:
     def release(self, endpoint: Endpoint, released_at: int) -> None:
         """One transaction: the endpoint is gone, its addresses rest, its link is to go, the log."""
         record = encode(endpoint)
-        rests = [(str(address), released_at, self._boot_id) for address in endpoint.addresses]
+        identity = endpoint.identity.id
+        rests = [(str(address), released_at, self._boot_id, identity) for address in endpoint.addresses]
         with self._transaction() as rows:
             rows.execute("DELETE FROM endpoints WHERE id = ?", (endpoint.id,))
-            rows.executemany("INSERT OR REPLACE INTO resting VALUES (?, ?, ?)", rests)
+            rows.executemany("INSERT OR REPLACE INTO resting VALUES (?, ?, ?, ?)", rests)
             rows.execute("INSERT OR REPLACE INTO unlinking VALUES (?, ?)", (endpoint.id, record))
             rows.execute("INSERT INTO pending (kind, record) VALUES ('released', ?)", (record,))
 
@@ -98,19 +116,36 @@ class SqliteAgentState:
             rows.executemany("DELETE FROM unlinking WHERE id = ?", [(endpoint,) for endpoint in endpoints])
 
     def rested(self, addresses: Collection[Address]) -> None:
-        """These addresses have rested."""
+        """These addresses have rested, and nobody asks for their past."""
         with self._transaction() as rows:
             rows.executemany("DELETE FROM resting WHERE address = ?", [(str(address),) for address in addresses])
 
     def take(self, taken: BlockTaken) -> None:
         """An ownerless block was given to an owner."""
         with self._transaction() as rows:
+            rows.execute(
+                "INSERT OR REPLACE INTO taken VALUES (?, ?, ?)", (str(taken.cidr), taken.sequence, encode(taken))
+            )
             rows.execute("INSERT INTO pending (kind, record) VALUES ('taken', ?)", (encode(taken),))
 
     def give_back(self, returned: BlockReturned) -> None:
         """A block was given back."""
         with self._transaction() as rows:
+            rows.execute("INSERT OR REPLACE INTO closed VALUES (?, ?)", (str(returned.cidr), returned.sequence))
             rows.execute("INSERT INTO pending (kind, record) VALUES ('returned', ?)", (encode(returned),))
+
+    def close_blocks(self, closed: Mapping[Prefix, int]) -> None:
+        """Nothing is allocated from these blocks, as long as they have these sequences."""
+        with self._transaction() as rows:
+            found = [(str(cidr), sequence) for cidr, sequence in closed.items()]
+            rows.executemany("INSERT OR REPLACE INTO closed VALUES (?, ?)", found)
+
+    def forget_blocks(self, *, closed: Mapping[Prefix, int], taken: Mapping[Prefix, int]) -> None:
+        """These were closed, those taken, as the kept view says by now."""
+        with self._transaction() as rows:
+            for table, blocks in (("closed", closed), ("taken", taken)):
+                found = [(str(cidr), sequence) for cidr, sequence in blocks.items()]
+                rows.executemany(f"DELETE FROM {table} WHERE cidr = ? AND sequence <= ?", found)  # noqa: S608
 
     def renewed(self, at: int, boot_id: str, lease: int) -> None:
         """The lease was renewed."""
@@ -197,6 +232,9 @@ def _open(path: Path) -> sqlite3.Connection:
             connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
         elif version > SCHEMA_VERSION:
             raise sqlite3.NotSupportedError(f"written by a newer romana (schema {version})")  # noqa: TRY301 - as sqlite does
+        while 0 < version < SCHEMA_VERSION:
+            upgrade, version = _UPGRADES[version], version + 1
+            connection.executescript(f"BEGIN IMMEDIATE; {upgrade} PRAGMA user_version = {version}; COMMIT;")
         # A write takes the exclusive lock, and a lost first start is completed.
         connection.execute("BEGIN IMMEDIATE")
         first = [("instance", secrets.token_hex(16)), ("sequence", 0), ("epoch", 0)]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-import msgspec
 
 from romana.model.address import Prefix
 from romana.model.errors import Exhausted

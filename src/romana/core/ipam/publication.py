@@ -62,7 +62,10 @@ def apply_publication(state: PublicationState, publication: Publication) -> Publ
     current = PublicationState(blocks=blocks, endpoints=endpoints, holder=holder, used=state.used)
     users: Counter[Prefix] = Counter()
     taken: dict[Prefix, Block] = {}
+    back = {(one.cidr, one.sequence) for one in publication.returned}
     for one in publication.taken:
+        if one.cidr not in blocks and (one.cidr, one.sequence) in back:
+            continue  # a repetition: it is known to be given back
         block = apply_taken(blocks, publication.host, one)
         if block is not None:
             taken[one.cidr] = block
@@ -105,7 +108,7 @@ def apply_publication(state: PublicationState, publication: Publication) -> Publ
 
 
 def apply_taken(blocks: Mapping[Prefix, Block], host: str, taken: BlockTaken) -> Block | None:
-    """The block with its new owner; None when that is known already.
+    """The block with its new owner; None when that is known already, or long past.
 
     Invalid when the block is not the host's to give; Conflict when it has another owner or another history.
     """
@@ -114,6 +117,8 @@ def apply_taken(blocks: Mapping[Prefix, Block], host: str, taken: BlockTaken) ->
     if block is None or block.host != host or block.allocator != host:
         raise Invalid(Fault(place, f"is no block that host {host} allocates"))
     if block.owner == taken.owner and block.sequence == taken.sequence and taken.identity in block.identities:
+        return None
+    if taken.sequence < block.sequence:
         return None
     if not block.is_stock:
         owner = block.owner or "several owners"

@@ -1,8 +1,8 @@
 """The bookkeeping behind an address book: what is left in one block, and where one identity may look.
 
 Owns two small structures whose parts are all worked on in constant time. Refuses to choose: `addresses` does.
-Invariant: a pool has an entry for every resting address of its blocks, oldest first; it may also have entries that are
-no longer true.
+Invariant: a pool has an entry for every resting address of its blocks that its identity may have, oldest first; it may
+also have entries that are no longer true.
 """
 
 from __future__ import annotations
@@ -13,24 +13,58 @@ from collections.abc import Iterable
 from romana.model.address import Address, Prefix
 from romana.model.ipam import Block
 
+Entry = tuple[int, Prefix, Address]
+"""Since when an address rests, its block, and the address."""
+
 
 class Room:
-    """One block: the offset that everything before was used or is skipped, and what rests in it since when."""
+    """One block: the offset that everything before was used or is skipped, and what rests in it since when.
 
-    __slots__ = ("block", "cursor", "not_before", "resting")
+    `first` and `step` say which offsets may be used. `one_class` is whether all its identities are in one class,
+    `is_computed` whether ids put it where it is, `uses` how often an address of it began to be used.
+    """
+
+    __slots__ = ("block", "cursor", "first", "is_computed", "not_before", "one_class", "resting", "step", "uses")
 
     def __init__(self, block: Block) -> None:
         self.block = block
+        self.first = 0
+        self.step = 1
         self.cursor = 0
         self.not_before = 0
+        self.one_class = True
+        self.is_computed = False
+        self.uses = 0
         self.resting: dict[Address, int] = {}
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether identities of different classes may live in it, now or later."""
+        return self.block.mixed or self.is_computed or len(self.block.identities) > 1
+
+    @property
+    def is_fresh_usable(self) -> bool:
+        """Whether an address that was never used, as far as is known, may be given out: perhaps it was, by an identity
+        of the block before it had others.
+        """
+        return self.block.mixed or self.is_computed or self.one_class
+
+    @property
+    def untouched(self) -> int:
+        """How many addresses there are from the cursor on."""
+        return max(0, (self.block.cidr.size - self.cursor + self.step - 1) // self.step)
+
+    def skip_to(self, offset: int) -> None:
+        """Move the cursor to the first usable offset that is not before this one."""
+        steps = max(0, (offset - self.first + self.step - 1) // self.step)
+        self.cursor = self.first + steps * self.step
 
 
 class Pool:
     """Where one identity looks for an address in one network.
 
-    `blocks` serve it, `fresh` are those of them that may have an address that was never used, `resting` has (since,
-    block, address).
+    `blocks` serve it, `fresh` are those of them that may have an address that was never used, `resting` has the entries
+    of those that were.
     """
 
     __slots__ = ("_size_after_keep", "blocks", "fresh", "resting")
@@ -39,7 +73,7 @@ class Pool:
         self.blocks: dict[Prefix, None] = {}
         # a dict would look at all keys that were taken from its front before it finds the first one
         self.fresh: OrderedDict[Prefix, None] = OrderedDict()
-        self.resting: deque[tuple[int, Prefix, Address]] = deque()
+        self.resting: deque[Entry] = deque()
         self._size_after_keep = 0
 
     @property
@@ -47,19 +81,18 @@ class Pool:
         """Whether so much was appended since the last `keep` that looking through all of it costs little each."""
         return len(self.resting) > 64 + 2 * self._size_after_keep
 
-    def keep(self, entries: Iterable[tuple[int, Prefix, Address]]) -> None:
+    def keep(self, entries: Iterable[Entry]) -> None:
         """Only these entries stay."""
         self.resting = deque(entries)
         self._size_after_keep = len(self.resting)
 
-    def add(self, room: Room) -> None:
-        """A block begins to serve the identity."""
-        cidr = room.block.cidr
+    def add(self, cidr: Prefix, entries: Iterable[Entry]) -> None:
+        """A block begins to serve the identity, or does so again, with what rests in it for the identity."""
         self.blocks[cidr] = None
         self.fresh[cidr] = None
-        if room.resting:
-            merged = [*self.resting, *((since, cidr, address) for address, since in room.resting.items())]
-            self.resting = deque(sorted(merged, key=lambda entry: entry[0]))
+        new = list(entries)
+        if new:
+            self.resting = deque(sorted({*self.resting, *new}))
 
     def forget(self, cidr: Prefix) -> None:
         """A block no longer serves the identity; its entries in `resting` are dropped when they come up."""

@@ -77,11 +77,12 @@ class Follower:
         """Write the view to disk after it changed, for ever; many changes are one write."""
         while True:
             await self._to_keep.wait()
-            view, text = self._ledger.view, self._ledger.view_text()
+            view, text, settled = self._ledger.view, self._ledger.view_text(), self._ledger.book.settled()
             try:
-                await self._workers.slow(self._ledger.state.save_view, text)
+                await self._workers.slow(self._ledger.keep, text, settled)
             except RomanaError as error:
                 log.warning("the view could not be kept", error=str(error))
+                self._ledger.book.unsettle(settled)
                 continue
             self.kept = (view.incarnation, view.revision)
             if view.retired:

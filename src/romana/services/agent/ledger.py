@@ -9,12 +9,13 @@ the same store.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import msgspec
 import structlog
 
 from romana.codec.json import decode, encode
-from romana.core.ipam import AddressBook, candidate_networks
+from romana.core.ipam import AddressBook, Need, Settled, candidate_networks
 from romana.core.view import apply_change
 from romana.model.address import Family
 from romana.model.endpoint import Endpoint
@@ -52,9 +53,16 @@ class Ledger:
         """Why there is no view, as long as there is none."""
         self.epoch = 0
         self.book = AddressBook(host, boot_id=clock.boot_id(), rest=rest, sequence=memory.sequence)
-        self.book.update(self.view.networks, self.view.blocks)
-        taken = [entry.taken for entry in memory.pending if entry.taken is not None]
-        self.book.restore(memory.endpoints.values(), memory.resting, taken=taken, now=clock.boottime())
+        self._show_book()
+        self.book.restore(
+            memory.endpoints.values(),
+            memory.resting,
+            taken=memory.taken,
+            closed=memory.closed,
+            now=clock.boottime(),
+        )
+        self.check_lease: Callable[[], None] = lambda: None
+        """Raises Unavailable while this host may not use its addresses."""
         self.grown = Bell()
         """Rung when the log has a new entry to publish."""
         self._news = asyncio.Condition()
@@ -71,9 +79,9 @@ class Ledger:
         """Whether the view has rows for it."""
         return identity.id in self.view.identities
 
-    def allocate(self, endpoint: str, identity: Identity) -> tuple[Allocation, ...]:
+    def allocate(self, endpoint: str, identity: Identity, need: Need = Need.USUAL) -> tuple[Allocation, ...]:
         """Addresses for an endpoint, not durable yet; Exhausted with the numbers."""
-        return self.book.allocate(endpoint, identity.id, self.names_of(identity), self.clock.boottime())
+        return self.book.allocate(endpoint, identity, self.names_of(identity), self.clock.boottime(), need)
 
     def started(self, endpoint: Endpoint) -> None:
         """It is durable, and in the kernel."""
@@ -126,17 +134,27 @@ class Ledger:
             log.warning("the control plane's store is another one", before=self.view.incarnation, now=new.incarnation)
         self.view = apply_change(self.view, change)
         self.has_view = True
-        self.book.update(self.view.networks, self.view.blocks)
+        self._show_book()
         if self.rest_first:
             self.rest_first = False
             self.book.rest_everything(self.clock.boottime())
         async with self._news:
             self._news.notify_all()
 
+    def _show_book(self) -> None:
+        classes = {name: rows.class_id for name, rows in self.view.identities.items()}
+        self.book.update(self.view.networks, self.view.blocks, classes)
+
     async def news(self) -> None:
         """Wait for the next change of the view."""
         async with self._news:
             await self._news.wait()
+
+    def keep(self, text: bytes, settled: Settled) -> None:
+        """On a worker: keep a view (`view_text`), and then forget of blocks what was settled with it."""
+        self.state.save_view(text)
+        if settled.reopened or settled.confirmed:
+            self.state.forget_blocks(closed=settled.reopened, taken=settled.confirmed)
 
     def view_text(self) -> bytes:
         """The view as it is kept on disk."""

@@ -223,3 +223,15 @@ def test_a_block_that_was_taken_and_given_back_is_only_given_back() -> None:
     changes = publish(state(), taken=(taken,), returned=(back(STOCK, 5),))
     assert changes.blocks == ()
     assert [(one.cidr, one.owner) for one in changes.returned] == [(STOCK.cidr, DB.owner)]
+
+
+def test_a_repeated_take_of_a_block_that_was_given_back_since_changes_nothing() -> None:
+    taken = BlockTaken(cidr=STOCK.cidr, owner=DB.owner, identity=DB.id, sequence=5)
+    gone = {cidr: one for cidr, one in BLOCKS.items() if cidr != STOCK.cidr}
+    pod = endpoint("d", "10.0.0.9", who=DB)
+    repeated = publish(state(blocks=gone), (pod,), (pod,), (taken,), (back(STOCK, 5),))
+    assert repeated == PublicationChanges()
+    with pytest.raises(Invalid):
+        publish(state(blocks=gone), taken=(taken,))
+    later = {**gone, STOCK.cidr: block("10.0.0.8/29", WEB, sequence=9)}
+    assert publish(state(blocks=later), taken=(taken,), returned=(back(STOCK, 5),)) == PublicationChanges()
