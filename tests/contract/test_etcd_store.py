@@ -267,6 +267,60 @@ def test_large_changes_of_several_owners_do_not_lose_each_other(etcd: EtcdCluste
     run(test)
 
 
+def test_nobody_writes_between_the_comparing_and_the_end_of_a_large_change(
+    etcd: EtcdCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        address = address_of(etcd)
+        async with opened(address) as store, opened(address) as other:
+            await store.commit(Transaction(puts=dict.fromkeys(NAMES, b"1")))
+            found = {record.key: record.revision for record in (await store.scan())[1]}
+            small = Transaction(compares={NAMES[0]: found[NAMES[0]]}, puts={NAMES[0]: b"small"})
+            waiting: list[asyncio.Task[int]] = []
+            go = store._gates._go
+
+            async def meanwhile(*arguments: Any) -> None:
+                waiting.append(asyncio.create_task(other.commit(small)))
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(asyncio.shield(waiting[0]), 0.2)
+                await go(*arguments)
+
+            monkeypatch.setattr(store._gates, "_go", meanwhile)
+            await store.commit(Transaction(compares=found, puts=LARGE.puts))
+            with pytest.raises(Conflict):
+                await waiting[0]
+            assert await values(other) == {b"2"}
+
+    run(test)
+
+
+def test_who_completes_a_change_too_late_changes_nothing(etcd: EtcdCluster) -> None:
+    async def test() -> None:
+        address = address_of(etcd)
+        async with opened(address) as store, opened(address) as slow:
+            changes: list[tuple[str, bytes | None]] = [(name, b"2") for name in NAMES]
+            await store._gates.decide("mine", {}, changes)
+            goes_on, txn = asyncio.Event(), slow._client.txn
+
+            async def wait(*arguments: Any) -> Any:
+                await goes_on.wait()
+                return await txn(*arguments)
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(slow._client, "txn", wait)
+                late = asyncio.create_task(slow._gates.complete("mine"))
+                await asyncio.sleep(0.1)
+                assert await store._gates.complete("mine") is not None
+                await store.commit(Transaction(puts={NAMES[0]: b"3"}))
+                goes_on.set()
+                assert await late is None
+            record = await store.get(NAMES[0])
+            assert record is not None
+            assert record.value == b"3"
+
+    run(test)
+
+
 def test_a_large_change_is_not_made_after_its_lease_is_lost(etcd: EtcdCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test() -> None:
         address = address_of(etcd)
