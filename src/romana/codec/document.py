@@ -6,6 +6,7 @@ document. Invariant: `convert` gives a value or raises Invalid, and nothing else
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import difflib
 import functools
@@ -20,7 +21,7 @@ from msgspec import inspect
 
 from romana.codec import markup
 from romana.codec.json import from_text
-from romana.model.errors import Fault, Invalid
+from romana.model.errors import MOST_FAULTS, Fault, Invalid
 
 T = TypeVar("T")
 
@@ -44,6 +45,8 @@ def faults(value: object, kind: Any) -> list[Fault]:
         checker.check(value, _type_info(kind), "")
     except RecursionError:
         return [Fault("", "is nested too deeply")]
+    except _EnoughError:
+        return [*checker.found, Fault("", "and perhaps more faults: only the first ones are told")]
     return checker.found
 
 
@@ -69,6 +72,10 @@ def _type_info(kind: Any) -> inspect.Type:
     return inspect.type_info(kind)
 
 
+class _EnoughError(Exception):
+    """There are as many faults as are told."""
+
+
 class _Checker:
     """Walks a value and its type together, collecting faults."""
 
@@ -77,6 +84,8 @@ class _Checker:
 
     def fault(self, path: str, sentence: str) -> None:
         self.found.append(Fault(path, sentence))
+        if len(self.found) >= MOST_FAULTS:
+            raise _EnoughError
 
     def check(self, value: object, kind: inspect.Type, path: str) -> None:
         rule = _RULES.get(type(kind), _Checker.other)
@@ -202,7 +211,8 @@ class _Checker:
 
     def rejects(self, value: object, kind: inspect.Type) -> bool:
         trial = _Checker()
-        trial.check(value, kind, "")
+        with contextlib.suppress(_EnoughError):
+            trial.check(value, kind, "")
         return bool(trial.found)
 
     def other(self, value: object, kind: Any, path: str) -> None:

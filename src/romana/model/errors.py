@@ -6,6 +6,8 @@ Only Conflict and Unavailable are worth a retry.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 
@@ -17,6 +19,16 @@ class Fault(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.sentence}" if self.path else self.sentence
+
+
+MOST_FAULTS = 100
+"""Faults that are told of one document; nobody reads more."""
+
+
+def first_faults(faults: Sequence[Fault]) -> tuple[Fault, ...]:
+    """The faults to tell, and how many more there are."""
+    rest = len(faults) - MOST_FAULTS
+    return tuple(faults) if rest <= 0 else (*faults[:MOST_FAULTS], Fault("", f"and {rest} more faults"))
 
 
 class RomanaError(Exception):

@@ -236,3 +236,18 @@ def test_load_refuses(text: bytes | str, words: str) -> None:
 
 def test_load_all_gives_each_document() -> None:
     assert load_all("a: 1\n---\n---\nb: 2\n") == [{"a": 1}, {"b": 2}]
+
+
+def test_of_very_many_faults_the_first_are_told() -> None:
+    found = faults({f"k{index}": 1 for index in range(5000)}, Car)
+    assert len(found) == 101
+    assert found[-1].sentence == "and perhaps more faults: only the first ones are told"
+
+
+def test_a_large_yaml_is_sent_elsewhere_and_a_large_json_is_read() -> None:
+    large = "x" * (1 << 20)
+    with pytest.raises(Invalid, match="is YAML larger than 1 MiB; write it as JSON, which may have 16"):
+        load(f"a: {large}")
+    assert load(f'{{"a": "{large}"}}') == {"a": large}
+    with pytest.raises(Invalid, match="is larger than 16 MiB"):
+        load(" " * (16 << 20) + "1")

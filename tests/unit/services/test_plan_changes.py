@@ -242,7 +242,7 @@ def test_romana_v1s_example_from_end_to_end() -> None:
     run(test, BITS)
 
 
-def test_weak_point_23_the_seventeenth_tenant_is_refused_and_takes_nobodys_bits() -> None:
+def test_weak_point_v1_the_seventeenth_tenant_is_refused_and_takes_nobodys_bits() -> None:
     async def test(site: Machines) -> None:
         await site.join("h1", "h2")
         for number in range(16):

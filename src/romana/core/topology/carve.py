@@ -17,7 +17,7 @@ from romana.core.topology.lengths import Leaf, finish_network
 from romana.core.topology.networks import NAME, NAME_WORDS, read_networks
 from romana.core.topology.parts import Parts, cut, units_of
 from romana.model.address import Prefix
-from romana.model.errors import Fault, Invalid
+from romana.model.errors import Fault, Invalid, first_faults
 from romana.model.topology import (
     AddressPlan,
     Group,
@@ -36,6 +36,8 @@ MOST_DEPTH = 20
 """Levels of groups below a topology's root."""
 MOST_GROUPS = 10_000
 """Groups of a plan, with those that padding and spare parts make."""
+MOST_CIDRS = 40_000
+"""CIDRs of all these groups: one for each network of a topology."""
 MOST_HOSTS = 10_000
 """Hosts that a plan lists; more may join by their labels."""
 MOST_SPARE = 4096
@@ -57,7 +59,7 @@ def carve(request: PlanRequest) -> AddressPlan:
     finished = tuple(carver.finish(network, order) for order, network in enumerate(networks.values()))
     _check_hosts(request.topologies, faults)
     if faults:
-        raise Invalid(*faults)
+        raise Invalid(*first_faults(faults))
     return AddressPlan(networks=finished, topologies=topologies)
 
 
@@ -65,19 +67,23 @@ def _size_faults(request: PlanRequest) -> Iterable[Fault]:
     """What is too large to be looked at any closer. No recursion: the depth is one of the limits."""
     if len(request.networks) > MOST_NETWORKS:
         yield Fault("networks", f"a plan has at most {MOST_NETWORKS} networks, this one has {len(request.networks)}")
-    groups = hosts = 0
-    level = [topology.root for topology in request.topologies]
-    depth = 0
-    while level:
-        if depth > MOST_DEPTH:
-            yield Fault(level[0].place, f"groups are nested at most {MOST_DEPTH} levels deep")
-            return
-        groups += sum(_slots(group) for group in level)
-        hosts += sum(len(group.hosts) for group in level)
-        level = [child for group in level for child in group.groups]
-        depth += 1
+    groups = hosts = cidrs = 0
+    for topology in request.topologies:
+        level, depth, before = [topology.root], 0, groups
+        while level:
+            if depth > MOST_DEPTH:
+                yield Fault(level[0].place, f"groups are nested at most {MOST_DEPTH} levels deep")
+                return
+            groups += sum(_slots(group) for group in level)
+            hosts += sum(len(group.hosts) for group in level)
+            level = [child for group in level for child in group.groups]
+            depth += 1
+        cidrs += (groups - before) * len(topology.networks)
     if groups > MOST_GROUPS:
         yield Fault("topologies", f"a plan has at most {MOST_GROUPS} groups with spare parts, this one has {groups}")
+    elif cidrs > MOST_CIDRS:
+        sentence = f"all groups have at most {MOST_CIDRS} CIDRs together, these have {cidrs}"
+        yield Fault("topologies", f"{sentence}; use fewer networks in a topology, or fewer groups")
     if hosts > MOST_HOSTS:
         sentence = f"a plan lists at most {MOST_HOSTS} hosts, this one has {hosts}; let hosts join by their labels"
         yield Fault("topologies", sentence)
@@ -85,7 +91,7 @@ def _size_faults(request: PlanRequest) -> Iterable[Fault]:
 
 def _slots(group: GroupRequest) -> int:
     """About how many parts a group's own are cut into."""
-    return max(len(group.groups) + max(0, min(group.spare, MOST_SPARE + 1)), 0)
+    return len(group.groups) + max(0, min(group.spare, MOST_SPARE + 1))
 
 
 class _Carver:

@@ -51,22 +51,25 @@ def read_networks(requests: Iterable[NetworkRequest], faults: list[Fault]) -> di
 
 
 def _topology(request: NetworkRequest, faults: list[Fault]) -> NetworkRequest:
-    """A network with topology placement, with its defaults."""
+    """A network with topology placement, with its defaults; a length that cannot be is as if it were not given."""
     cidr, bits = request.cidr, request.cidr.family.bits
     default = max(BLOCK_LENGTHS[request.cidr.family], request.cidr.length)
-    block = default if request.block_length is None else request.block_length
+    block, span = default if request.block_length is None else request.block_length, request.span_length
     if not cidr.length <= block <= bits:
         sentence = f"a block of network {request.name} must be between /{cidr.length}, all of {cidr}, and /{bits}"
         faults.append(Fault(request.place, f"{sentence}; got /{block}"))
-    elif request.span_length is not None and not cidr.length <= request.span_length <= block:
+        block, span = default, None
+    elif span is not None and not cidr.length <= span <= block:
         sentence = f"a span of network {request.name} must be between /{cidr.length}, all of {cidr}, and /{block}"
-        faults.append(Fault(request.place, f"{sentence}, one block; got /{request.span_length}"))
+        faults.append(Fault(request.place, f"{sentence}, one block; got /{span}"))
+        span = None
     for key, count in (("stock", request.stock), ("mixed", request.mixed)):
         if count is not None and not 0 <= count <= MOST_COUNT:
             faults.append(Fault(f"{request.place}.{key}", f"must be between 0 and {MOST_COUNT}, got {count}"))
     return msgspec.structs.replace(
         request,
         block_length=block,
+        span_length=span,
         stock=DEFAULT_STOCK if request.stock is None else request.stock,
         mixed=DEFAULT_MIXED if request.mixed is None else request.mixed,
     )

@@ -317,3 +317,65 @@ def test_block_lengths_are_counted_by_family_and_with_those_of_bits() -> None:
     assert len(carve(read_plan({"version": 1, "networks": [*networks, *six]})).networks) == 6
     with pytest.raises(Invalid, match="at most 3 different block lengths a family"):
         carve(read_plan({"version": 1, "networks": [*networks, bits]}))
+
+
+def grown(count: int, **more: Any) -> list[dict[str, Any]]:
+    return [{"name": f"g{index}", **more} for index in range(count)]
+
+
+def nested(depth: int) -> list[dict[str, Any]]:
+    groups: list[dict[str, Any]] = []
+    for _ in range(depth):
+        groups = [{"name": "g", "groups": groups}]
+    return groups
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        pytest.param(nested(21), "groups are nested at most 20 levels deep", id="depth"),
+        pytest.param(grown(10_001), "at most 10000 groups with spare parts, this one has 10001", id="groups"),
+        pytest.param(
+            grown(3, spare=4096, groups=[{"name": "x"}]), "at most 10000 groups with spare parts", id="spare-parts"
+        ),
+        pytest.param(
+            [{"name": "g", "hosts": [f"h{index}" for index in range(10_001)]}],
+            "a plan lists at most 10000 hosts, this one has 10001; let hosts join by their labels",
+            id="hosts",
+        ),
+        pytest.param(grown(2, hosts=["a b"]), "a host's name is 1 to 63 letters, digits", id="host-name"),
+        pytest.param([{"name": "x" * 64}], "of 63 characters at most", id="group-name"),
+    ],
+)
+def test_what_is_too_large_is_refused_with_the_limit(groups: list[dict[str, Any]], words: str) -> None:
+    with pytest.raises(Invalid, match=words):
+        plan(groups)
+
+
+def test_twenty_levels_and_ten_thousand_groups_are_carved() -> None:
+    assert plan(nested(20)).topologies[0].root.groups
+    assert len(plan(grown(10_000)).topologies[0].root.groups) == 1 << 14
+
+
+def test_networks_and_cidrs_have_limits() -> None:
+    many = [{"name": f"n{index}", "cidr": f"10.{index >> 8}.{index & 255}.0/24"} for index in range(257)]
+    with pytest.raises(Invalid, match="a plan has at most 256 networks, this one has 257"):
+        carve(read_plan({"version": 1, "networks": many}))
+    topology = {"name": "t", "networks": [one["name"] for one in many[:50]], "groups": grown(900)}
+    with pytest.raises(Invalid, match="at most 40000 CIDRs together, these have 45000; use fewer networks"):
+        carve(read_plan({"version": 1, "networks": many[:50], "topologies": [topology]}))
+
+
+def test_of_very_many_faults_the_first_are_told() -> None:
+    with pytest.raises(Invalid) as caught:
+        plan(tenants=["a b"] * 5000)
+    assert len(caught.value.faults) == 101
+    assert caught.value.faults[-1].sentence == "and 4900 more faults"
+
+
+@pytest.mark.parametrize("length", [-(2**31), 2**32])
+def test_lengths_out_of_all_bounds_cost_nothing(length: int) -> None:
+    wrong = refused(named(3), block_length=length) | refused(named(3), span_length=length)
+    assert set(wrong) == {"networks[0]"}
+    bits = refused(named(3), placement="bits", bits=V1 | {"host": length})
+    assert any(path.startswith("networks[0].bits") for path in bits)
