@@ -168,11 +168,15 @@ class AddressBook:
         return allocations
 
     def full(self, identity: str, networks: Sequence[str], now: int) -> tuple[Prefix, ...]:
-        """The blocks that serve the identity (its id) in these networks and have no address for it now."""
+        """The blocks that serve the identity (its id) in these networks, or could, and have no address for it now."""
         found: list[Prefix] = []
         for name in networks:
-            serving = self._blocks.serving(identity, name)
-            found += [cidr for cidr in serving if self._pick_in(self._blocks.rooms[cidr], identity, now) is None]
+            # a mixed block that it is not in yet may have only addresses that others had
+            mixed = (
+                cidr for cidr, room in self._blocks.rooms.items() if room.block.mixed and room.block.network == name
+            )
+            could = dict.fromkeys((*self._blocks.serving(identity, name), *mixed))
+            found += [cidr for cidr in could if self._pick_in(self._blocks.rooms[cidr], identity, now) is None]
         rooms = (self._blocks.rooms.get(cidr) for cidr in self._blocks.closed)
         found += [room.block.cidr for room in rooms if room is not None and room.block.network in networks]
         return tuple(sorted(found))

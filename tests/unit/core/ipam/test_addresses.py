@@ -335,6 +335,15 @@ def test_own_blocks_come_first() -> None:
     assert got == ["10.0.0.8", "10.0.0.9"]
 
 
+def test_a_mixed_block_with_only_addresses_that_others_had_is_full_for_who_is_not_in_it_yet() -> None:
+    one = shared(mixed_block("10.0.0.0/32", WEB), mixed_block("10.0.0.4/32", WEB))
+    assert one.full(DB.id, ["n4"], 0) == ()
+    give(one, "a", 0)
+    one.release("a", 0)
+    assert one.full(DB.id, ["n4"], REST) == (parse_prefix("10.0.0.0/32"),)
+    assert one.full(WEB.id, ["n4"], REST) == ()
+
+
 def test_where_sharing_is_off_mixed_blocks_are_used_by_nobody() -> None:
     one = shared(mixed_block("10.0.0.0/29", WEB))
     one.update(NETWORKS, {parse_prefix("10.0.0.0/29"): mixed_block("10.0.0.0/29", WEB)})
