@@ -179,13 +179,12 @@ class _Host:
         return rested
 
     def claimed(self, owner: int, event: Event) -> _Block:
-        """The block that claims answer, with the stock filled up. One that is joined may have nothing but addresses
-        that rest, or that others had: then the next claim says that it is full.
+        """The block that claims answer, with the stock filled up. One of the owner's that is joined may have nothing but
+        addresses that rest: then the next claim says that it is full.
         """
         mixed = self.present[owner] < self.rules.mixed and owner not in self.blocks
         for block in self.blocks[None] if mixed else self.blocks.get(owner, []):
-            full = block.used == self.rules.block or event.workload in block.declared
-            if full or (mixed and len(block.declared) >= MIXED_IDENTITIES):
+            if self.is_full(block, owner, event) or (mixed and len(block.declared) >= MIXED_IDENTITIES):
                 continue
             self.claims += event.at > 0
             self.declare(block, event.workload)
@@ -196,6 +195,16 @@ class _Host:
         block = self.add(None if mixed else owner, self.free_span(), event.at)
         self.fill_stock()
         return block
+
+    def is_full(self, block: _Block, owner: int, event: Event) -> bool:
+        """Whether a claim passes over a block: no address is free, or the agent says so, who knows what rests in the
+        blocks of an identity and in mixed ones; of an identity that is new to it it knows no class.
+        """
+        if block.used == self.rules.block or event.workload in block.declared:
+            return True
+        if block.owner is not None or block.fresh:
+            return False
+        return not self.known[event.workload] or self.with_room([block], owner, event.at) is None
 
     def add(self, owner: int | None, span: int, now: int) -> _Block:
         block = _Block(span, self.rules.block, owner)
@@ -301,6 +310,9 @@ class _Host:
             starts += 1
             owner, known = self.owner_of[event.workload], self.known[event.workload]
             block = self.serving(owner, event.workload, event.at)
+            if block is None and known:  # sharing comes before the stock
+                shared = (one for one in self.blocks[None] if event.workload in one.declared)
+                block = self.with_room(shared, owner, event.at)
             if block is None and known and self.stock:
                 block = self.add(owner, self.stock.pop(), event.at)
             if block is not None:

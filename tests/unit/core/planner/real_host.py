@@ -11,7 +11,7 @@ from romana.core.ipam.claims import ClaimChanges, ClaimState, fill_stock
 from romana.core.ipam.occupied import Occupied
 from romana.core.planner.load import Course, Event
 from romana.core.planner.placement import HostNeeds, Rules
-from romana.model.address import Prefix
+from romana.model.address import Address, Prefix
 from romana.model.errors import Exhausted
 from romana.model.ipam import Block, Span
 from romana.model.tenancy import Identity, Owner
@@ -44,8 +44,9 @@ class RealHost:
         self.used: Counter[Prefix] = Counter()
         self.present: Counter[Owner] = Counter()
         self.empty_since: dict[Prefix, int] = {}
+        self.classes = {self.identity(n).id: str(owner) for n, owner in enumerate(course.owner_of)}
         self.book = AddressBook(HOST, boot_id="b", rest=rules.rest)
-        self.starts = self.claims = 0
+        self.starts = self.claims = self.sequence = 0
         self.take_in(fill_stock(self.state(), HOST))
 
     def run(self, events: list[Event]) -> HostNeeds:
@@ -76,15 +77,15 @@ class RealHost:
         )
 
     def state(self) -> ClaimState:
-        classes = {self.identity(n).id: str(owner) for n, owner in enumerate(self.course.owner_of)}
         return ClaimState(
             networks=self.networks,
             group_cidrs={"n": GROUP},
             spans=self.spans,
             blocks=self.blocks,
-            class_of=classes,
+            class_of=self.classes,
             used=self.used,
             taken=self.taken,
+            sequence=self.sequence,
         )
 
     def identity(self, workload: int) -> Identity:
@@ -96,7 +97,12 @@ class RealHost:
             self.spans[span.cidr] = span
             self.taken.add(span.cidr)
         self.blocks |= {block.cidr: block for block in changes.blocks}
-        self.book.update(self.networks, self.blocks)
+        self.tell()
+
+    def tell(self) -> None:
+        """The host's view: its blocks, and the classes of the identities in them."""
+        known = {name for block in self.blocks.values() for name in block.identities}
+        self.book.update(self.networks, self.blocks, {name: self.classes[name] for name in known})
 
     def start(self, event: Event) -> None:
         identity = self.identity(event.workload)
@@ -107,17 +113,17 @@ class RealHost:
                 raise Exhausted
             self.allocate(event, identity)
         except Exhausted:
-            self.claims += event.at > 0
             self.claim_and_allocate(event, identity)
         else:
-            left = self.book.left(identity.id, ["n"], event.at, enough=self.rules.low)
-            if sum(left.values()) < self.rules.low:
+            left = self.book.left(identity, ["n"], event.at, enough=self.rules.low)
+            if self.book.serves(identity.id, "n") and sum(left.values()) < self.rules.low:
                 serving = [cidr for cidr, block in self.blocks.items() if identity.id in block.identities]
                 self.ask(identity, tuple(serving))
 
     def claim_and_allocate(self, event: Event, identity: Identity) -> None:
         """A block that is joined may have nothing but resting addresses: then the next claim says that it is full."""
         for _ in range(len(self.blocks) + 2):
+            self.claims += event.at > 0
             self.ask(identity, self.book.full(identity.id, ["n"], event.at))
             with suppress(Exhausted):
                 self.allocate(event, identity)
@@ -133,7 +139,7 @@ class RealHost:
         )
 
     def allocate(self, event: Event, identity: Identity) -> None:
-        (allocation,) = self.book.allocate(str(event.pod), identity.id, ["n"], event.at)
+        (allocation,) = self.book.allocate(str(event.pod), identity, ["n"], event.at)
         self.used[allocation.block] += 1
         self.present[identity.owner] += 1
 
@@ -150,5 +156,12 @@ class RealHost:
             if self.used[cidr]:
                 del self.empty_since[cidr]
             elif since + wait <= now:
-                del self.blocks[cidr], self.empty_since[cidr]
-                self.book.update(self.networks, self.blocks)
+                del self.empty_since[cidr]
+                self.sequence += 10
+                self.book.close(cidr)
+                del self.blocks[cidr]
+                self.tell()
+                # before the place is given to anybody again its past is forgotten; here that is at once
+                for address in cidr.subnets(cidr.family.bits):
+                    self.book._blocks.rests.end(Address(address.family, address.value))
+                    self.book._blocks._homeless.discard(Address(address.family, address.value))

@@ -74,7 +74,6 @@ def test_what_a_host_has_fits_together(load: Load, rules: Rules) -> None:
         assert one.in_mixed <= one.mixed * rules.block
         assert one.blocks <= one.most_blocks
         assert one.stock <= rules.stock
-        assert one.claims <= one.starts
         assert one.away_unknown + one.away_full <= one.away_starts
         assert rules.mixed or not one.mixed
     before_away = msgspec.structs.replace(load, away=0.0)
@@ -101,13 +100,13 @@ def test_networks_of_some_tenants_share_the_endpoints_among_them(load: Load, rul
 def test_the_model_has_the_blocks_that_claims_and_address_books_have(load: Load, rules: Rules) -> None:
     """Each owner with one identity, and claims only when they are needed: then the model is not an estimate."""
     course = draw(msgspec.structs.replace(load, apart=1.0, away=0.0))
-    rules = msgspec.structs.replace(rules, low=0, mixed=0)
+    rules = msgspec.structs.replace(rules, low=0)
     for host in range(load.hosts):
         real = RealHost(rules, course).run(course.events[host])
         assert numbers(needs(course, rules, host=host)) == numbers(real)
 
 
-@given(LOADS, RULES.filter(lambda rules: rules.block >= 8 and rules.mixed == 0))
+@given(LOADS, RULES.filter(lambda rules: rules.block >= 8))
 @settings(max_examples=30, deadline=None)
 def test_identities_that_share_blocks_and_claims_ahead_differ_by_little(load: Load, rules: Rules) -> None:
     """An identity may use the blocks that it is declared in, where the model knows owners only, and an address book may
