@@ -6,8 +6,10 @@ tried by `tests/golden/test_topologies.py`.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -292,6 +294,53 @@ def test_weak_point_11_a_network_without_topology_takes_no_host_and_breaks_nothi
         assert site.core.state.hosts["h1"].groups == {"net1": "/"}
         await site.control.hosts.set_host("h1", {"labels": {"a": "b"}})
         assert [cidr for cidr in site.core.state.blocks if parse_prefix("10.1.0.0/16").contains(cidr)] == []
+
+
+def test_different_stock_comes_before_the_first_owners_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("romana.core.topology.networks.DEFAULT_STOCK", 2)
+
+    @run(flat("10.0.0.0/16", 29), "h1")
+    async def _(site: Machines) -> None:
+        stock = sorted(str(cidr) for cidr, block in site.core.state.blocks.items() if block.is_stock)
+        assert stock == ["10.0.0.0/29", "10.0.0.8/29"]
+        assert await site.allocate("x", "h1") == "10.0.0.16"
+
+
+def test_different_a_cidr_with_bits_after_its_length_is_refused() -> None:
+    with pytest.raises(Invalid, match=r"networks\[0\]\.cidr: .*did you mean 10\.0\.0\.0/24"):
+        carve(read_plan(v2([network("a", "10.0.0.5/24")])))
+
+
+def test_different_hosts_beside_groups_are_a_fault() -> None:
+    mixed = [{"name": "h", "ip": "192.0.2.1"}, {"name": "g"}]
+    with pytest.raises(Invalid, match=r"topologies\[0\]\.map\[1\]: is a group beside the host at .*do not mix them"):
+        carve(read_plan(v2([network("a", "10.0.0.0/24")], (["a"], mixed))))
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        (v2([network("my network", "10.0.0.0/24")]), "'my network' is not 1 to 63 letters"),
+        (v2([network("a", "10.0.0.0/24")], (["a"], [{"name": "h 1", "ip": "192.0.2.1"}])), "a host's name is 1 to 63"),
+        (v2([network("a", "10.0.0.0/24")], (["a"], [group("x" * 64), group("y")])), "of 63 characters at most"),
+    ],
+    ids=["network", "host", "group"],
+)
+def test_different_names_are_short_words(document: dict[str, Any], words: str) -> None:
+    with pytest.raises(Invalid, match=words):
+        carve(read_plan(document))
+
+
+def test_each_difference_in_the_table_is_held_by_a_test() -> None:
+    root = Path(__file__).parents[3]
+    text = (root / "docs/design/addressing.md").read_text().partition("## Different from Romana v2")[2]
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")][1:]
+    sources = "".join(path.read_text() for path in (root / "tests").rglob("test_*.py"))
+    assert len(rows) > 15
+    for row in rows:
+        names = re.findall(r"`(test_\w+)`", row[-1])
+        assert names, row
+        assert [name for name in names if f"def {name}(" not in sources] == []
 
 
 def test_empty_groups_get_their_prefixes() -> None:
