@@ -6,25 +6,21 @@ import asyncio
 import json
 import os
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
+from tests.probes.programs import BIN, Romana, romanad
 
 from romana.adapters.romanad import RomanadClient
 from romana.apps.cli.failure import ExitStatus
 from romana.codec.text import parse_address
 from romana.model.endpoint import Endpoint
-from romana.model.errors import Unavailable
 from romana.model.ipam import Allocation
 from romana.model.tenancy import Identity, Owner
 from romana.model.view import Claim, Hello, Publication
 
-BIN = Path(sys.executable).parent
 PLAN = """\
 version: 1
 networks:
@@ -49,78 +45,13 @@ ingress:
 """
 
 
-class Romana:
-    """The command line, run as a process against one romanad."""
-
-    def __init__(self, server: str, cache: Path | None = None) -> None:
-        self.environment = {**os.environ, "ROMANA_SERVER": server, "COLUMNS": "120"}
-        if cache is not None:  # the program starts many times: its modules are compiled once
-            self.environment |= {"PYTHONPYCACHEPREFIX": str(cache), "PYTHONDONTWRITEBYTECODE": ""}
-
-    def __call__(self, *arguments: str, stdin: str = "", expect: int = 0) -> str:
-        """Standard output; the exit status must be the expected one."""
-        return self.run(*arguments, stdin=stdin, expect=expect).stdout
-
-    def fails(self, *arguments: str, status: ExitStatus, stdin: str = "") -> str:
-        """Standard error of a call that must fail, and say nothing on standard output."""
-        done = self.run(*arguments, stdin=stdin, expect=status)
-        assert done.stdout == ""
-        assert "Traceback" not in done.stderr
-        return done.stderr
-
-    def run(self, *arguments: str, stdin: str, expect: int) -> subprocess.CompletedProcess[str]:
-        """The finished process."""
-        done = subprocess.run(
-            [BIN / "romana", *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            env=self.environment,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == expect, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
-
-    def json(self, *arguments: str, stdin: str = "") -> Any:
-        """What a program would read."""
-        return json.loads(self(*arguments, "--json", stdin=stdin))
-
-
 @pytest.fixture(scope="module")
 def romana(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Romana]:
     """A romanad with a plan, two tenants, and one endpoint of blue/web on h11."""
     directory = tmp_path_factory.mktemp("romanad")
-    server = f"unix://{directory}/romanad.sock"
-    environment = {
-        **os.environ,
-        "ROMANA_LISTEN_SOCKET": f"{directory}/romanad.sock",
-        "ROMANA_LISTEN_PORT": "0",
-        "ROMANA_STORE_PATH": f"{directory}/romanad.db",
-    }
-    with (
-        (directory / "log").open("wb") as log,
-        subprocess.Popen([BIN / "romanad"], env=environment, stderr=log) as daemon,
-    ):
-        try:
-            asyncio.run(_ready(server))
-            asyncio.run(_fill(server))
-            yield Romana(server, directory / "compiled")
-        finally:
-            daemon.terminate()
-
-
-async def _ready(server: str) -> None:
-    until = time.monotonic() + 15
-    async with RomanadClient(server) as client:
-        while True:
-            try:
-                await client.get("/healthz")
-            except Unavailable:
-                assert time.monotonic() < until, "romanad did not become ready"
-                await asyncio.sleep(0.02)
-            else:
-                return
+    with romanad(directory) as server:
+        asyncio.run(_fill(server))
+        yield Romana(server, directory / "compiled")
 
 
 async def _fill(server: str) -> None:
@@ -219,9 +150,6 @@ def test_addresses_in_use_are_counted_from_network_to_endpoint(romana: Romana) -
     blocks = {one["cidr"]: one for one in romana.json("block", "list", "--host", "h11")}
     assert blocks[block]["used"] == 1
     assert blocks[block]["owner"] == {"tenant": "blue", "segment": "web"}
-    use = {one["network"]: one for one in romana.json("ipam", "show")}
-    assert (use["pods4"]["spans"], use["pods4"]["used"], use["pods4"]["hosts"]) == (1, 1, 1)
-    assert use["pods4"]["used_percent"] == pytest.approx(12.5)
     assert "no endpoint 'nobody'" in romana.fails("endpoint", "show", "nobody", status=ExitStatus.NOT_FOUND)
 
 

@@ -1,9 +1,9 @@
-"""`romana block`, `romana ipam`, `romana route`: who holds which addresses, and which devices hold which routes."""
+"""`romana block`, `romana route`: who holds which addresses, and which devices hold which routes."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -11,30 +11,18 @@ from romana.apps.cli.arguments import OnHost
 from romana.apps.cli.session import Session, command
 from romana.apps.cli.table import Column
 from romana.apps.cli.tenancy import owner_text
-from romana.codec.text import parse_prefix
 
 block_app = typer.Typer(help="Blocks: the unit of ownership and of policy.", no_args_is_help=True)
-ipam_app = typer.Typer(help="How full the networks are.", no_args_is_help=True)
 route_app = typer.Typer(help="The route plan: which device holds which routes.", no_args_is_help=True)
 
 BLOCK = (
     Column("block", "cidr"),
-    Column("owner", lambda item: owner_text(item.get("owner")) or "(stock)"),
+    Column("owner", lambda item: owner_text(item.get("owner")) or ("(mixed)" if item.get("mixed") else "(stock)")),
     Column("host", "host"),
     Column("network", "network"),
     Column("span", "span"),
     Column("used", "used"),
     Column("identities", lambda item: len(item.get("identities", []))),
-)
-NETWORK_USE = (
-    Column("network", "network"),
-    Column("cidr", "cidr"),
-    Column("hosts", "hosts"),
-    Column("spans", "spans"),
-    Column("blocks", "blocks"),
-    Column("of those stock", "stock"),
-    Column("endpoints", "used"),
-    Column("fill of owned blocks", lambda item: f"{item['used_percent']:.1f} %"),
 )
 DEVICE = (
     Column("device", "device"),
@@ -61,33 +49,6 @@ def block_list(session: Session, host: OnHost = None) -> None:
     used = _addresses_in_use(session)
     found = [{**block, "used": used[block["cidr"]]} for block in session.items("blocks", host=host)]
     session.show(found, BLOCK, empty="no blocks; hosts claim them when endpoints start")
-
-
-@command(ipam_app, "show")
-def ipam_show(session: Session) -> None:
-    """Each network with what was claimed of it and what is in use."""
-    spans, blocks, used = session.items("spans"), session.items("blocks"), _addresses_in_use(session)
-    found = [_network_use(network, spans, blocks, used) for network in session.items("networks")]
-    session.show(found, NETWORK_USE, empty="no networks; load an address plan with `romana topology apply`")
-
-
-def _network_use(network: Any, spans: list[Any], blocks: list[Any], used: Counter[str]) -> dict[str, object]:
-    cidr = parse_prefix(network["cidr"])
-    own_spans = [span for span in spans if span["network"] == network["name"]]
-    own = [block for block in blocks if block["network"] == network["name"]]
-    owned = [block for block in own if block.get("owner")]
-    size = cidr.size >> (network["block_length"] - cidr.length)
-    taken = sum(used[block["cidr"]] for block in own)
-    return {
-        "network": network["name"],
-        "cidr": network["cidr"],
-        "hosts": len({span["host"] for span in own_spans}),
-        "spans": len(own_spans),
-        "blocks": len(own),
-        "stock": len(own) - len(owned),
-        "used": taken,
-        "used_percent": 100 * taken / (len(owned) * size) if owned else 0.0,
-    }
 
 
 def _addresses_in_use(session: Session) -> Counter[str]:

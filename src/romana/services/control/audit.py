@@ -20,6 +20,7 @@ from romana.codec.records import AUDIT, AUDIT_KEY, AUDITED, BLOCK, HOST
 from romana.core.ipam.check import Checker
 from romana.core.ipam.findings import Records, sorted_findings
 from romana.core.ipam.observed import Comparison
+from romana.core.ipam.usage import UsageSource
 from romana.model.address import Prefix
 from romana.model.errors import Conflict, Unavailable
 from romana.model.ipam import Reservation
@@ -214,6 +215,19 @@ def records_of(state: State) -> Records:
         reservations=state.reservations,
         blackouts=state.blackouts,
         retired=state.retired,
+    )
+
+
+def usage_source(state: State) -> UsageSource:
+    """What usage is counted from; what rests is as of the last observations."""
+    return UsageSource(
+        plan=state.plan,
+        spans=state.spans.values(),
+        blocks=state.blocks.values(),
+        used=lambda cidr: state.used.get(cidr, 0),
+        resting={name: audited.resting for name, audited in state.audited.items()},
+        retired=state.retired,
+        blackouts=state.blackouts,
     )
 
 

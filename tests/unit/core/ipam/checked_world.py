@@ -78,6 +78,7 @@ class World:
                 for block in blocks
             },
         )
+        self.take_and_return(name)
         owned = [block for block in blocks if block.owner]
         for number in range(self.random.randrange(2, 12)):
             pairs = [
@@ -94,6 +95,22 @@ class World:
             else:  # released, not published
                 self.endpoints[endpoint.id] = endpoint
                 self.change(name, pending_endpoints=(*self.observations[name].pending_endpoints, endpoint.id))
+
+    def take_and_return(self, name: str) -> None:
+        """The agent took a block from its stock and gave another one back, and did not publish that yet."""
+        seen = self.observations[name]
+        stock = [cidr for cidr, one in seen.blocks.items() if one.owner is None and not one.mixed]
+        known = [cidr for cidr in stock if cidr in self.blocks]
+        blocks, pending = dict(seen.blocks), []
+        if known and self.random.random() < 0.5:
+            taken = known.pop()
+            blocks[taken] = BlockState(sequence=blocks[taken].sequence + 1, owner=WEB.owner)
+            pending.append(taken)
+        if known and self.random.random() < 0.5:
+            returned = known.pop()
+            del blocks[returned]
+            pending.append(returned)
+        self.change(name, blocks=blocks, pending_blocks=tuple(pending))
 
     def room(self, name: str, network: str) -> Iterable[Block]:
         group = group_cidrs(self.plan, self.hosts[name])[network]
@@ -173,7 +190,13 @@ class World:
     def some_block(self, host: str = "h1") -> Block:
         """A block that a host's agent has for certain."""
         return self.random.choice(
-            [one for one in self.blocks.values() if one.host == host and one.cidr not in self.written]
+            [
+                one
+                for one in self.blocks.values()
+                if one.host == host
+                and one.cidr not in self.written
+                and one.cidr not in self.observations[host].pending_blocks
+            ]
         )
 
     def records(self) -> Records:
