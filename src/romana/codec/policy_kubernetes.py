@@ -116,7 +116,7 @@ class _Reader:
             API_VERSION,
             "NetworkPolicy",
         ):
-            what = f"{document.get('kind')} of {document.get('apiVersion')}"
+            what = f"{str(document.get('kind'))[:80]!r} of {str(document.get('apiVersion'))[:80]!r}"
             self.parts.fault(
                 "kind",
                 f"{what} is not read here; expected NetworkPolicy of {API_VERSION}, or "

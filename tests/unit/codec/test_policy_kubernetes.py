@@ -169,7 +169,7 @@ def test_all_faults_at_once() -> None:
 def test_another_kind_is_refused_by_name() -> None:
     other = {**document(), "kind": "AdminNetworkPolicy", "apiVersion": "policy.networking.k8s.io/v1alpha1"}
     assert faults(other) == {
-        "kind": "AdminNetworkPolicy of policy.networking.k8s.io/v1alpha1 is not read here; "
+        "kind": "'AdminNetworkPolicy' of 'policy.networking.k8s.io/v1alpha1' is not read here; "
         "expected NetworkPolicy of networking.k8s.io/v1, or ClusterNetworkPolicy of policy.networking.k8s.io/v1alpha2"
     }
 
