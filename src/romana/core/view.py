@@ -28,7 +28,9 @@ PLAIN = ("draining", "audit", "cut")
 
 
 class ViewSource(msgspec.Struct, frozen=True, kw_only=True):
-    """What views of one revision are made from; spans and blocks are those of all hosts."""
+    """What views of one revision are made from; spans and blocks are at least the host's own. `visitors` are identities
+    that live on the host in blocks that are not its own.
+    """
 
     incarnation: str
     revision: int
@@ -38,6 +40,7 @@ class ViewSource(msgspec.Struct, frozen=True, kw_only=True):
     identities: Mapping[str, Identity]
     program: Program
     retired: Mapping[Prefix, Retired] = {}
+    visitors: frozenset[str] = frozenset()
     draining: bool = False
     audit: int = 0
     cut: tuple[str, ...] = ()
@@ -48,7 +51,7 @@ def host_view(source: ViewSource, host: str, networks: frozenset[str]) -> View:
     declare, and their rows and profiles.
     """
     blocks = {cidr: block for cidr, block in source.blocks.items() if block.host == host}
-    names = sorted({name for block in blocks.values() for name in block.identities})
+    names = sorted(source.visitors.union(name for block in blocks.values() for name in block.identities))
     program = source.program
     identities: dict[str, IdentityRows] = {}
     for name in names:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from romana.apps.server.addresses import address_endpoints
 from romana.apps.server.hosts import host_endpoints
 from romana.apps.server.http import Call, Endpoint, Page, Stream, page
 from romana.apps.server.ipam import ipam_endpoints
@@ -28,6 +29,7 @@ from romana.model.tenancy import Segment, Tenant
 from romana.model.topology import Host, Network
 from romana.model.view import Claim, ClaimAnswer, Hello, Publication, ViewChange, Welcome
 from romana.ports import StoreEvent
+from romana.services.control.addresses import AddressVerbs
 from romana.services.control.agents import AgentVerbs
 from romana.services.control.audit import Auditor
 from romana.services.control.backup import backup
@@ -76,6 +78,7 @@ class Api:
         self.liveness = liveness
         self.agents = AgentVerbs(core, self.views, liveness)
         self.hosts = HostVerbs(core, self.agents.is_connected)
+        self.addresses = AddressVerbs(core)
 
     async def trace(self, call: Call) -> TraceAnswer:
         """Explain a connection."""
@@ -269,6 +272,7 @@ def endpoints(api: Api) -> list[Endpoint]:
         *_listing(api),
         _line("GET", "/v1/networks/{name}", "One network", _getter("network", network, "name"), gives=Network),
         *plan_endpoints(api.core),
+        *address_endpoints(api.core, api.addresses),
         *proof_endpoints(api.core),
         *ipam_endpoints(api.core, Auditor(api.core, api.liveness.clock, patience=api.liveness.settings.patience)),
         *host_endpoints(api.core, api.liveness, agents, api.hosts),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import re
 import secrets
@@ -91,17 +92,21 @@ async def _serve(settings: ServerConfig, sockets: list[socket.socket]) -> None:
         asyncio.get_running_loop().add_signal_handler(number, opening.cancel)
     try:
         core = await opening
+        gc.collect()
+        gc.freeze()  # what was read stays for long: looking through it again and again would stop everybody
     except asyncio.CancelledError:  # told to stop before there was anything to stop
         return
     replica = secrets.token_hex(4) if settings.store.kind == "etcd" else ""
     liveness = Liveness(core, KernelClock(), _host_settings(settings), replica)
     retirement = Retirement(core, liveness)
+    api = Api(core, liveness)
     ended: list[BaseException] = []
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: object) -> AsyncIterator[None]:
         following = asyncio.create_task(core.run())
         jobs = [asyncio.create_task(liveness.run()), asyncio.create_task(retirement.run())]
+        jobs.append(asyncio.create_task(api.addresses.run()))
 
         def done(task: asyncio.Task[None]) -> None:
             if not task.cancelled() and task.exception() is not None:
@@ -118,7 +123,7 @@ async def _serve(settings: ServerConfig, sockets: list[socket.socket]) -> None:
         following.cancel()
 
     settings_of_server = uvicorn.Config(
-        application(endpoints(Api(core, liveness)), lifespan),
+        application(endpoints(api), lifespan),
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=1,

@@ -10,14 +10,38 @@ choice costs the same however many blocks and addresses there are.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
+from romana.core.ipam.occupied import Occupied
 from romana.model.address import Address, Prefix
 from romana.model.ipam import Block
+from romana.model.tenancy import Owner
 from romana.model.topology import Network
 
 REST = 180
 """Seconds that a freed address is not used again: longer than a peer's SYN_SENT."""
+
+
+def next_block(network: Network, occupied: Occupied) -> Prefix | None:
+    """The first block of a network's static ranges that is neither occupied nor wholly reserved; None when none is."""
+    reserved = Occupied()
+    for cidr in network.reserved:
+        reserved.add(cidr)
+    shift = network.cidr.family.bits - network.block_length
+    for static in network.static:
+        index, count = 0, 1 << max(0, network.block_length - static.length)
+        while index < count:
+            candidate = static.subnet(network.block_length, index)
+            over = reserved.over(candidate) or occupied.over(candidate)
+            if over is None:
+                return candidate
+            index = max(index, (min(over.last, static.last) - static.value) >> shift) + 1
+    return None
+
+
+def static_range(network: Network, cidr: Prefix) -> Prefix | None:
+    """The static range that something lies in."""
+    return next((static for static in network.static if static.contains(cidr)), None)
 
 
 class _Shelf:
@@ -54,6 +78,7 @@ class FixedAddresses:
         self._pools: dict[tuple[str, str], _Pool] = {}  # (network, identity id)
         self._chosen: set[Address] = set()
         self._own: set[Prefix] = set()
+        self._of: dict[tuple[str, Owner | None], dict[Prefix, None]] = {}  # (network, owner) -> blocks
 
     def plan(self, networks: Mapping[str, Network]) -> None:
         """The networks as they are now, by name: what is reserved may have changed."""
@@ -74,11 +99,13 @@ class FixedAddresses:
             self._own.discard(cidr)
             if shelf is not None:
                 del self._shelves[cidr]
+                del self._of[shelf.block.network, shelf.block.owner][cidr]
                 self._count_length(cidr.length, -1)
             return
         if shelf is None:
             shelf = self._shelves[cidr] = _Shelf(block)
             self._count_length(cidr.length, 1)
+            self._of.setdefault((block.network, block.owner), {})[cidr] = None
             new = block.identities
         else:
             new = tuple(one for one in block.identities if one not in shelf.block.identities)
@@ -137,6 +164,26 @@ class FixedAddresses:
                 pool.resting.appendleft((shelf.resting[address], address))
             else:
                 pool.back.append(address)
+
+    def blocks_of(self, network: str, owner: Owner) -> Collection[Prefix]:
+        """An owner's blocks in a network, oldest first."""
+        return self._of.get((network, owner), {}).keys()
+
+    def is_full(self, cidr: Prefix, now: float) -> bool:
+        """Whether no address of a block can be chosen."""
+        shelf = self._shelves[cidr]
+        return not any(
+            address not in shelf.held
+            and address not in self._chosen
+            and shelf.resting.get(address, now - self.rest) + self.rest <= now
+            and self._reserved(shelf.block, address) is None
+            for address in map(cidr.address, range(cidr.size))
+        )
+
+    def is_choosing(self, network: str) -> bool:
+        """Whether it is open what becomes of some address of a network."""
+        shelves = map(self._shelf, self._chosen)
+        return any(shelf is not None and shelf.block.network == network for shelf in shelves)
 
     def counts(self, network: str, now: float) -> dict[str, int]:
         """Numbers for people: blocks, in-use, resting."""

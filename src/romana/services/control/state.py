@@ -136,13 +136,17 @@ class State:
         self.lodgers = Lodgers(self.endpoints, self.blocks, self.identities)
         self.served = Occupied()
         """Blocks of the control plane itself, and what is retired: where no new block for fixed addresses may be."""
-        self.fixed_touched: dict[Prefix, None] = {}
-        """Addresses and blocks of the control plane itself of which something changed; whoever acts on it clears it."""
+        self.served_touched: set[Prefix] = set()
+        """Blocks of the control plane itself of which something changed; whoever acts on it clears it."""
+        self.fixed_touched: set[Address] = set()
+        """Addresses that the control plane itself gave, or took back; the same."""
         self.taken = Occupied()
         """Spans, and what is retired: where no new span may be."""
         self._networks: dict[str, Network] | None = None
         self._spans_on: dict[str, dict[Prefix, Span]] = {}
         self._blocks_on: dict[str, dict[Prefix, Block]] = {}
+        self._visiting: dict[str, dict[str, Reservation]] = {}  # by host and name
+        self._bound: dict[str, str] = {}  # endpoint -> the reservation it uses
         self._changed = Changed()
 
     @property
@@ -175,6 +179,15 @@ class State:
     def endpoints_on(self, host: str) -> list[Endpoint]:
         """A host's endpoints, by id."""
         return [self.endpoints[id_] for id_ in sorted(self.endpoints.on_host(host))]
+
+    def reservations_on(self, host: str) -> Mapping[str, Reservation]:
+        """The reservations that a host's endpoints use, by name."""
+        return self._visiting.get(host, {})
+
+    def reservation_of(self, endpoint: str) -> Reservation | None:
+        """The reservation that an endpoint uses."""
+        name = self._bound.get(endpoint)
+        return None if name is None else self.reservations[name]
 
     def holder(self, address: Address) -> str | None:
         """The id of the endpoint that has an address."""
@@ -267,29 +280,36 @@ class State:
         match kind:
             case "blackout":
                 self._networks = None
-            case "span":
-                self._move(self._spans_on, key, old, new)
-                _recount(self.taken, key, old is not None, new is not None)
-            case "retired":
-                _recount(self.taken, key, old is not None, new is not None)
-                _recount(self.served, key, old is not None, new is not None)
-            case "fixed":
-                self.fixed_touched[key] = None
-            case "block":
-                ours = [one is not None and one.allocator == SERVER for one in (old, new)]
-                _recount(self.served, key, *ours)
-                if any(ours):
-                    self.fixed_touched[key] = None
-                self._move(self._blocks_on, key, old, new)
-                if self._face(old) != self._face(new):
-                    self.policy_generation += 1
-                    self.lodgers.block_changed(key)
             case "identity":
                 if new is None:
                     self.lodgers.identity_went()
             case "host":
                 if _underlay(old) != _underlay(new):
                     self.policy_generation += 1
+            case "reservation":
+                self._bind(old, new)
+            case "fixed":
+                self.fixed_touched.add(key)
+            case "span" | "block" | "retired":
+                self._index_cidr(kind, key, old, new)
+
+    def _index_cidr(self, kind: str, key: Prefix, old: Any, new: Any) -> None:
+        match kind:
+            case "span":
+                self._move(self._spans_on, key, old, new)
+                _recount(self.taken, key, old is not None, new is not None)
+            case "retired":
+                _recount(self.taken, key, old is not None, new is not None)
+                _recount(self.served, key, old is not None, new is not None)
+            case "block":
+                ours = [one is not None and one.allocator == SERVER for one in (old, new)]
+                _recount(self.served, key, *ours)
+                if any(ours):
+                    self.served_touched.add(key)
+                self._move(self._blocks_on, key, old, new)
+                if self._face(old) != self._face(new):
+                    self.policy_generation += 1
+                    self.lodgers.block_changed(key)
 
     def _move(self, by_host: dict[str, dict[Prefix, Any]], key: Prefix, old: Any, new: Any) -> None:
         if old is not None:
@@ -301,6 +321,17 @@ class State:
         if new is not None:
             self._changed.hosts.add(new.host)
             by_host.setdefault(new.host, {})[key] = new
+
+    def _bind(self, old: Reservation | None, new: Reservation | None) -> None:
+        """Follow who uses fixed addresses."""
+        if old is not None and old.host:
+            self._changed.hosts.add(old.host)
+            self._visiting[old.host].pop(old.name)
+            self._bound.pop(old.endpoint, None)
+        if new is not None and new.host:
+            self._changed.hosts.add(new.host)
+            self._visiting.setdefault(new.host, {})[new.name] = new
+            self._bound[new.endpoint] = new.name
 
     def _face(self, block: Block | None) -> object:
         """What policy sees of a block: nothing of stock, unless it is of a length that no network has."""

@@ -1,0 +1,355 @@
+"""Fixed addresses: the control plane gives addresses of static ranges to names, and says who uses them.
+
+Owns the order of choosing, growing and committing. Refuses to choose: `core.ipam.reservations` does. Invariants: an
+address's own record is compared and written by whoever gives it, so that two replicas never give one address; what is
+being given here is given to nobody else here meanwhile; a repeated request has the same answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+import structlog
+
+from romana.codec.document import convert
+from romana.codec.records import (
+    BLOCK,
+    FIXED,
+    HOST,
+    IDENTITY,
+    PLAN_KEY,
+    RESERVATION,
+    SEGMENT,
+    TENANT,
+    FixedAddress,
+    StoredIdentity,
+)
+from romana.core.ipam.reservations import FixedAddresses, next_block
+from romana.model.address import Address, Prefix
+from romana.model.errors import Conflict, Exhausted, Fault, Invalid, RomanaError
+from romana.model.ipam import SERVER, Allocation, Block, Reservation
+from romana.model.tenancy import Identity
+from romana.model.topology import Network
+from romana.services.control.core import Core, Draft, problem_words
+from romana.services.control.hosts import check_name, known_host
+from romana.services.control.reservations import (
+    AddressDocument,
+    UseDocument,
+    candidates,
+    check_document,
+    check_free_endpoint,
+    known_reservation,
+    network_of,
+    put_block,
+    put_released,
+    put_retired,
+    put_use_ended,
+    refuse_retired,
+    same_or_refuse,
+    with_use,
+)
+from romana.services.control.settled import check_settled
+from romana.services.control.state import State
+from romana.services.control.tenancy import known_segment
+
+TRIES = 50
+"""How often room is made for one request at most."""
+MOST_BLOCKS = 16
+"""Blocks that are made at once for an owner who has many, at most: an eighth of what it has."""
+IDLE = 300
+"""Seconds for which a block must be seen without addresses before it is given back."""
+MOST_COMPARED = 64
+"""Addresses of a block that is given back at most: each one's record is compared, so that none is given meanwhile."""
+
+log = structlog.get_logger()
+
+
+class _NoRoomError(Exception):
+    """A further block is needed: in one of these networks, or exactly this one."""
+
+    def __init__(self, networks: Sequence[Network], cidr: Prefix | None = None) -> None:
+        super().__init__()
+        self.networks = networks
+        self.cidr = cidr
+
+
+class AddressVerbs:
+    """What people may ask for about fixed addresses."""
+
+    def __init__(self, core: Core, clock: Callable[[], float] = time.monotonic) -> None:
+        self._core = core
+        self._clock = clock
+        self._book = FixedAddresses()
+        self._growing = asyncio.Lock()
+        self._idle: dict[Prefix, float] = {}  # blocks without addresses -> since when it is known
+
+    async def give(self, document: object) -> Reservation:
+        """Give addresses to a name. Invalid, NotFound or Conflict for what cannot be given, AlreadyExists when the name
+        has something else, Exhausted with the numbers.
+        """
+        return await self.give_wanted(convert(document, AddressDocument))
+
+    async def give_wanted(self, wanted: AddressDocument) -> Reservation:
+        """The same for a request that was read already."""
+        check_name("address", wanted.name)
+        check_document(wanted)
+        for _ in range(TRIES):
+            chosen: list[Address] = []
+            try:
+                return (await self._core.commit(functools.partial(self._give, wanted, chosen)))[1]
+            except _NoRoomError as full:
+                self._settle(chosen)
+                await self._grow(wanted, full)
+            finally:
+                self._settle(chosen)
+        raise Conflict(f"others took what was made for {wanted.name} {TRIES} times; try again")
+
+    def _give(self, wanted: AddressDocument, chosen: list[Address], state: State, draft: Draft) -> Reservation:
+        self._settle(chosen)  # of an earlier try
+        known = state.reservations.get(wanted.name)
+        if known is not None:
+            return same_or_refuse(state, known, wanted)
+        check_settled(state)
+        known_segment(state, wanted.tenant, wanted.segment)
+        draft.read(PLAN_KEY, TENANT.key(wanted.tenant), SEGMENT.key(wanted.tenant, wanted.segment))
+        identity = wanted.identity
+        if wanted.host:
+            known_host(state, wanted.host)
+            draft.read(HOST.key(wanted.host))
+            check_free_endpoint(state, wanted.endpoint)
+        found = self._choose(state, wanted, identity, chosen)
+        for address, cidr in found:
+            draft.read(BLOCK.key(cidr))
+            draft.put(FIXED, FIXED.key(address), FixedAddress(reservation=wanted.name))
+        reservation = Reservation(
+            name=wanted.name,
+            identity=identity,
+            allocations=tuple(
+                Allocation(address=address, block=cidr, endpoint=wanted.endpoint, sequence=state.revision + 1)
+                for address, cidr in found
+            ),
+            host=wanted.host,
+            endpoint=wanted.endpoint,
+            sticky=wanted.sticky,
+        )
+        draft.put(RESERVATION, RESERVATION.key(wanted.name), reservation)
+        return reservation
+
+    def _choose(
+        self, state: State, wanted: AddressDocument, identity: Identity, chosen: list[Address]
+    ) -> list[tuple[Address, Prefix]]:
+        """An address of each family with its block, all of them noted in `chosen` as well."""
+        self._follow(state)
+        now = self._clock()
+        if wanted.addresses:
+            return [(address, self._choose_this(state, identity, address, chosen)) for address in wanted.addresses]
+        found = []
+        for networks in candidates(state, wanted).values():
+            for network in networks:
+                address = self._book.choose(network.name, identity.id, now)
+                if address is not None:
+                    chosen.append(address)
+                    found.append((address, address.supernet(network.block_length)))
+                    break
+            else:
+                raise _NoRoomError(networks)
+        return found
+
+    def _choose_this(self, state: State, identity: Identity, address: Address, chosen: list[Address]) -> Prefix:
+        network = network_of(state, identity.owner.tenant, address)
+        cidr = address.supernet(network.block_length)
+        block = state.blocks.get(cidr)
+        if block is not None and block.owner != identity.owner:
+            raise Conflict(f"{address} is in block {cidr} of {block.owner}, so {identity.owner} cannot have it")
+        if block is None or identity.id not in block.identities:
+            raise _NoRoomError([network], cidr)
+        why = self._book.choose_this(address, self._clock())
+        if why:
+            raise Conflict(f"{address} {why}; choose another one, or try later")
+        chosen.append(address)
+        return cidr
+
+    async def _grow(self, wanted: AddressDocument, full: _NoRoomError) -> None:
+        """Make room for an identity, unless somebody has done so meanwhile."""
+        identity = wanted.identity
+        async with self._growing:
+            try:
+                await self._core.commit(lambda state, draft: self._make_room(state, draft, identity, full))
+            except Exhausted:
+                if not any(self._book.is_choosing(network.name) for network in full.networks):
+                    raise
+                await self._core.newer(self._core.state.revision, at_most=0.1)  # one of these may come back
+
+    def _make_room(self, state: State, draft: Draft, identity: Identity, full: _NoRoomError) -> None:
+        self._follow(state)
+        if full.cidr is None and any(self._has_room(network, identity) for network in full.networks):
+            return
+        known_segment(state, identity.owner.tenant, identity.owner.segment)
+        draft.read(
+            PLAN_KEY, TENANT.key(identity.owner.tenant), SEGMENT.key(identity.owner.tenant, identity.owner.segment)
+        )
+        if identity.id not in state.identities:
+            draft.put(IDENTITY, IDENTITY.key(identity.id), StoredIdentity(identity=identity))
+        for network in full.networks:
+            joined = self._joined(state, identity, network, full.cidr)
+            if joined is not None:
+                draft.put(BLOCK, BLOCK.key(joined.cidr), joined)
+                return
+            if full.cidr is None and self._new_blocks(state, draft, identity, network):
+                return
+            if full.cidr is not None and full.cidr not in state.blocks:
+                refuse_retired(state, full.cidr)
+                put_block(state, draft, identity, network, full.cidr)
+                return
+        if full.cidr is not None:
+            raise Conflict(
+                f"block {full.cidr} serves identities of {identity.owner} that policies tell apart from this one"
+            )
+        raise Exhausted(
+            f"no fixed address is left for {identity.owner}: "
+            + "; ".join(self._numbers(state, network) for network in full.networks)
+        )
+
+    def _has_room(self, network: Network, identity: Identity) -> bool:
+        there = self._book.choose(network.name, identity.id, self._clock())
+        if there is not None:
+            self._book.settle(there)
+        return there is not None
+
+    def _joined(self, state: State, identity: Identity, network: Network, cidr: Prefix | None) -> Block | None:
+        """A block of the same owner and class that has room, with the identity among those that it serves."""
+        own_class = self._core.class_of(identity)
+        blocks = self._book.blocks_of(network.name, identity.owner) if cidr is None else [cidr]
+        for one in blocks:
+            block = state.blocks.get(one)
+            if block is None or identity.id in block.identities or (cidr is None and self._is_full(one)):
+                continue
+            if all(self._core.classes.get(other) == own_class for other in block.identities):
+                return msgspec.structs.replace(block, identities=tuple(sorted((*block.identities, identity.id))))
+        return None
+
+    def _is_full(self, cidr: Prefix) -> bool:
+        return self._book.is_full(cidr, self._clock())
+
+    def _new_blocks(self, state: State, draft: Draft, identity: Identity, network: Network) -> bool:
+        count = min(MOST_BLOCKS, max(1, len(self._book.blocks_of(network.name, identity.owner)) // 8))
+        made: list[Prefix] = []
+        for _ in range(count):
+            cidr = next_block(network, state.served)
+            if cidr is None:
+                break
+            made.append(cidr)
+            state.served.add(cidr)  # for the length of this loop
+        for cidr in made:
+            state.served.remove(cidr)
+            self._book.prefer(cidr)
+            put_block(state, draft, identity, network, cidr)
+        return bool(made)
+
+    def _numbers(self, state: State, network: Network) -> str:
+        counts = self._book.counts(network.name, self._clock())
+        size = sum(static.size for static in network.static)
+        room = sum(1 << max(0, network.block_length - static.length) for static in network.static)
+        return (
+            f"network {network.name}: static {', '.join(map(str, network.static))} has {size} address(es) in {room} "
+            f"block(s) of /{network.block_length}, {counts['blocks']} block(s) have an owner, {counts['in-use']} "
+            f"address(es) in use, {counts['resting']} resting, {len(network.reserved)} CIDR(s) reserved, "
+            f"{sum(one.network == network.name for one in state.retired.values())} retired"
+        )
+
+    async def release(self, name: str) -> None:
+        """Take the addresses of a name back; Conflict while somebody uses them."""
+
+        def decide(state: State, draft: Draft) -> None:
+            known = known_reservation(state, name)
+            if known.host:
+                raise Conflict(f"address {name} is in use by {known.endpoint} on host {known.host}; end that use first")
+            put_released(draft, known)
+
+        await self._core.commit(decide)
+
+    async def use(self, name: str, document: object) -> Reservation:
+        """Say that an endpoint uses the addresses now; Conflict while another one does."""
+        wanted = convert(document, UseDocument)
+
+        def decide(state: State, draft: Draft) -> Reservation:
+            known = known_reservation(state, name)
+            if (known.host, known.endpoint) == (wanted.host, wanted.endpoint):
+                return known
+            if known.host:
+                raise Conflict(f"address {name} is in use by {known.endpoint} on host {known.host}; end that use first")
+            known_host(state, wanted.host)
+            check_free_endpoint(state, wanted.endpoint)
+            draft.read(HOST.key(wanted.host))
+            used = with_use(state, known, wanted.host, wanted.endpoint)
+            draft.put(RESERVATION, RESERVATION.key(name), used)
+            return used
+
+        if not wanted.host or not wanted.endpoint:
+            raise Invalid(Fault("", "a use needs both a host and an endpoint"))
+        return (await self._core.commit(decide))[1]
+
+    async def end_use(self, name: str, endpoint: str = "") -> None:
+        """Say that an endpoint (or whoever it is) uses the addresses no more; nobody does already is success."""
+
+        def decide(state: State, draft: Draft) -> None:
+            known = known_reservation(state, name)
+            if not known.host:
+                return
+            if endpoint not in ("", known.endpoint):
+                raise Conflict(f"address {name} is in use by {known.endpoint}, not by {endpoint}")
+            for allocation in known.allocations:
+                if state.holder(allocation.address) is not None:
+                    raise Conflict(f"endpoint {known.endpoint} still has {allocation.address}; end its workload first")
+            put_use_ended(state, draft, known)
+
+        await self._core.commit(decide)
+
+    async def give_back_idle(self) -> int:
+        """Retire the control plane's blocks in which nobody has had an address for a while, so that other owners can
+        have them; how many.
+        """
+        self._follow(self._core.state)
+        now = self._clock()
+        idle = self._book.idle(now)
+        self._idle = {cidr: self._idle.get(cidr, now) for cidr in idle}
+        given = [cidr for cidr, since in self._idle.items() if since + IDLE <= now and cidr.size <= MOST_COMPARED]
+        for cidr in given:
+            try:
+                await self._core.commit(functools.partial(put_retired, cidr))
+            except Conflict:
+                continue
+        return len(given)
+
+    async def run(self) -> None:
+        """Look for idle blocks for ever."""
+        while True:
+            await asyncio.sleep(IDLE / 2)
+            try:
+                await self.give_back_idle()
+            except RomanaError as error:
+                log.warning("idle blocks could not be given back", **problem_words(error))
+
+    def _follow(self, state: State) -> None:
+        """Bring the book to the state."""
+        self._book.plan(state.networks)
+        for cidr in state.served_touched:
+            block = state.blocks.get(cidr)
+            self._book.put_block(cidr, block if block is not None and block.allocator == SERVER else None)
+        state.served_touched.clear()
+        now = self._clock()
+        for address in state.fixed_touched:
+            fixed = state.fixed.get(address)
+            self._book.put_address(address, None if fixed is None else fixed.reservation, now)
+        state.fixed_touched.clear()
+
+    def _settle(self, chosen: list[Address]) -> None:
+        """It is known what became of these."""
+        self._follow(self._core.state)
+        for address in chosen:
+            self._book.settle(address)
+        chosen.clear()
