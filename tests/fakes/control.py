@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from romana.adapters.store.memory import MemoryStore
@@ -39,9 +39,13 @@ from tests.fakes.kernel import FakeClock
 class FakeControlPlane:
     """`ports.ControlPlane` without a network. `leave` ends the streams and refuses every call until `come_back`."""
 
-    def __init__(self) -> None:
-        self.core = Core(MemoryStore())
+    def __init__(self, store: MemoryStore | None = None) -> None:
+        self.core = Core(store or MemoryStore())
         self.claims = 0
+        self.beats: list[Heartbeat] = []
+        """The heartbeats that were answered."""
+        self.while_beating: Callable[[], None] = lambda: None
+        """Called between a heartbeat and its answer."""
         self._rooms = RoomVerbs(self.core)
         self._views = ViewVerbs(self.core)
         self.clock = FakeClock()
@@ -56,14 +60,18 @@ class FakeControlPlane:
 
     async def open(self, plan: dict[str, Any], owners: dict[str, tuple[str, ...]]) -> None:
         """Load the plan, tenants and their segments."""
-        await self.core.load()
-        self._following = asyncio.create_task(self.core.run())
+        await self.go_on()
         await PlanVerbs(self.core).set_topology(plan)
         tenancy = TenancyVerbs(self.core)
         for tenant, segments in owners.items():
             await tenancy.set_tenant(tenant, {})
             for segment in segments:
                 await tenancy.set_segment(tenant, segment)
+
+    async def go_on(self) -> None:
+        """Begin with what is in the store."""
+        await self.core.load()
+        self._following = asyncio.create_task(self.core.run())
 
     def close(self) -> None:
         if self._following is not None:
@@ -90,7 +98,11 @@ class FakeControlPlane:
 
     async def heartbeat(self, heartbeat: Heartbeat) -> HeartbeatAnswer:
         self._meet()
-        return await self._verbs.heartbeat(heartbeat)
+        answer = await self._verbs.heartbeat(heartbeat)
+        self.beats.append(heartbeat)
+        self.while_beating()
+        self._meet()
+        return answer
 
     async def inventory(self, inventory: Inventory) -> InventoryAnswer:
         self._meet()

@@ -120,6 +120,7 @@ class Agent:
             self.ledger, world.control, kernel, workers, self.follower, self.reconciler, every=settings.beat
         )
         self.observer = Observer(self.ledger, world.control, self.publisher, self.attachments, backoff())
+        self.ledger.check_lease = self._check_own
         self._workers = workers
         self._sleep = sleep
 
@@ -144,7 +145,7 @@ class Agent:
             raise Unavailable(f"host {self.settings.host} has no view of the plan yet: {self.follower.problem}")
         if self.reconciler.last_success is None:
             raise Unavailable(f"the kernel of host {self.settings.host} is not set up yet: {self.reconciler.problem}")
-        self.lease.check()
+        self._check_own()
         if not self.ledger.view.networks:
             raise Unavailable(f"host {self.settings.host} draws from no network; does its group exist in the topology?")
 
@@ -179,6 +180,10 @@ class Agent:
             missing_links=self.reconciler.missing_links,
             problems={name: words for name, words in problems.items() if words},
         )
+
+    def _check_own(self) -> None:
+        self.recovery.check()
+        self.lease.check()
 
     def _hello(self) -> Hello:
         return Hello(

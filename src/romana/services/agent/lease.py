@@ -57,7 +57,6 @@ class Lease:
             self._until, self._length = known[0] + known[2], known[2]
             if self.is_held:
                 self._stream = 0
-        ledger.check_lease = self.check
         reconciler.is_held = lambda: self.is_held
         reconciler.looked = self.disturbed
 
@@ -120,7 +119,8 @@ class Lease:
         try:
             answer = await self._control.heartbeat(beat)
         except (Conflict, NotFound):
-            self._follower.restart()  # report in again
+            if self._follower.connected:  # else it is on its way
+                self._follower.restart()
             raise
         if current:
             await self._renewed(began, answer.lease)

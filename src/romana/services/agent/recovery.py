@@ -41,7 +41,16 @@ class Recovery:
         self._epoch = 0
         self._over_at = 0
         self._stale = 0
+        self._finding_out = False
         self._known: dict[str, Endpoint] = {}
+
+    def check(self) -> None:
+        """Unavailable while the control plane has not said yet which of this host's endpoints and blocks are its."""
+        if self._finding_out:
+            raise Unavailable(
+                f"host {self._ledger.host} is another one to romanad since epoch {self._epoch}; the agent finds out "
+                "first what it may keep"
+            )
 
     async def begin(self, welcome: Welcome) -> bool:
         """What comes before the first view of an epoch or a store that is new to us; whether `confirm` is to follow.
@@ -63,6 +72,7 @@ class Recovery:
                 await self.end()
                 return False
             log.warning("this host had an agent with another memory; free addresses rest first", epoch=welcome.epoch)
+            self._finding_out = True
             self._ledger.rest_first = True
             self._over_at += self._ledger.book.rest
         known = await self._control.endpoints(self._ledger.host)
@@ -75,7 +85,7 @@ class Recovery:
     async def confirm(self) -> None:
         """Stop what the first view does not confirm to be this host's, and say anew what the control plane lacks."""
         memory = await self.workers.slow(self._ledger.state.load)
-        taken = {one.cidr: one for one in (entry.taken for entry in memory.pending) if one is not None}
+        taken = {one.cidr: one for one in memory.taken}
         for endpoint in list(self._ledger.endpoints.values()):
             known = self._known.get(endpoint.id)
             if known is not None and known.allocations == endpoint.allocations:
@@ -84,6 +94,7 @@ class Recovery:
                 log.error("an endpoint's addresses are not this host's any more; it is stopped", endpoint=endpoint.id)
                 await self.stop(endpoint)
         await self.workers.kernel(self._say_anew)
+        self._finding_out = False
 
     async def end(self) -> None:
         """When the rests of a recovery are over, write that memory and control plane agree."""
@@ -180,16 +191,16 @@ def _last(memory: AgentMemory) -> int:
 
 
 def _held_blocks(ledger: Ledger, memory: AgentMemory) -> tuple[Block, ...]:
-    """The blocks that this host allocates, as its log has them."""
+    """The blocks that this host allocates, as it remembers them."""
     blocks: dict[Prefix, Block] = {
         cidr: block for cidr, block in ledger.view.blocks.items() if block.allocator == block.host == ledger.host
     }
-    for entry in memory.pending:
-        taken, returned = entry.taken, entry.returned
-        if taken is not None and taken.cidr in blocks and blocks[taken.cidr].sequence < taken.sequence:
+    for taken in memory.taken:
+        if taken.cidr in blocks and blocks[taken.cidr].sequence < taken.sequence:
             blocks[taken.cidr] = msgspec.structs.replace(
                 blocks[taken.cidr], owner=taken.owner, identities=(taken.identity,), sequence=taken.sequence
             )
-        if returned is not None:
-            blocks.pop(returned.cidr, None)
+    for cidr, sequence in memory.closed.items():
+        if cidr in blocks and blocks[cidr].sequence <= sequence:
+            del blocks[cidr]
     return tuple(blocks[cidr] for cidr in sorted(blocks))

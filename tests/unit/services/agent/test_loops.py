@@ -30,7 +30,7 @@ def test_spans_are_blackholed_and_announced() -> None:
         spans = set(site.agent.ledger.view.spans)
         assert {str(span) for span in spans} == {"10.1.0.0/26", "fd00:1::/118"}
         assert {prefix for prefix, route in site.kernel.routing.items() if not route.link} == spans
-        assert site.daemon.running == spans
+        await site.until(lambda: site.daemon.running == spans)
 
     run(test)
 
