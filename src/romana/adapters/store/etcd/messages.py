@@ -21,8 +21,8 @@ RangeResponse:       header=1 Header, kvs=2 KeyValue*, more=3 bool, count=4 int6
 PutRequest:          key=1 bytes, value=2 bytes, lease=3 int64
 DeleteRangeRequest:  key=1 bytes, range_end=2 bytes
 DeleteRangeResponse: header=1 Header, deleted=2 int64
-RequestOp:           request_range=1 RangeRequest, request_put=2 PutRequest, request_delete_range=3 DeleteRangeRequest
-ResponseOp:          response_range=1 RangeResponse, response_delete_range=3 DeleteRangeResponse
+RequestOp:           request_range=1 RangeRequest, request_put=2 PutRequest, request_delete_range=3 DeleteRangeRequest, request_txn=4 TxnRequest
+ResponseOp:          response_range=1 RangeResponse, response_delete_range=3 DeleteRangeResponse, response_txn=4 TxnResponse
 Compare:             result=1 int64, target=2 int64, key=3 bytes, mod_revision=6 int64
 TxnRequest:          compare=1 Compare*, success=2 RequestOp*, failure=3 RequestOp*
 TxnResponse:         header=1 Header, succeeded=2 bool, responses=3 ResponseOp*
@@ -103,6 +103,11 @@ def put(key: bytes, value: bytes, lease: int = 0) -> Any:
 def delete(key: bytes, end: bytes = b"") -> Any:
     """An operation that deletes a key, or all from it up to `end`."""
     return RequestOp(request_delete_range=DeleteRangeRequest(key=key, range_end=end))
+
+
+def inner(request: Any) -> Any:
+    """A transaction as an operation of another one."""
+    return RequestOp(request_txn=request)
 
 
 def unchanged(key: bytes, revision: int) -> Any:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import math
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from romana.adapters.store.etcd import messages as m
@@ -28,6 +28,7 @@ from romana.adapters.store.etcd.layout import (
     unpack,
 )
 from romana.adapters.store.etcd.lease import EtcdLease
+from romana.adapters.store.etcd.together import MOST, Small, Together
 from romana.adapters.store.etcd.watcher import Watcher
 from romana.adapters.store.feed import Feed
 from romana.adapters.store.leases import PREFIX as LEASES
@@ -52,6 +53,7 @@ class EtcdStore:
         self._watcher = Watcher(client, layout, self._feed, self._gates, incarnation)
         self._known = head  # the largest revision that is known to have changed records, or `head`
         self._leases: set[EtcdLease] = set()
+        self._together = Together(self._open_gate)
         self._following = asyncio.create_task(self._watcher.run())
 
     async def get(self, key: str) -> Record | None:
@@ -77,8 +79,10 @@ class EtcdStore:
         changes: list[tuple[str, bytes | None]] = [(key, None) for key in transaction.deletes]
         changes += [(key, pack(key, value)) for key, value in transaction.puts.items()]
         size = sum(len(key) + len(value or b"") for key, value in changes) + sum(map(len, transaction.compares))
+        if max(len(changes), len(transaction.compares)) <= MOST and size <= MOST_BYTES:
+            return await self._with_others(transaction.compares, changes, size)
         if len(changes) <= MOST_OPERATIONS and len(transaction.compares) < MOST_OPERATIONS and size <= MOST_BYTES:
-            return await self._small(transaction.compares, changes)
+            return await self._alone(transaction.compares, changes)
         return await asyncio.shield(self._large(transaction.compares, changes))
 
     def watch(self, prefix: str, after: int) -> AsyncIterator[list[StoreEvent]]:
@@ -93,7 +97,7 @@ class EtcdStore:
         granted = await self._client.grant(max(2, math.ceil(seconds)))
         key = LEASES + name
         try:
-            revision = await self._small({key: 0}, [(key, b"{}")], lease=granted.ID)
+            revision = await self._alone({key: 0}, [(key, b"{}")], lease=granted.ID)
         except BaseException as error:
             with contextlib.suppress(Unavailable):
                 await self._client.revoke(granted.ID)
@@ -116,6 +120,7 @@ class EtcdStore:
         """End leases, watches and connections."""
         for lease in self._leases:
             await lease.release()
+        await self._together.close()
         self._following.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._following
@@ -147,26 +152,37 @@ class EtcdStore:
                 return
             found = await self._client.range(last + b"\0", end, limit=PAGE, revision=revision)
 
-    async def _small(self, compares: dict[str, int], changes: list[tuple[str, bytes | None]], lease: int = 0) -> int:
-        """One transaction of etcd, made while no gate is in the way."""
+    async def _with_others(self, compares: dict[str, int], changes: list[tuple[str, bytes | None]], size: int) -> int:
+        """A transaction that may share one of etcd with others."""
+        request = m.TxnRequest(compare=self._compared(compares), success=self._gates.operations(changes))
+        read, written = (frozenset(map(self._layout.record, keys)) for keys in (compares, dict(changes)))
+        answer = await self._together.commit(Small(request, read, written, size))
+        return self._revision(answer, compares)
+
+    async def _alone(self, compares: dict[str, int], changes: list[tuple[str, bytes | None]], lease: int = 0) -> int:
+        """A transaction that is one of etcd."""
+        answer = await self._open_gate(self._gates.operations(changes, lease), self._compared(compares))
+        return self._revision(answer, compares)
+
+    def _compared(self, compares: dict[str, int]) -> list[Any]:
+        return [m.unchanged(self._layout.record(key), revision) for key, revision in compares.items()]
+
+    async def _open_gate(self, operations: list[Any], compared: Sequence[Any] = ()) -> Any:
+        """One transaction of etcd, made while no gate is in the way; the answer, with `succeeded` false on conflict."""
         gate = self._layout.gate
-        wanted = [m.unchanged(gate, 0)]
-        wanted += [m.unchanged(self._layout.record(key), revision) for key, revision in compares.items()]
-        operations = self._gates.operations(changes, lease)
         until = asyncio.get_running_loop().time() + PATIENCE
         while True:
-            answer = await self._client.txn(wanted, operations, [m.range_of(gate)])
-            if answer.succeeded:
-                return self._revision(answer, compares)
-            found = answer.responses[0].response_range.kvs
-            if not found:
-                raise Conflict("what was read changed meanwhile")
+            answer = await self._client.txn([m.unchanged(gate, 0), *compared], operations, [m.range_of(gate)])
+            if answer.succeeded or not (found := answer.responses[0].response_range.kvs):
+                return answer
             if asyncio.get_running_loop().time() > until:
                 raise Unavailable("a large change does not end; nothing was changed, try again")
             await self._gates.heed(found[0])
 
     def _revision(self, answer: Any, compares: dict[str, int]) -> int:
-        """The revision of a transaction; when it changed nothing, the last one that is known to have."""
+        """The revision of a transaction; when it changed nothing, the last one that is known to have. Or Conflict."""
+        if not answer.succeeded:
+            raise Conflict("what was read changed meanwhile")
         # An answer has a range's or a deletion's result; that of a put is not decoded.
         changed = any(
             not one.HasField("response_delete_range") or one.response_delete_range.deleted for one in answer.responses
