@@ -12,8 +12,8 @@ from romana.model.errors import Unavailable
 
 TABLE = "inet romana_lease"
 _RULES = (
+    "meta nfproto @held accept",  # first: it is the only one that packets meet while the gate is open
     'iifname != "rom*" oifname != "rom*" accept',
-    "meta nfproto @held accept",
     "drop",
 )
 _GATE = "".join(
