@@ -80,7 +80,9 @@ class Machines:
             allocations = machine.book.allocate(name, identity, names, self.now)
         except Exhausted:
             full = machine.book.full(identity.id, names, self.now)
-            await self.control.claim(Claim(host=host, epoch=machine.epoch, identity=identity, full=full))
+            present = sum((one.host, one.identity.owner) == (host, identity.owner) for one in self.endpoints.values())
+            claim = Claim(host=host, epoch=machine.epoch, identity=identity, full=full, present=present)
+            await self.control.claim(claim)
             self._follow(machine)
             allocations = machine.book.allocate(name, identity, names, self.now)
         endpoint = Endpoint(id=name, name=name, host=host, identity=identity, allocations=allocations, link="rom0")

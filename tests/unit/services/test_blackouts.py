@@ -21,8 +21,15 @@ from tests.unit.services.machines import Machines, with_machines
 PLAN: dict[str, Any] = {
     "version": 1,
     "networks": [
-        {"name": "pods", "cidr": "10.0.0.0/24", "block_length": 29, "stock": 0, "static": ["10.0.0.240/28"]},
-        {"name": "pods6", "cidr": "fd00::/64", "stock": 0},
+        {
+            "name": "pods",
+            "cidr": "10.0.0.0/24",
+            "block_length": 29,
+            "stock": 0,
+            "mixed": 0,
+            "static": ["10.0.0.240/28"],
+        },
+        {"name": "pods6", "cidr": "fd00::/64", "stock": 0, "mixed": 0},
     ],
     "topologies": [{"name": "t", "networks": ["pods"], "groups": [{"name": "a"}]}],
 }

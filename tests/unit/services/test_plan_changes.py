@@ -11,18 +11,19 @@ import pytest
 from romana.codec.records import HOST, NUMBERS, SPAN
 from romana.codec.text import parse_prefix
 from romana.core.topology import PlanChange
-from romana.model.errors import Exhausted, Invalid
-from romana.model.ipam import Span
+from romana.model.errors import Conflict, Exhausted, Invalid
+from romana.model.ipam import SERVER, Span
 from romana.model.topology import Host
 from romana.ports import Transaction
 from romana.services.control import plan as plan_module
+from romana.services.control.addresses import AddressVerbs
 from tests.unit.services.machines import Machines, with_machines
 
 
 def document(*groups: dict[str, Any], root: dict[str, Any] | None = None, **network: Any) -> dict[str, Any]:
     return {
         "version": 1,
-        "networks": [{"name": "n", "cidr": "10.0.0.0/16", "span_length": 24, "stock": 0} | network],
+        "networks": [{"name": "n", "cidr": "10.0.0.0/16", "span_length": 24, "stock": 0, "mixed": 0} | network],
         "topologies": [{"name": "t", "networks": ["n"], "groups": list(groups)} | (root or {})],
     }
 
@@ -211,6 +212,108 @@ def test_a_claim_decided_under_the_old_plan_is_decided_again() -> None:
         assert not owners or not state.plan.networks[0].tenants, answers
 
     run(test)
+
+
+STATIC = document(*RACKS, static=["10.0.4.0/24", "10.0.200.0/28"])
+
+
+async def give(site: Machines, name: str, address: str = "", tenant: str = "t") -> str:
+    await site.own(f"{tenant}:s")
+    wanted = {"name": name, "tenant": tenant, "segment": "s"} | ({"addresses": [address]} if address else {})
+    return str((await AddressVerbs(site.core).give(wanted)).allocations[0].address)
+
+
+def held_by_romanad(site: Machines) -> dict[str, list[str]]:
+    """The control plane's own spans with their blocks."""
+    state = site.core.state
+    blocks = sorted(state.blocks_on(SERVER).values(), key=lambda block: block.cidr)
+    return {
+        str(span): [str(block.cidr) for block in blocks if block.span == span]
+        for span in sorted(state.spans_on(SERVER))
+    }
+
+
+def test_blocks_of_reservations_go_with_the_static_range_around_them() -> None:
+    async def test(site: Machines) -> None:
+        assert [await give(site, "vm1"), await give(site, "vm2", "10.0.4.128")] == ["10.0.4.0", "10.0.4.128"]
+        assert held_by_romanad(site) == {"10.0.4.0/24": ["10.0.4.0/29", "10.0.4.128/29"]}
+        await site.plan.set_topology(document(*RACKS, static=["10.0.0.0/21"]))
+        assert held_by_romanad(site) == {"10.0.0.0/21": ["10.0.4.0/29", "10.0.4.128/29"]}
+        assert await give(site, "vm3", tenant="u") == "10.0.0.0"
+        await site.join("h1", rack="a")
+        assert await site.allocate("pod", "h1") == "10.0.8.0"
+        await site.plan.set_topology(document(*RACKS, static=["10.0.0.0/24", "10.0.4.0/25", "10.0.4.128/25"]))
+        assert held_by_romanad(site) == {
+            "10.0.0.0/24": ["10.0.0.0/29"],
+            "10.0.4.0/25": ["10.0.4.0/29"],
+            "10.0.4.128/25": ["10.0.4.128/29"],
+        }
+
+    run(test, STATIC)
+
+
+def test_a_static_range_with_reservations_stays_and_an_empty_one_goes() -> None:
+    async def test(site: Machines) -> None:
+        await give(site, "vm1")
+        before = await site.contents()
+        with pytest.raises(Invalid, match=r"10\.0\.4\.0/24 is no longer static, but has .* vm1 \(10\.0\.4\.0\)"):
+            await site.plan.set_topology(PLAN)
+        with pytest.raises(Invalid, match=r"networks\.n: is not in the new plan, but 10\.0\.4\.0/24"):
+            await site.plan.set_topology({"version": 1, "networks": []})
+        with pytest.raises(Invalid, match="they cannot become spans of /24 with blocks of /28"):
+            await site.plan.set_topology(document(*RACKS, static=["10.0.4.0/24"], block_length=28))
+        assert await site.contents() == before
+        await AddressVerbs(site.core).release("vm1")
+        await site.plan.set_topology(PLAN)
+        assert held_by_romanad(site) == {}
+        assert list(map(str, site.core.state.retired)) == ["10.0.4.0/29"], "readers have it in their views"
+        await site.join("h1", rack="a")
+        assert await site.allocate("pod", "h1") == "10.0.0.0"
+
+    run(test, STATIC)
+
+
+def test_a_reservation_made_while_its_range_is_dropped_is_not_lost() -> None:
+    async def test(site: Machines) -> None:
+        # without a block of the range, with one that is there already, and with one beside it
+        for first, tenant in ((False, "t"), (True, "t"), (True, "u")):
+            await site.plan.set_topology(STATIC)
+            if first:
+                await give(site, "early")
+                await AddressVerbs(site.core).release("early")
+            commit = site.core.store.commit
+
+            async def late(transaction: Transaction, commit: Any = commit, tenant: str = tenant) -> int:
+                if "plan/current" in transaction.puts:
+                    site.core.store.commit = commit  # type: ignore[method-assign]
+                    await give(site, "vm", tenant=tenant)
+                done: int = await commit(transaction)
+                return done
+
+            site.core.store.commit = late  # type: ignore[method-assign]
+            with pytest.raises((Invalid, Conflict)):
+                await site.plan.set_topology(PLAN)
+            state = site.core.state
+            assert "vm" in state.reservations
+            assert state.plan.networks[0].static
+            await AddressVerbs(site.core).release("vm")
+
+    run(test)
+
+
+def test_a_large_block_of_the_control_plane_keeps_its_range() -> None:
+    wide = document(*RACKS, static=["10.0.4.0/22"], block_length=20, span_length=20, cidr="10.0.0.0/16")
+    wide["networks"][0] |= {"static": ["10.0.0.0/20"]}
+
+    async def test(site: Machines) -> None:
+        await give(site, "vm1")
+        await AddressVerbs(site.core).release("vm1")
+        with pytest.raises(
+            Invalid, match=r"10\.0\.0\.0/20 is a block of the control plane, too large to be given back"
+        ):
+            await site.plan.set_topology(document(*RACKS, block_length=20, span_length=20))
+
+    run(test, wide)
 
 
 def test_a_plan_that_no_store_takes_as_one_value_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,23 +71,30 @@ class _Check:
         """Networks that go away or are divided in another way, while spans of them are claimed or just given back."""
         held: dict[str, list[Prefix]] = {}
         for span in self.in_use.spans.values():
-            held.setdefault(span.network, []).append(span.cidr)
+            if span.host != SERVER:
+                held.setdefault(span.network, []).append(span.cidr)
         for gone in self.in_use.retired.values():
             held.setdefault(gone.network, []).append(gone.cidr)
-        for block in self.in_use.blocks.values():
-            if block.host == SERVER:
-                held.setdefault(block.network, []).append(block.span)
+        for block in self.reserved_blocks():
+            held.setdefault(block.network, []).append(block.span)
         for name, cidrs in sorted(held.items()):
             place = f"networks.{name}"
             was, now = self.before.get(name), self.after.get(name)
+            if was is None:
+                continue
             if now is None:
                 yield Fault(place, f"is not in the new plan, but {self.weight(cidrs)} of it are in use")
-            elif was is not None and _shape(was) != _shape(now):
+            elif _shape(was) != _shape(now):
                 yield Fault(
                     place,
                     f"has {self.weight(cidrs)} in use, {_shape_words(was)}; "
                     f"they cannot become {_shape_words(now)}; add another network instead",
                 )
+
+    def reserved_blocks(self) -> Iterator[Block]:
+        """The control plane's own blocks that have an address of a reservation."""
+        named = {one.block for reservation in self.in_use.reservations.values() for one in reservation.allocations}
+        return (self.in_use.blocks[cidr] for cidr in named if cidr in self.in_use.blocks)
 
     def weight(self, cidrs: Iterable[Prefix]) -> str:
         """CIDRs of spans with what is in them."""

@@ -1,7 +1,7 @@
 """The address plan: putting a plan in force whole, or refusing it whole.
 
 Owns which records a change of plan depends on. Invariant: a refused change writes nothing, and one that is put in force
-writes the plan and the hosts whose groups change, nothing else.
+writes the plan, the hosts whose groups change, and what lies in static ranges that change.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from romana.model.errors import Fault, Invalid
 from romana.model.topology import AddressPlan
 from romana.services.control.core import Core, Draft
 from romana.services.control.state import State
+from romana.services.control.static_ranges import move_static_ranges
 
 MOST_BYTES = 1 << 20
 """Bytes of a plan's record: what every store takes as one value."""
@@ -40,6 +41,7 @@ class PlanVerbs:
             for name, host in sorted(verdict.hosts.items()):
                 if host != state.hosts[name]:
                     draft.put(HOST, HOST.key(name), host)
+            move_static_ranges(state, draft, plan)
             for name in sorted(renumbered(state.plan, plan) & state.numbers.keys()):
                 draft.delete(NUMBERS.key(name))
             return plan_change(state.plan, plan, state.hosts, verdict.hosts)

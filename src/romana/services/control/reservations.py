@@ -89,10 +89,8 @@ def with_use(state: State, reservation: Reservation, host: str, endpoint: str) -
 def put_block(state: State, draft: Draft, identity: Identity, network: Network, cidr: Prefix) -> None:
     """A block of a static range for an identity, which the control plane allocates from."""
     static = static_range(network, cidr) or cidr
-    if static in state.spans:
-        draft.read(SPAN.key(static))
-    else:
-        draft.put(SPAN, SPAN.key(static), Span(cidr=static, network=network.name, host=SERVER))
+    # written also when it is there: a plan that drops the range compares it, and so sees this block
+    draft.put(SPAN, SPAN.key(static), Span(cidr=static, network=network.name, host=SERVER))
     draft.read(RETIRED.key(cidr))
     block = Block(
         cidr=cidr,
