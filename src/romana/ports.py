@@ -300,8 +300,32 @@ class Routes(Protocol):
         """Add, replace and remove; gone or there already is success."""
 
 
+class Connection(msgspec.Struct, frozen=True, kw_only=True):
+    """A tracked connection as policy sees it: after a service's address became an endpoint's, before sources are
+    rewritten.
+
+    `port` is the destination port, or ICMP type * 256 + code. `key` is the kernel's own name for it.
+    """
+
+    source: Address
+    destination: Address
+    protocol: int
+    port: int
+    condemned: bool
+    key: bytes
+
+
 class Connections(Protocol):
     """The kernel's connection tracking."""
+
+    def read(self, addresses: Collection[Address]) -> list[Connection]:
+        """The connections that one of these addresses is an end of."""
+
+    def condemn(self, connections: Iterable[Connection]) -> int:
+        """Mark them, so that our table drops all their packets; those that cannot be marked are deleted; how many."""
+
+    def pardon(self, connections: Iterable[Connection]) -> int:
+        """Delete them, so that their next packet is judged like that of a new connection; how many."""
 
     def forget(self, prefixes: Iterable[Prefix], but: Collection[Address] = ()) -> int:
         """Delete every entry that has an address of these prefixes, one that is not in `but`, as source or destination

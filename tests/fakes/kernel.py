@@ -8,7 +8,7 @@ from romana.core.diff import Changes
 from romana.model.address import Address, Prefix
 from romana.model.errors import AlreadyExists, NotFound, Unavailable
 from romana.model.route import Route
-from romana.ports import LinkPlan, LinkState
+from romana.ports import Connection, LinkPlan, LinkState
 from romana.services.agent.kernel import KernelPorts
 from tests.fakes.filter import FakeFilter
 
@@ -23,6 +23,8 @@ class FakeKernel:
         self.plans: dict[str, LinkPlan] = {}
         self.routing: dict[Prefix, Route] = {}
         self.connections: list[tuple[Address, Address]] = []
+        self.traffic: dict[tuple[Address, Address], int] = {}  # TCP ports of connections, 80 where none is said
+        self.condemned: set[tuple[Address, Address]] = set()
         self.broken: set[str] = set()
         self.filter = FakeFilter()
         self.fence = FakeFence(self)
@@ -123,6 +125,34 @@ class FakeConnections:
         count = len(self._kernel.connections) - len(kept)
         self._kernel.connections = kept
         return count
+
+    def read(self, addresses: Collection[Address]) -> list[Connection]:
+        self._kernel.meet("connections")
+        return [
+            Connection(
+                source=pair[0],
+                destination=pair[1],
+                protocol=6,
+                port=self._kernel.traffic.get(pair, 80),
+                condemned=pair in self._kernel.condemned,
+                key=f"{pair[0]} {pair[1]}".encode(),
+            )
+            for pair in self._kernel.connections
+            if not set(pair).isdisjoint(addresses)
+        ]
+
+    def condemn(self, connections: Iterable[Connection]) -> int:
+        self._kernel.meet("connections")
+        pairs = {(one.source, one.destination) for one in connections}
+        self._kernel.condemned |= pairs
+        return len(pairs)
+
+    def pardon(self, connections: Iterable[Connection]) -> int:
+        self._kernel.meet("connections")
+        pairs = {(one.source, one.destination) for one in connections}
+        self._kernel.condemned -= pairs
+        self._kernel.connections = [pair for pair in self._kernel.connections if pair not in pairs]
+        return len(pairs)
 
 
 class FakeFence:

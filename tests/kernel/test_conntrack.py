@@ -124,3 +124,71 @@ def test_other_namespaces_connections_stay(connections: KernelConnections) -> No
         flow("10.9.0.1", "10.9.0.2")
         assert forget(connections, "10.9.0.1") == 0
         assert len(tracked()) == 1
+
+
+LABELLED = """
+    nft -f - <<X
+    table inet labels {
+        chain condemn { ct label set 127; }
+        chain gate { type filter hook output priority 10; ct label 127 counter drop; }
+    }
+X
+"""
+
+
+def dropped() -> int:
+    line = next(line for line in shell("nft list chain inet labels gate").splitlines() if "counter" in line)
+    return int(line.split("packets ")[1].split()[0])
+
+
+def test_entries_are_read_as_policy_sees_them_and_condemned_ones_drop_both_ways(
+    connections: KernelConnections,
+) -> None:
+    shell(LABELLED)
+    for family, one, other in (
+        (socket.AF_INET, "10.9.0.1", "10.9.0.2"),
+        (socket.AF_INET6, "fd09::1", "fd09::2"),
+    ):
+        with socket.socket(family, socket.SOCK_DGRAM) as here, socket.socket(family, socket.SOCK_DGRAM) as there:
+            here.bind((one, 4000))
+            there.bind((other, 53))
+            there.settimeout(1)
+            here.sendto(b"x", (other, 53))
+            assert there.recv(10) == b"x"
+            ends = [parse_address(one)]
+            (found,) = connections.read(ends)
+            assert (found.source, found.destination) == (ends[0], parse_address(other))
+            assert (found.protocol, found.port, found.condemned) == (17, 53, False)
+            before = dropped()
+            assert connections.condemn([found]) == 1
+            (again,) = connections.read(ends)
+            assert again.condemned
+            with pytest.raises(PermissionError):
+                here.sendto(b"y", (other, 53))
+            with pytest.raises(PermissionError):
+                there.sendto(b"z", (one, 4000))
+            assert dropped() == before + 2
+            assert connections.pardon([again]) == 1
+            here.sendto(b"w", (other, 53))
+            assert there.recv(10) == b"w"
+    assert connections.condemn([found]) + connections.pardon([found]) <= 2  # gone, or there again: both are success
+
+
+def test_a_connection_through_a_service_is_read_with_its_endpoint(connections: KernelConnections) -> None:
+    flow("10.9.0.1", "10.8.8.8", 80)
+    (found,) = connections.read([parse_address("10.9.0.3")])
+    assert (str(found.source), str(found.destination), found.port) == ("10.9.0.1", "10.9.0.3", 80)
+    assert connections.read([parse_address("10.8.8.8")]) == []
+
+
+def test_an_entry_without_room_for_a_label_is_deleted(connections: KernelConnections) -> None:
+    flow("10.9.0.1", "10.9.0.2")
+    (found,) = connections.read([parse_address("10.9.0.1")])
+    assert connections.condemn([found]) == 1
+    assert connections.read([parse_address("10.9.0.1")]) == []
+
+
+def test_an_icmp_connection_has_its_type_and_code(connections: KernelConnections) -> None:
+    shell("ping -c1 -W1 -I 10.9.0.1 10.9.0.2 >/dev/null || true; ping -c1 -W1 -I fd09::1 fd09::2 >/dev/null || true")
+    found = connections.read([parse_address("10.9.0.2"), parse_address("fd09::2")])
+    assert sorted((one.protocol, one.port) for one in found) == [(1, 8 * 256), (58, 128 * 256)]

@@ -78,6 +78,10 @@ def base_chains() -> dict[str, Chain]:
                 *(f"{_ip(family)} saddr @spans{family:d} drop" for family in Family),
             ),
         ),
+        "condemn": Chain(
+            words="never asked: gives every tracked connection room for the label that condemns it",
+            rules=("ct label set 127",),
+        ),
         "egress": _base("forward", -10, "iifname", words="what endpoints may send"),
         "ingress": _base("forward", -5, "oifname", words="what endpoints accept"),
         "input": _base("input", -10, "iifname", words="what endpoints may send to this host"),

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Self
 
 from romana.adapters.linux.netlink import (
@@ -31,11 +31,18 @@ from romana.adapters.linux.netlink import (
 from romana.adapters.linux.rtnetlink import packed
 from romana.model.address import Address, Family, Prefix
 from romana.model.errors import Unavailable
+from romana.ports import Connection
 
 _CONNTRACK = 1 << 8
 _GET, _DELETE, _STATISTICS = _CONNTRACK | 1, _CONNTRACK | 2, _CONNTRACK | 5
 _TUPLE_ORIGINAL, _TUPLE_REPLY, _ID, _ZONE, _FILTER = 1, 2, 12, 18, 25
-_TUPLE_IP = 1
+_UPDATE = _CONNTRACK | 0  # without NLM_F_CREATE
+_LABELS, _LABELS_MASK = 22, 23
+_CONDEMNED = b"\0" * 15 + b"\x80"
+"""Label 127 of 128, which `docs/ownership.md` lists as ours."""
+_TUPLE_IP, _TUPLE_PROTOCOL = 1, 2
+_PROTOCOL_NUMBER, _SOURCE_PORT = 1, 2
+_ICMP_TYPE, _ICMP_CODE, _ICMPV6_TYPE, _ICMPV6_CODE = 5, 6, 8, 9
 _FILTER_ORIGINAL, _FILTER_REPLY = 1, 2
 _ENTRIES = 1
 _HEADER = struct.Struct("=BBH")
@@ -85,6 +92,40 @@ class KernelConnections:
             self._delete(replies, _Places(left, but))
         return max(0, present - self._count())
 
+    def read(self, addresses: Collection[Address]) -> list[Connection]:
+        """The connections that one of these addresses is an end of, as policy sees it."""
+        wanted = {packed(address): address for address in addresses}
+        families = {address.family for address in addresses}
+        found = []
+        for family in sorted(families):
+            for reply in self._netlink.dump(Request(_GET, 0, _HEADER.pack(_KERNEL_FAMILY[family], 0, 0))):
+                one = _connection(family, reply.payload, wanted)
+                if one is not None:
+                    found.append(one)
+        return found
+
+    def condemn(self, connections: Iterable[Connection]) -> int:
+        """Set the label that our table drops by; entries from before our table have no room for it, and are deleted."""
+        listed = list(connections)
+        label = attribute(_LABELS, _CONDEMNED) + attribute(_LABELS_MASK, _CONDEMNED)
+        refused = self._netlink.execute([Request(_UPDATE, 0, one.key + label) for one in listed])
+        without_room = []
+        for index, refusal in refused.items():
+            if refusal.errno == errno.ENOSPC:
+                without_room.append(listed[index])
+            elif refusal.errno != errno.ENOENT:
+                fail(refusal, "condemning tracked connections")
+        return len(listed) - len(refused) + self.pardon(without_room)
+
+    def pardon(self, connections: Iterable[Connection]) -> int:
+        """Delete entries."""
+        requests = [Request(_DELETE, 0, one.key) for one in connections]
+        refused = self._netlink.execute(requests)
+        for refusal in refused.values():
+            if refusal.errno != errno.ENOENT:
+                fail(refusal, "forgetting tracked connections")
+        return len(requests) - len(refused)
+
     def _flush(self, addresses: Iterable[Prefix]) -> bool:
         """Have the kernel delete by IPv4 address; whether it did."""
         if self._flushes:
@@ -112,6 +153,39 @@ class KernelConnections:
         for refusal in refused.values():
             if refusal.errno != errno.ENOENT:
                 fail(refusal, "forgetting tracked connections")
+
+
+def _connection(family: Family, payload: bytes, wanted: Mapping[bytes, Address]) -> Connection | None:
+    """An entry of the table; None when none of the wanted addresses is an end of it."""
+    found = dict(attributes(payload, _HEADER.size))
+    original = dict(attributes(found.get(_TUPLE_ORIGINAL, b"")))
+    reply = dict(attributes(found.get(_TUPLE_REPLY, b"")))
+    source_key = 1 if family is Family.V4 else 3  # CTA_IP_V4_SRC, CTA_IP_V6_SRC
+    source = dict(attributes(original.get(_TUPLE_IP, b""))).get(source_key)
+    destination = dict(attributes(reply.get(_TUPLE_IP, b""))).get(source_key)
+    if source is None or destination is None or (source not in wanted and destination not in wanted):
+        return None
+    said = dict(attributes(original.get(_TUPLE_PROTOCOL, b"")))
+    answered = dict(attributes(reply.get(_TUPLE_PROTOCOL, b"")))
+    kind, code = (_ICMP_TYPE, _ICMP_CODE) if _ICMP_TYPE in said else (_ICMPV6_TYPE, _ICMPV6_CODE)
+    if kind in said:
+        port = said[kind][0] * 256 + said[code][0]
+    else:
+        port = int.from_bytes(answered.get(_SOURCE_PORT, b""), "big")
+    named = b"".join(attribute(key, found[key]) for key in (_TUPLE_ORIGINAL, _ZONE) if key in found)
+    labels = found.get(_LABELS, b"")
+    return Connection(
+        source=_address(family, source),
+        destination=_address(family, destination),
+        protocol=said.get(_PROTOCOL_NUMBER, b"\0")[0],
+        port=port,
+        condemned=len(labels) == len(_CONDEMNED) and bool(labels[-1] & _CONDEMNED[-1]),
+        key=payload[:1] + b"\0\0\0" + named,
+    )
+
+
+def _address(family: Family, place: bytes) -> Address:
+    return Address(family, int.from_bytes(place, "big"))
 
 
 class _Places:
