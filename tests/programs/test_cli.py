@@ -92,12 +92,41 @@ def test_checking_a_plan_needs_no_romanad_and_a_dry_run_changes_nothing(romana: 
     before = romana("network", "list", "--json")
     wider = PLAN.replace("  - {name: pods4", "  - {name: extra, cidr: 10.0.0.0/12}\n  - {name: pods4")
     wider = wider.replace("[pods4, pods6]", "[extra, pods4, pods6]")
-    assert "10.0.0.0/13" in romana("topology", "apply", "--dry-run", "-", stdin=wider)
+    said = [line.split() for line in romana("topology", "apply", "--dry-run", "-", stdin=wider).splitlines()]
+    assert said[:2] == [["WHAT", "NAME", "BEFORE", "AFTER"], ["network", "extra", "-", "10.0.0.0/12"]]
+    assert ["group", "datacentre:/rack1", "in", "extra", "-", "10.0.0.0/13"] in said
+    nothing = {"networks": [], "groups": [], "hosts": [], "refusals": []}
+    assert romana.json("topology", "apply", "--dry-run", "-", stdin=PLAN) == nothing
+    other = PLAN.replace("block_length: 29", "block_length: 28")
+    refused = romana.run("topology", "apply", "--dry-run", "-", stdin=other, expect=ExitStatus.INVALID)
+    assert ["block_length", "pods4", "29", "28"] in [line.split() for line in refused.stdout.splitlines()]
+    assert "they cannot become" in refused.stderr
     told = romana.fails(
         "topology", "apply", "-", stdin=PLAN.replace("block_length: 29", "block_length: 28"), status=ExitStatus.INVALID
     )
-    assert "/29 in use" in told
+    assert "in use, spans of /24 with blocks of /29" in told
     assert romana("network", "list", "--json") == before
+
+
+def test_blackouts_are_added_listed_and_removed(romana: Romana) -> None:
+    told = romana.fails("network", "blackout", "add", "10.112.0.0/12", status=ExitStatus.INVALID)
+    assert "is all of network pods4" in told
+    assert romana("network", "blackout", "add", "10.113.0.0/24", "--reason", "printers") == (
+        "10.113.0.0/24 is blacked out in network pods4\n"
+    )
+    assert romana("network", "blackout", "add", "10.113.0.8/29") == (
+        "10.113.0.8/29 is blacked out in network pods4, as part of 10.113.0.0/24\n"
+    )
+    rows = [line.split() for line in romana("network", "blackout", "list").splitlines()]
+    assert rows == [["BLACKOUT", "NETWORK", "REASON"], ["10.113.0.0/24", "pods4", "printers"]]
+    told = romana.fails("network", "blackout", "remove", "10.113.0.8/29", status=ExitStatus.NOT_FOUND)
+    assert "what overlaps it is: 10.113.0.0/24" in told
+    told = romana.fails("network", "blackout", "add", "10.112.0.0/24", status=ExitStatus.CONFLICT)
+    assert "of web-1" in told
+    told = romana.fails("network", "blackout", "remove", "10.113.0.1/24", status=ExitStatus.INVALID)
+    assert "did you mean 10.113.0.0/24" in told
+    romana("network", "blackout", "remove", "10.113.0.0/24")
+    assert romana.json("network", "blackout", "list") == []
 
 
 def test_every_fault_of_a_document_is_told_with_its_file_and_place(romana: Romana, tmp_path: Path) -> None:
