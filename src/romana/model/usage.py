@@ -14,7 +14,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     `blacked_out`, `static` (for fixed addresses, and unused), `idle` in a block with an owner, `stock` in a block
     without one, `retired`, or `spare`: in no block. `blocks` counts those with an owner and `mixed` ones apart.
     `name` is the network's, the group's path, or the host's (empty for the control plane); a host has no `cidr` of its
-    own, since it holds `spans`.
+    own, since it holds `spans`, and the control plane has blocks in static ranges.
     """
 
     kind: str

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from romana.model.address import Prefix
-from romana.model.ipam import Block, Span
+from romana.model.ipam import SERVER, Block, Span
 from romana.model.topology import AddressPlan, Group, Network
 from romana.model.usage import Usage
 
@@ -88,10 +88,13 @@ class _Counter:
     ) -> None:
         self._network = network
         self._source = source
-        self._spans = _Sorted(spans, lambda one: one.cidr)
         self._blocks: dict[Prefix, list[Block]] = {}
+        places = [span for span in spans if span.host != SERVER]
         for block in blocks:
-            self._blocks.setdefault(block.span, []).append(block)
+            if block.host == SERVER:  # its spans are whole static ranges, which may lie over many groups
+                places.append(Span(cidr=block.cidr, network=network.name, host=SERVER))
+            self._blocks.setdefault(block.cidr if block.host == SERVER else block.span, []).append(block)
+        self._spans = _Sorted(places, lambda one: one.cidr)
         self._retired = _Sorted(_outermost(retired), lambda one: one)
         self._withheld = _Withheld(network, dark)
         self._rested: set[str] = set()
@@ -130,7 +133,9 @@ class _Counter:
         blocks = self._blocks.get(span.cidr, [])
         yield from map(self._block, blocks)
         taken = [block.cidr for block in blocks]
-        yield self._left(span.cidr, taken, span.cidr.size - sum(cidr.size for cidr in taken), spans=1)
+        yield self._left(
+            span.cidr, taken, span.cidr.size - sum(cidr.size for cidr in taken), spans=int(span.host != SERVER)
+        )
 
     def _block(self, block: Block) -> Usage:
         size = block.cidr.size
