@@ -301,6 +301,21 @@ def test_a_reservation_made_while_its_range_is_dropped_is_not_lost() -> None:
     run(test)
 
 
+def test_weak_point_10_a_fixed_address_is_in_a_block_of_its_owner_and_of_nobody_else() -> None:
+    async def test(site: Machines) -> None:
+        await give(site, "vm1", "10.0.4.9")
+        await give(site, "vm2", "10.0.4.10")
+        block = site.core.state.blocks[parse_prefix("10.0.4.8/29")]
+        assert (str(block.owner), block.allocator, block.span) == ("t/s", SERVER, parse_prefix("10.0.4.0/24"))
+        await site.own("u:s")
+        before = await site.contents()
+        with pytest.raises(Conflict, match="in block .* of t/s, so u/s cannot have it"):
+            await give(site, "vm3", "10.0.4.11", tenant="u")
+        assert await site.contents() == before
+
+    run(test, STATIC)
+
+
 def test_a_large_block_of_the_control_plane_keeps_its_range() -> None:
     wide = document(*RACKS, static=["10.0.4.0/22"], block_length=20, span_length=20, cidr="10.0.0.0/16")
     wide["networks"][0] |= {"static": ["10.0.0.0/20"]}
