@@ -344,13 +344,14 @@ def test_a_store_that_works_is_ready(run: Run) -> None:
 
 
 class _FailingConnection(sqlite3.Connection):
-    """A connection that is told to fail: the error code of the next COMMIT, 0 for none."""
+    """A connection that is told to fail: the error code of the next COMMITs, and how many of them fail."""
 
     fails_with = 0
+    times = 1
 
     def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
-        if sql == "COMMIT" and self.fails_with:
-            code, self.fails_with = self.fails_with, 0
+        if sql == "COMMIT" and self.times and self.fails_with:
+            code, self.times = self.fails_with, self.times - 1
             error = sqlite3.OperationalError("disk I/O error")
             error.sqlite_errorcode = code
             raise error
@@ -399,10 +400,15 @@ def test_a_full_disk_refuses_changes_and_takes_them_again_later(
     async def body() -> None:
         store, connection = await _failing(tmp_path / "store.db", monkeypatch)
         head = await store.commit(Transaction(puts={"a": b"1"}))
-        connection.fails_with = sqlite3.SQLITE_FULL
+        connection.fails_with, connection.times = sqlite3.SQLITE_FULL, 4
         with pytest.raises(Unavailable, match="full"):
             await store.commit(Transaction(puts={"a": b"2"}))
         assert await store.get("a") == Record("a", b"1", head)
+        with pytest.raises(Unavailable, match="full"):
+            await store.check()
+        connection.times = 0
+        await store.check()
+        connection.times = 1  # the second try, with the space of the log, succeeds
         assert await store.commit(Transaction(compares={"a": head}, puts={"a": b"3"})) == head + 1
         assert (await anext(store.watch("", head)))[0].value == b"3"
         await store.close()

@@ -28,8 +28,8 @@ from romana.ports import Record, StoreEvent, Transaction
 BATCH = 256
 """Transactions in one commit at most."""
 MOST_VALUE = 64 << 20
-CHECKPOINT = 2000
-"""Rows written between two checkpoints of the write-ahead log."""
+CHECKPOINT = 1000
+"""Rows and commits between two checkpoints of the write-ahead log, which takes two or three pages for each."""
 T = TypeVar("T")
 
 
@@ -131,7 +131,9 @@ class SqliteStore:
                 if page:
                     yield page
         finally:
-            self._writer.jobs.put(_Look(lambda writer: writer.snapshots.discard(snapshot), self._loop.create_future()))
+            unheard: asyncio.Future[None] = self._loop.create_future()
+            unheard.cancel()
+            self._writer.jobs.put(_Look(lambda writer: writer.snapshots.discard(snapshot), unheard))
 
     def _work(self) -> None:
         """The writer thread."""
@@ -168,7 +170,7 @@ class _Writer:
         self.snapshots: set[Snapshot] = set()
         self.jobs: queue.SimpleQueue[_Job | _Look | None] = queue.SimpleQueue()
         self._tell = tell
-        self._rows = 0  # written since the last checkpoint
+        self._written = 0  # rows and commits since the last checkpoint
         self._failure = ""
         self._full = False
 
@@ -204,31 +206,41 @@ class _Writer:
         return None not in waiting
 
     def _commit(self, jobs: list[_Job]) -> list[_Outcome]:
+        """One commit of all of them; a disk that is full gets a second try, when the log has given its space back."""
+        for _ in range(2):
+            try:
+                self._check()
+                outcomes, head = self._write(jobs)
+            except Exception as error:
+                refusal = self._refusal(error)
+                if self._failure:
+                    break
+            else:
+                self._full = False
+                self._written += 1 + sum(len(outcome.events) for outcome in outcomes)
+                self.head = head
+                return outcomes
+        return [_Outcome(job.answer, error=refusal) for job in jobs]
+
+    def _write(self, jobs: list[_Job]) -> tuple[list[_Outcome], int]:
+        """What comes of each, and the new head; all of it is durable."""
         outcomes = []
         head = self.head
-        try:
-            self._check()
-            self.connection.execute("BEGIN IMMEDIATE")
-            for job in jobs:
-                key = sqlite_file.stale(self.connection, job.transaction.compares)
-                if key is not None:
-                    outcomes.append(_Outcome(job.answer, error=Conflict(f"{key} changed meanwhile")))
-                    continue
-                for snapshot in self.snapshots:
-                    snapshot.keep(self.connection, job.transaction)
-                events = sqlite_file.apply(self.connection, job.transaction, head + 1)
-                head += bool(events)
-                outcomes.append(_Outcome(job.answer, head, events))
-            if head != self.head:
-                self.connection.execute("UPDATE meta SET value = ? WHERE name = 'head'", (str(head),))
-            self.connection.execute("COMMIT")
-        except Exception as error:
-            refusal = self._refusal(error)
-            return [_Outcome(job.answer, error=refusal) for job in jobs]
-        self._full = False
-        self._rows += sum(len(outcome.events) for outcome in outcomes)
-        self.head = head
-        return outcomes
+        self.connection.execute("BEGIN IMMEDIATE")
+        for job in jobs:
+            key = sqlite_file.stale(self.connection, job.transaction.compares)
+            if key is not None:
+                outcomes.append(_Outcome(job.answer, error=Conflict(f"{key} changed meanwhile")))
+                continue
+            for snapshot in self.snapshots:
+                snapshot.keep(self.connection, job.transaction)
+            events = sqlite_file.apply(self.connection, job.transaction, head + 1)
+            head += bool(events)
+            outcomes.append(_Outcome(job.answer, head, events))
+        if head != self.head:
+            self.connection.execute("UPDATE meta SET value = ? WHERE name = 'head'", (str(head),))
+        self.connection.execute("COMMIT")
+        return outcomes, head
 
     def _done(self, look: _Look) -> _Outcome:
         try:
@@ -239,11 +251,11 @@ class _Writer:
 
     def _checkpoint(self) -> None:
         """Move what was written from the write-ahead log to its place, from time to time."""
-        if self._rows < CHECKPOINT or self._failure:
+        if self._written < CHECKPOINT or self._failure:
             return
         try:
             self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            self._rows = 0
+            self._written = 0
         except sqlite3.Error as error:
             self._refusal(error)
             self._tell([], self._failure)
