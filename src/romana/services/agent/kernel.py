@@ -31,6 +31,7 @@ from romana.model.ipam import Retired, Span
 from romana.model.route import Route
 from romana.model.view import View
 from romana.ports import Connections, Fence, Filter, LinkPlan, Links, LinkState, Routes
+from romana.services.agent.condemnation import Condemnation
 
 
 class KernelPorts(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +69,7 @@ class Kernel:
         self._blocks: frozenset[Prefix] = frozenset()
         self._forgotten: Mapping[Prefix, Retired] = {}
         self._complete = False
+        self._condemnation = Condemnation(ports.connections)
         self._table: Ruleset | None = None  # what the kernel holds; None: to be read
 
     def hold(self, seconds: int) -> None:
@@ -158,6 +160,7 @@ class Kernel:
         self._plumb_table()
         if self._complete:
             self._forget_retired()
+            self._condemnation.look(view, self._endpoints.values())
         if fresh or view.spans != self._spans:
             routes, missing = self._plumb_routes()
             return Drift(ruleset=ruleset, routes=routes, missing_links=missing)
