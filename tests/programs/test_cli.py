@@ -282,3 +282,17 @@ def test_the_program_knows_its_version_and_completes_its_words() -> None:
     environment = {**os.environ, "_ROMANA_COMPLETE": "complete_bash", "COMP_WORDS": "romana ten", "COMP_CWORD": "1"}
     done = subprocess.run([BIN / "romana"], env=environment, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == ["tenant"]
+
+
+def test_a_host_is_drained_or_declared_lost_by_word(romana: Romana) -> None:
+    states = {row.split()[0]: row.split()[1] for row in romana("host", "list").splitlines()}
+    assert states["h11"].startswith("silent")
+    assert romana("host", "drain", "h11") == "host h11 gets no more room, and gives back what it does not use\n"
+    assert "silent, draining" in romana("host", "show", "h11")
+    assert romana.json("host", "drain", "h11", "--undo").get("draining", False) is False
+    assert "--yes" in romana.fails("host", "lost", "h11", status=ExitStatus.USAGE)
+    taken = romana.json("host", "lost", "h11", "--yes")
+    assert taken["endpoints"] == 1
+    assert not romana.json("block", "list", "--host", "h11")
+    assert romana.json("host", "show", "h11")["life"]["state"] == "absent"
+    assert romana("host", "remove", "h11") == "host h11 removed\n"

@@ -1,4 +1,4 @@
-"""`romana network`, `romana topology`, `romana host`: the address plan."""
+"""`romana network`, `romana topology`: the address plan."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from romana.apps.cli.arguments import File, Labels, Name, labels_from_options
+from romana.apps.cli.arguments import File, Name
 from romana.apps.cli.session import Session, command, in_file, name_in_path, read_document
 from romana.apps.cli.table import Column
 from romana.codec.json import encode
@@ -24,7 +24,6 @@ blackout_app = typer.Typer(
 )
 network_app.add_typer(blackout_app, name="blackout")
 topology_app = typer.Typer(help="The tree of prefix groups that mirrors racks and zones.", no_args_is_help=True)
-host_app = typer.Typer(help="Hosts: machines that run endpoints and an agent.", no_args_is_help=True)
 
 
 def _placement(network: Any) -> str:
@@ -59,14 +58,6 @@ CHANGE = (
     Column("name", "name"),
     Column("before", "before"),
     Column("after", "after"),
-)
-HOST = (
-    Column("host", "name"),
-    Column("addresses", "addresses"),
-    Column("groups", "groups"),
-    Column("labels", "labels"),
-    Column("agent", "instance"),
-    Column("epoch", "epoch"),
 )
 GROUP = (
     Column("topology", "topology"),
@@ -221,36 +212,3 @@ def _groups(group: Any) -> Iterator[Any]:
     yield group
     for child in group.get("groups", []):
         yield from _groups(child)
-
-
-@command(host_app, "list")
-def host_list(session: Session) -> None:
-    """All hosts."""
-    session.show(session.items("hosts"), HOST, empty="no hosts; add one with `romana host add`")
-
-
-@command(host_app, "show")
-def host_show(session: Session, name: Name) -> None:
-    """One host."""
-    session.show_one(session.get(f"hosts/{name_in_path(name)}"), HOST)
-
-
-@command(host_app, "add")
-def host_add(
-    session: Session,
-    name: Name,
-    addresses: Annotated[list[str] | None, typer.Argument(metavar="[ADDRESS]...", help="Its own addresses.")] = None,
-    label: Labels = None,
-) -> None:
-    """Add a host, or change its addresses and labels; a group with fitting assignment takes it."""
-    document = {"addresses": addresses or [], "labels": labels_from_options(label)}
-    host = session.put(f"hosts/{name_in_path(name)}", document)
-    groups = ", ".join(host["groups"].values())
-    session.say(f"host {name} is in {groups or 'no group'}", host)
-
-
-@command(host_app, "remove")
-def host_remove(session: Session, name: Name) -> None:
-    """Remove a host that holds no span any more."""
-    session.delete(f"hosts/{name_in_path(name)}")
-    session.say(f"host {name} removed")
