@@ -167,13 +167,13 @@ class States(RuleBasedStateMachine):
             assert state.endpoints_on(host) == mine
             assert state.blocks_on(host) == {cidr: one for cidr, one in self.blocks.items() if one.host == host}
             assert state.spans_on(host) == {cidr: one for cidr, one in self.spans.items() if one.host == host}
-        for tenant, segment in (("shop", None), ("shop", "db"), ("nobody", None)):
+        for tenant, segment in (("shop", None), ("shop", "db"), ("nobody", None), (None, "web")):
             theirs = {
                 id_
                 for id_, one in self.endpoints.items()
-                if one.identity.owner.tenant == tenant and segment in (None, one.identity.owner.segment)
+                if tenant in (None, one.identity.owner.tenant) and segment in (None, one.identity.owner.segment)
             }
-            assert set(state.endpoints.of_tenant(tenant, segment)) == theirs
+            assert set(state.endpoints.of_owner(tenant, segment)) == theirs
         assert {one.id for one in state.endpoints.named("shop/web-1")} == {
             id_ for id_, one in self.endpoints.items() if one.name == "shop/web-1"
         }

@@ -9,8 +9,9 @@ import msgspec
 
 from romana.apps.server.addresses import address_endpoints
 from romana.apps.server.hosts import host_endpoints
-from romana.apps.server.http import Call, Endpoint, Page, Stream, page
+from romana.apps.server.http import Call, Endpoint, Stream
 from romana.apps.server.ipam import ipam_endpoints
+from romana.apps.server.listing import list_endpoints
 from romana.apps.server.plan import plan_endpoints
 from romana.apps.server.proofs import proof_endpoints
 from romana.codec.document import convert
@@ -22,7 +23,6 @@ from romana.core.routing.plan import device_plan, devices
 from romana.model.address import Address
 from romana.model.endpoint import Endpoint as Workload
 from romana.model.errors import Fault, Invalid, NotFound
-from romana.model.ipam import Block, Span
 from romana.model.policy import Policy
 from romana.model.route import DevicePlan
 from romana.model.tenancy import Segment, Tenant
@@ -145,71 +145,6 @@ def _one(found: Any, kind: str, name: str) -> Any:
     return found
 
 
-def _listing(api: Api) -> list[Endpoint]:
-    state = api.core.state
-
-    def lister(values: Any, name: Any, keep: Any = None) -> Any:
-        async def handler(call: Call) -> object:
-            return page([item for item in values() if keep is None or keep(item, call.query)], call, name)
-
-        return handler
-
-    def on_host(item: Any, query: dict[str, str]) -> bool:
-        return query.get("host") in (None, item.host)
-
-    def endpoint_fits(item: Workload, query: dict[str, str]) -> bool:
-        owner = item.identity.owner
-        return (
-            on_host(item, query)
-            and query.get("tenant") in (None, owner.tenant)
-            and query.get("segment") in (None, owner.segment)
-        )
-
-    def of_tenant(item: Segment, query: dict[str, str]) -> bool:
-        return query.get("tenant") in (None, item.tenant)
-
-    def line(path: str, summary: str, kind: Any, handler: Any, query: tuple[str, ...] = ()) -> Endpoint:
-        rel = path.rsplit("/", 1)[1]
-        return Endpoint(
-            method="GET", path=path, summary=summary, handler=handler, gives=Page[kind], query=(*PAGE, *query), rel=rel
-        )
-
-    return [
-        line("/v1/networks", "All networks", Network, lister(lambda: state.plan.networks, lambda n: n.name)),
-        line("/v1/hosts", "All hosts", Host, lister(state.hosts.values, lambda h: h.name)),
-        line("/v1/tenants", "All tenants", Tenant, lister(state.tenants.values, lambda t: t.name)),
-        line(
-            "/v1/segments",
-            "All segments",
-            Segment,
-            lister(state.segments.values, lambda s: f"{s.tenant}/{s.name}", of_tenant),
-            ("tenant",),
-        ),
-        line(
-            "/v1/spans",
-            "All spans",
-            Span,
-            lister(state.spans.values, lambda s: str(s.cidr), on_host),
-            ("host",),
-        ),
-        line(
-            "/v1/blocks",
-            "All blocks",
-            Block,
-            lister(state.blocks.values, lambda b: str(b.cidr), on_host),
-            ("host",),
-        ),
-        line(
-            "/v1/endpoints",
-            "All endpoints",
-            Workload,
-            lister(state.endpoints.values, lambda e: e.id, endpoint_fits),
-            ("host", "tenant", "segment"),
-        ),
-        line("/v1/policies", "All policies", Policy, lister(state.policies.values, lambda p: p.id)),
-    ]
-
-
 def _line(method: str, path: str, summary: str, handler: Any, **more: Any) -> Endpoint:
     return Endpoint(method=method, path=path, summary=summary, handler=handler, **more)
 
@@ -269,7 +204,7 @@ def endpoints(api: Api) -> list[Endpoint]:
         return next((found for found in state.plan.networks if found.name == name), None)
 
     return [
-        *_listing(api),
+        *list_endpoints(state),
         _line("GET", "/v1/networks/{name}", "One network", _getter("network", network, "name"), gives=Network),
         *plan_endpoints(api.core),
         *address_endpoints(api.core, api.addresses),

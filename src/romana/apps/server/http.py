@@ -6,8 +6,9 @@ own status and carries its reason word and every fault.
 
 from __future__ import annotations
 
+import heapq
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -119,13 +120,17 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     rel: str = ""
 
 
-def page(items: Sequence[T], call: Call, name: Callable[[T], str]) -> Page[T]:
+def page(items: Iterable[T], call: Call, name: Callable[[T], str]) -> Page[T]:
     """Part of a list: at most `limit` items whose name is after `after`; `next` says where to go on."""
-    limit = min(call.number("limit", MOST_PAGE), MOST_PAGE)
-    after = call.query.get("after", "")
-    rest = sorted((item for item in items if name(item) > after), key=name)
-    shown = rest[: max(limit, 1)]
-    return Page(shown, name(shown[-1]) if len(rest) > len(shown) else None)
+    size, after = page_size(call), call.query.get("after", "")
+    rest = heapq.nsmallest(size + 1, (item for item in items if name(item) > after), key=name)
+    shown = rest[:size]
+    return Page(shown, name(shown[-1]) if len(rest) > size else None)
+
+
+def page_size(call: Call) -> int:
+    """How many items a page has at most, as the `limit` of a request says."""
+    return max(1, min(call.number("limit", MOST_PAGE), MOST_PAGE))
 
 
 def application(endpoints: Sequence[Endpoint], lifespan: Any) -> Starlette:

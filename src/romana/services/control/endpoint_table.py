@@ -9,7 +9,7 @@ an endpoint that is read is decoded anew each time.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from romana.codec.endpoint_record import AS_JSON, endpoint_of, identity_of, places
@@ -138,15 +138,23 @@ class EndpointTable(Mapping[str, Endpoint]):
         rooms = self._rooms_of_host.get(number, {}) if number is not None else {}
         return {_id(key) for key in self._candidates(rooms) if _HEAD.unpack_from(self._packed[key])[1] == number}
 
-    def of_tenant(self, tenant: str, segment: str | None = None) -> set[str]:
-        """The ids of a tenant's endpoints, or of one of its segments'."""
+    def of_owner(self, tenant: str | None, segment: str | None = None) -> set[str]:
+        """The ids of the endpoints of a tenant, of one of its segments, or of all segments of that name."""
         numbers = {
             number
             for number, known in self._identities.items()
-            if known.identity.owner.tenant == tenant and segment in (None, known.identity.owner.segment)
+            if tenant in (None, known.identity.owner.tenant) and segment in (None, known.identity.owner.segment)
         }
         rooms = {room for number in numbers for room in self._rooms_of_identity.get(number, ())}
         return {_id(key) for key in self._candidates(rooms) if _HEAD.unpack_from(self._packed[key])[2] in numbers}
+
+    def handles(self) -> Collection[bytes]:
+        """A short stand-in for each id."""
+        return self._packed.keys()
+
+    def id_of(self, handle: bytes) -> str:
+        """The id that a handle stands for."""
+        return _id(handle)
 
     def named(self, name: str) -> list[Endpoint]:
         """The endpoints of that name."""

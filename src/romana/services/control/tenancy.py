@@ -122,11 +122,12 @@ def known_segment(state: State, tenant: str, name: str) -> Segment:
 
 
 def _check_unused(state: State, tenant: str, segment: str | None) -> None:
-    found = [
-        endpoint.name or endpoint.id
-        for endpoint in state.endpoints.values()
-        if endpoint.identity.owner.tenant == tenant and segment in (None, endpoint.identity.owner.segment)
-    ]
+    where = tenant if segment is None else f"{tenant}/{segment}"
+    found = state.endpoints.of_owner(tenant, segment)
     if found:
-        where = tenant if segment is None else f"{tenant}/{segment}"
-        raise Conflict(f"{where} still has {len(found)} endpoints, such as {min(found)}; end them first")
+        names = (state.endpoints[id_].name or id_ for id_ in sorted(found)[:20])
+        raise Conflict(f"{where} still has {len(found)} endpoints, such as {min(names)}; end them first")
+    owners = ((one.identity.owner, one.name) for one in state.reservations.values())
+    fixed = [name for owner, name in owners if owner.tenant == tenant and segment in (None, owner.segment)]
+    if fixed:
+        raise Conflict(f"{where} still has {len(fixed)} fixed addresses, such as {min(fixed)}; remove them first")
