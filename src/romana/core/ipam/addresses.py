@@ -271,7 +271,7 @@ class AddressBook:
 
     def rested(self, now: int) -> list[Address]:
         """Addresses whose rest is over since the last call and whose past need not be remembered any longer: that of an
-        address in a block with several identities is.
+        address in a block with several identities is. Ask only with a view that is not older than all this was.
         """
         return self._blocks.rested(now, self.rest)
 

@@ -230,7 +230,7 @@ class Attachments:
         self._ledger.state.release(endpoint, self._ledger.clock.boottime())
 
     async def _stop_orphan(self, orphan: Endpoint) -> None:
-        await self._workers.kernel(self._kernel.dismiss, orphan)
+        await self._workers.kernel(self._unmake, orphan)  # nobody knows it, but its addresses rest
         self._ledger.abandon(orphan.link)
         self._ledger.unlinking[orphan.id] = orphan
         self._removals.bell.ring()

@@ -18,6 +18,7 @@ from romana.core.ipam import (
     claim,
     fill_stock,
 )
+from romana.core.ipam.occupied import Occupied
 from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Exhausted
@@ -33,9 +34,10 @@ NETWORKS = {
         cidr=parse_prefix("10.0.0.0/27"),
         block_length=30,
         span_length=28,
+        stock=1,
         reserved=(parse_prefix("10.0.0.5/32"), parse_prefix("10.0.0.8/31")),
     ),
-    "n6": Network(name="n6", cidr=parse_prefix("fd00::/123"), block_length=126, span_length=124, order=1),
+    "n6": Network(name="n6", cidr=parse_prefix("fd00::/123"), block_length=126, span_length=124, order=1, stock=1),
 }
 IDENTITIES = [Identity(owner=Owner("acme", segment), labels={"pod": pod}) for segment in "ab" for pod in "xy"]
 CLASSES = {identity.id: identity.owner.segment for identity in IDENTITIES}
@@ -54,7 +56,7 @@ class Host(RuleBasedStateMachine):
         self.spans: dict[Prefix, Span] = {}
         self.published: dict[str, Endpoint] = {}
         self.endpoints: dict[str, Endpoint] = {}
-        self.resting: dict[Address, tuple[int, str]] = {}
+        self.resting: dict[Address, tuple[int, str, str]] = {}
         self.freed: dict[Address, int] = {}
         self.taken: list[BlockTaken] = []
         self.log_started: list[Endpoint] = []
@@ -69,18 +71,21 @@ class Host(RuleBasedStateMachine):
 
     def fresh_book(self) -> AddressBook:
         book = AddressBook("h", boot_id=self.boot_id, rest=REST, sequence=max(self.sequences.values(), default=0))
-        book.update(NETWORKS, self.blocks)
+        book.update(NETWORKS, self.blocks, CLASSES)
         return book
 
     def state(self) -> ClaimState:
         cidrs = {name: network.cidr for name, network in NETWORKS.items()}
+        taken = Occupied()
+        for cidr in self.spans:
+            taken.add(cidr)
         return ClaimState(
             networks=NETWORKS,
             group_cidrs=cidrs,
             spans=self.spans,
             blocks=self.blocks,
+            taken=taken,
             class_of=CLASSES,
-            stock=1,
         )
 
     def claimed(self, changes: object) -> None:
@@ -90,7 +95,7 @@ class Host(RuleBasedStateMachine):
     @rule(name=names, identity=who)
     def add(self, name: str, identity: Identity) -> None:
         try:
-            allocations = self.book.allocate(name, identity.id, ("n4", "n6"), self.now)
+            allocations = self.book.allocate(name, identity, ("n4", "n6"), self.now)
         except Exhausted:
             return
         if name in self.endpoints:
@@ -115,7 +120,7 @@ class Host(RuleBasedStateMachine):
         assert released == (known.allocations if known else ())
         for one in released:
             self.freed[one.address] = self.now
-            self.resting[one.address] = (self.now, self.boot_id)
+            self.resting[one.address] = (self.now, self.boot_id, known.identity.id if known else "")
         if released:
             sequences = {one.address: one.sequence for one in released}
             self.log_released.append(Released(endpoint=name, sequences=sequences))
@@ -140,7 +145,7 @@ class Host(RuleBasedStateMachine):
         full = self.book.full(identity.id, wanted, self.now)
         with contextlib.suppress(Exhausted):
             self.claimed(claim(self.state(), Claim(host="h", epoch=1, identity=identity, full=full)))
-        self.book.update(NETWORKS, self.blocks)
+        self.book.update(NETWORKS, self.blocks, CLASSES)
 
     @rule()
     def publish(self) -> None:
@@ -154,7 +159,9 @@ class Host(RuleBasedStateMachine):
         )
         for _ in range(2):  # a repeated one changes nothing
             holders = {address: one.id for one in self.published.values() for address in one.addresses}
-            before = PublicationState(blocks=self.blocks, endpoints=self.published, holders=holders)
+            before = PublicationState(
+                blocks=self.blocks, endpoints=self.published, holder=holders.get, used=lambda _: 1
+            )
             changes = apply_publication(before, publication)
             self.blocks |= {block.cidr: block for block in changes.blocks}
             for name in changes.released:
@@ -163,7 +170,7 @@ class Host(RuleBasedStateMachine):
             assert self.published == self.endpoints
         self.taken, self.log_started, self.log_released = [], [], []
         self.claimed(fill_stock(self.state(), "h"))
-        self.book.update(NETWORKS, self.blocks)
+        self.book.update(NETWORKS, self.blocks, CLASSES)
 
     @rule(reboot=st.booleans())
     def restart(self, reboot: bool) -> None:
@@ -189,7 +196,7 @@ class Host(RuleBasedStateMachine):
         for name in list(self.endpoints):
             self.delete(name)
         self.now += REST
-        blocks = [room.block for room in self.book._rooms.values() if room.block.network == "n4"]
+        blocks = [room.block for room in self.book._blocks.rooms.values() if room.block.network == "n4"]
         for identity in IDENTITIES:
             serving = [block.cidr for block in blocks if identity.id in block.identities]
             usable = {
@@ -201,7 +208,7 @@ class Host(RuleBasedStateMachine):
             given: list[Address] = []
             with contextlib.suppress(Exhausted):
                 for number in range(100):
-                    allocations = self.book.allocate(f"all {number}", identity.id, ("n4",), self.now)
+                    allocations = self.book.allocate(f"all {number}", identity, ("n4",), self.now)
                     given.append(allocations[0].address)
             assert len(given) == len(set(given))
             assert set(given) == usable
