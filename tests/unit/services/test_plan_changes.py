@@ -309,7 +309,7 @@ def test_weak_point_10_a_fixed_address_is_in_a_block_of_its_owner_and_of_nobody_
         assert (str(block.owner), block.allocator, block.span) == ("t/s", SERVER, parse_prefix("10.0.4.0/24"))
         await site.own("u:s")
         before = await site.contents()
-        with pytest.raises(Conflict, match="in block .* of t/s, so u/s cannot have it"):
+        with pytest.raises(Conflict, match=r"in block .* of t/s, so u/s cannot have it"):
             await give(site, "vm3", "10.0.4.11", tenant="u")
         assert await site.contents() == before
 
