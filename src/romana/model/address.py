@@ -71,7 +71,8 @@ class Prefix:
     def text(self) -> str:
         """The first address without the length: `10.0.0.1`."""
         if self._key[0] is Family.V4:
-            return str(ipaddress.IPv4Address(self._key[1]))
+            value = self._key[1]
+            return f"{value >> 24}.{value >> 16 & 255}.{value >> 8 & 255}.{value & 255}"
         return str(ipaddress.IPv6Address(self._key[1]))
 
     def contains(self, other: Prefix) -> bool:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
 import structlog
 from starlette.applications import Starlette
+from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from romana import __version__
 from romana.codec.document import load, suggestion
@@ -133,14 +135,18 @@ def page_size(call: Call) -> int:
     return max(1, min(call.number("limit", MOST_PAGE), MOST_PAGE))
 
 
-def application(endpoints: Sequence[Endpoint], lifespan: Any) -> Starlette:
+def application(endpoints: Sequence[Endpoint], lifespan: Any) -> Service:
     """The whole service."""
     described = openapi(endpoints)
     index = _index(endpoints)
-    routes = [Route(one.path, _handler(one), methods=[one.method]) for one in endpoints]
-    routes.append(Route("/", _constant(index), methods=["GET"]))
-    routes.append(Route("/openapi.json", _constant(described), methods=["GET"]))
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={404: _missing, 405: _missing})
+    lines = [Route(one.path, _Line(one), methods=[one.method]) for one in endpoints]
+    routes = [
+        *lines,
+        Route("/", _constant(index), methods=["GET"]),
+        Route("/openapi.json", _constant(described), methods=["GET"]),
+    ]
+    missing = {404: _missing, 405: _missing}
+    return Service(Starlette(routes=routes, lifespan=lifespan, exception_handlers=missing), lines)
 
 
 def openapi(endpoints: Sequence[Endpoint]) -> dict[str, object]:
@@ -171,12 +177,24 @@ def openapi(endpoints: Sequence[Endpoint]) -> dict[str, object]:
             answer["content"] = {media: {"schema": next(found)}}
         operation["responses"] = {"200": answer, "default": refused}
         paths.setdefault(_plain(one.path), {})[one.method.lower()] = operation
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": "romanad", "version": __version__, "license": {"name": "Apache-2.0"}},
-        "paths": paths,
-        "components": {"schemas": components},
-    }
+    return _with_short_names(
+        {
+            "openapi": "3.1.0",
+            "info": {"title": "romanad", "version": __version__, "license": {"name": "Apache-2.0"}},
+            "paths": paths,
+            "components": {"schemas": components},
+        }
+    )
+
+
+def _with_short_names(described: dict[str, Any]) -> dict[str, Any]:
+    """Types of one name in two modules are told apart by the module's last word, not by its whole path."""
+    text = encode(described).decode()
+    for name in described["components"]["schemas"]:
+        if "." in name:
+            text = text.replace(f'{name}"', f'{"_".join(name.split(".")[-2:])}"')
+    short: dict[str, Any] = msgspec.json.decode(text)
+    return short
 
 
 def problem(error: RomanaError) -> Response:
@@ -190,43 +208,92 @@ def _problem(status: int, reason: str, sentence: str, faults: tuple[Fault, ...] 
     return Response(encode(body), status_code=status, media_type="application/problem+json")
 
 
-def _handler(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
-    async def handle(request: Request) -> Response:
+class Service:
+    """The application. What the table names is found without asking each line of it; everything else, and what is not
+    there, is Starlette's.
+    """
+
+    def __init__(self, rest: Starlette, routes: Sequence[Route]) -> None:
+        self._rest = rest
+        self._routes: dict[tuple[str, str], list[Route]] = {}
+        for route in routes:
+            for method in route.methods or ():
+                self._routes.setdefault((method, _corner(route.path)), []).append(route)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer."""
+        if scope["type"] == "http":
+            path = scope["path"]
+            for route in self._routes.get((scope["method"], _corner(path)), ()):
+                found = route.path_regex.match(path)
+                if found is not None:
+                    scope["path_params"] = found.groupdict()
+                    await route.app(scope, receive, send)
+                    return
+        await self._rest(scope, receive, send)
+
+
+def _corner(path: str) -> str:
+    """The first two parts of a path, which have no parameters."""
+    return "/".join(path.split("/", 3)[:3])
+
+
+class _Line:
+    """One line of the table as an ASGI application."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; every error becomes a problem."""
+        answer: object
         try:
-            _check_query(endpoint, request)
-            call = Call(dict(request.path_params), dict(request.query_params), await _body(request))
-            answer = await endpoint.handler(call)
-            if isinstance(answer, Stream):
-                return StreamingResponse(await _lines(answer.lines), media_type="application/jsonl")
-            return Response(encode(answer), media_type="application/json")
+            query = dict(QueryParams(scope["query_string"])) if scope["query_string"] else {}
+            _check_query(self._endpoint, query)
+            call = Call(scope["path_params"], query, await _body(receive))
+            answer = await self._endpoint.handler(call)
+            if not isinstance(answer, Stream):
+                body = encode(answer)
+                await send({"type": "http.response.start", "status": 200, "headers": _headers(body)})
+                await send({"type": "http.response.body", "body": body})
+                return
+            response: Response = StreamingResponse(await _lines(answer.lines), media_type="application/jsonl")
         except RomanaError as error:
-            log.info("refused", method=request.method, path=request.url.path, reason=error.reason, error=str(error))
-            return problem(error)
+            log.info("refused", method=scope["method"], path=scope["path"], reason=error.reason, error=str(error))
+            response = problem(error)
         except ClientDisconnect:
-            return Response(status_code=499)
+            response = Response(status_code=499)
         except Exception:
-            log.exception("failed", method=request.method, path=request.url.path)
-            return problem(RomanaError("romanad has a fault of its own; its log says more"))
+            log.exception("failed", method=scope["method"], path=scope["path"])
+            response = problem(RomanaError("romanad has a fault of its own; its log says more"))
+        await response(scope, receive, send)
 
-    return handle
+
+def _headers(body: bytes) -> list[tuple[bytes, bytes]]:
+    return [(b"content-length", str(len(body)).encode()), (b"content-type", b"application/json")]
 
 
-def _check_query(endpoint: Endpoint, request: Request) -> None:
+def _check_query(endpoint: Endpoint, query: Mapping[str, str]) -> None:
     """A parameter that nobody reads would silently do nothing: a misspelled filter, or a dry run that is none."""
-    unknown = [name for name in request.query_params if name not in endpoint.query]
+    unknown = [name for name in query if name not in endpoint.query]
     if unknown:
         raise Invalid(*(Fault(name, f"unknown parameter; {suggestion(name, endpoint.query)}") for name in unknown))
 
 
-async def _body(request: Request) -> bytes:
+async def _body(receive: Receive) -> bytes:
     parts: list[bytes] = []
     size = 0
-    async for part in request.stream():
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        part = message.get("body", b"")
         size += len(part)
         if size > MOST_BODY:
             raise Invalid(Fault("", f"is larger than {MOST_BODY >> 20} MiB"))
         parts.append(part)
-    return b"".join(parts)
+        if not message.get("more_body", False):
+            return b"".join(parts)
 
 
 async def _lines(values: AsyncIterator[object]) -> AsyncIterator[bytes]:

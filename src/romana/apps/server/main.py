@@ -18,6 +18,7 @@ from typing import Annotated
 import structlog
 import typer
 import uvicorn
+import uvloop
 
 from romana import __version__
 from romana.adapters.linux.clock import KernelClock
@@ -62,7 +63,8 @@ def run(
         set_up_logs(settings.log.level, settings.log.format)
         sockets = _sockets(settings, insecure_listen)
         try:
-            asyncio.run(_serve(settings, sockets))
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(_serve(settings, sockets))
         finally:
             Path(settings.listen.socket).unlink(missing_ok=True)
     except Invalid as error:

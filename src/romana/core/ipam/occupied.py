@@ -17,12 +17,12 @@ class Occupied:
     def __init__(self) -> None:
         self._members: Counter[Prefix] = Counter()
         self._full: set[Prefix] = set()
-        self._lengths: Counter[tuple[Family, int]] = Counter()  # of members
+        self._lengths: dict[Family, Counter[int]] = {family: Counter() for family in Family}  # of members
 
     def add(self, prefix: Prefix) -> None:
         """Something occupies all of a prefix."""
         self._members[prefix] += 1
-        self._lengths[prefix.family, prefix.length] += 1
+        self._lengths[prefix.family][prefix.length] += 1
         if self._members[prefix] == 1:
             self._fill(prefix)
 
@@ -31,7 +31,10 @@ class Occupied:
         if not self._members[prefix]:
             raise KeyError(prefix)
         self._members[prefix] -= 1
-        self._lengths[prefix.family, prefix.length] -= 1
+        lengths = self._lengths[prefix.family]
+        lengths[prefix.length] -= 1
+        if not lengths[prefix.length]:
+            del lengths[prefix.length]
         if not self._members[prefix]:
             del self._members[prefix]
             self._empty(prefix)
@@ -48,8 +51,8 @@ class Occupied:
         return found
 
     def _member_over(self, candidate: Prefix) -> Prefix | None:
-        for length in range(candidate.length):
-            if self._lengths[candidate.family, length]:
+        for length in sorted(self._lengths[candidate.family]):
+            if length < candidate.length:
                 wider = candidate.supernet(length)
                 if wider in self._members:
                     return wider
