@@ -16,12 +16,12 @@ from tests.probes.etcd import EtcdCluster
 from tests.programs.test_romanad import ROMANAD, Romanad
 
 
-def configured(directory: Path, cluster: EtcdCluster, prefix: str) -> Romanad:
+def configured(directory: Path, cluster: EtcdCluster, prefix: str, timeout: float = 3.0) -> Romanad:
     directory.mkdir()
     one = Romanad(directory)
     one.config.write_text(
         f'[store]\nkind = "etcd"\n[etcd]\nendpoints = {json.dumps(cluster.endpoints)}\nprefix = "{prefix}"\n'
-        f'timeout_seconds = 1.0\n[listen]\nsocket = "{one.socket}"\nport = {one.port}\n'
+        f'timeout_seconds = {timeout}\n[listen]\nsocket = "{one.socket}"\nport = {one.port}\n'
     )
     return one
 
@@ -67,7 +67,7 @@ def test_two_romanads_on_one_etcd_are_both_active(tmp_path: Path, etcd: EtcdClus
 
 def test_an_etcd_that_restarts_is_waited_for_and_nothing_is_lost(tmp_path: Path) -> None:
     with EtcdCluster(tmp_path / "etcd") as cluster, ExitStack() as ending:
-        romanad = configured(tmp_path / "romanad", cluster, "/romana/")
+        romanad = configured(tmp_path / "romanad", cluster, "/romana/", 0.7)
         romanad.start()
         ending.callback(romanad.kill)
         romanad.get("/v1/tenants/before", "PUT", {})
@@ -86,7 +86,7 @@ def test_a_start_without_etcd_waits_for_it_says_so_once_and_can_be_ended(tmp_pat
     cluster = EtcdCluster(tmp_path / "etcd")
     with cluster, ExitStack() as ending:
         cluster.kill(0)
-        romanad = configured(tmp_path / "romanad", cluster, "/romana/")
+        romanad = configured(tmp_path / "romanad", cluster, "/romana/", 0.3)
         for away in (True, False):
             process = subprocess.Popen([ROMANAD, "--config", str(romanad.config)], stderr=subprocess.PIPE)
             ending.callback(process.kill)
