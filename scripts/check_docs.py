@@ -1,12 +1,13 @@
-"""Fails when a document names a command, an option or a path that does not exist.
+"""Fails when a document names a command, an option, a path or a test that does not exist.
 
 Looked at: everything in backticks and in fenced blocks. `make X` must be a target; `romana ...`, `romana-agent ...` and
 `romanad ...` must be words and options of that program; a word with a slash whose first part is a directory of ours
-must be a path of ours.
+must be a path of ours; a word that begins with `test_` must be a test, or a module of tests.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 import sys
@@ -89,6 +90,20 @@ def fault_of_path(word: str) -> str | None:
     return None if any(Path(top, path).exists() for top in (".", "src/romana")) else f"there is no {path}"
 
 
+@functools.cache
+def tests() -> frozenset[str]:
+    """The names of all tests, and of the modules they are in."""
+    modules = sorted(Path("tests").rglob("*.py"))
+    names = {name for path in modules for name in re.findall(r"^ *def (test_\w+)", path.read_text(), re.MULTILINE)}
+    return frozenset({*names, *(path.stem for path in modules)})
+
+
+def fault_of_test(word: str) -> str | None:
+    if not re.fullmatch(r"test_\w+", word) or word in tests():
+        return None
+    return f"there is no test {word}"
+
+
 def faults(document: Path, ours: dict[str, Any], targets: set[str]) -> Iterator[str]:
     for line, code in commands(document.read_text()):
         try:
@@ -98,6 +113,7 @@ def faults(document: Path, ours: dict[str, Any], targets: set[str]) -> Iterator[
         if not words:
             continue
         found = [fault_of_path(word) for word in words if "/" in word]
+        found += map(fault_of_test, words)
         if words[0] == "make":
             found.append(fault_of_make(words, targets))
         name = Path(words[0]).name
@@ -112,7 +128,7 @@ def main() -> int:
     targets = make_targets()
     documents = sorted({path for pattern in DOCUMENTS for path in Path().glob(pattern)})
     found = [fault for document in documents for fault in faults(document, ours, targets)]
-    print("\n".join(found) if found else f"{len(documents)} documents: every command and path in them exists")
+    print("\n".join(found) if found else f"{len(documents)} documents: every command, path and test in them exists")
     return 1 if found else 0
 
 

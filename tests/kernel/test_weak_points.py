@@ -86,7 +86,6 @@ def test_only_our_own_label_of_a_connection_means_anything_to_us(
     host: OneHost, built: tuple[OneHost, list[socket.socket]], label: int, passes: bool
 ) -> None:
     apply(host, {})
-    host.nft(
-        f"table inet marks {{ chain forward {{ type filter hook prerouting priority -10; ct label set {label}; }} }}"
-    )
+    hook = "type filter hook prerouting priority -10"
+    host.nft(f"table inet marks {{\nchain labels {{\n{hook}\nct label set {label}\n}}\n}}")
     assert accepted([Probe(host.spaces["web"], "tcp", "10.0.0.65", 80)], built[1]) == [passes]

@@ -33,6 +33,8 @@ def check_docs() -> ModuleType:
         ("```\n   romana ---- a picture\n```", None),
         ("`docs/architecture.md`, `docs/decisions/NNNN-*.md`, `core/policy/`", None),
         ("`docs/nowhere.md`", "there is no docs/nowhere.md"),
+        ("`test_what_is_named_must_exist`, `test_check_docs`", None),
+        ("| a | `test_of_a_tale` |", "there is no test test_of_a_tale"),
         ("romana hosts list", None),
         ("`romana-agent --cleanup`, `romana-agent install-cni`, `romanad --config FILE`", None),
         ("`romanad --listen`", "`romanad` has no option --listen"),

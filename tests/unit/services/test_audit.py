@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from romana.codec.records import BLOCK, ENDPOINT, HOST, RETIRED, SPAN
+from romana.codec.records import BLOCK, ENDPOINT, HOST, RESERVATION, RETIRED, SPAN
 from romana.codec.text import parse_address
 from romana.core.view import apply_change
 from romana.model.address import Address
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Conflict
-from romana.model.ipam import Allocation, Retired
+from romana.model.ipam import Allocation, Reservation, Retired
 from romana.model.report import BlockState, Finding, FindingKind, Observation, Outcome, Report
 from romana.model.tenancy import Identity, Owner
 from romana.model.view import Claim, Hello, Publication, Released, View
@@ -26,7 +26,7 @@ from tests.fakes.control import FakeControlPlane
 
 PLAN: dict[str, Any] = {
     "version": 1,
-    "networks": [{"name": "pods", "cidr": "10.1.0.0/16", "block_length": 29, "span_length": 26}],
+    "networks": [{"name": "pods", "cidr": "10.1.0.0/16", "block_length": 29, "span_length": 26, "mixed": 0}],
     "topologies": [{"name": "t", "networks": ["pods"], "groups": [{"name": "rack", "hosts": []}]}],
 }
 WEB = Identity(owner=Owner("red", "web"))
@@ -288,6 +288,45 @@ def test_a_silent_host_keeps_what_was_seen_before_from_being_acted_on() -> None:
         (outcome,) = await site.repair(msgspec.structs.replace(report, findings=(forged,)))
         assert not outcome.done
         assert "h2-a" in site.core.state.endpoints
+
+    run(test)
+
+
+@pytest.mark.parametrize("sticky", [True, False])
+def test_with_a_leaked_endpoint_ends_its_use_of_a_fixed_address(sticky: bool) -> None:
+    async def test(site: Site) -> None:
+        endpoint = site.h1.endpoints.pop("h1-a")
+        reserved = Reservation(
+            name="vm",
+            identity=WEB,
+            allocations=endpoint.allocations,
+            host="h1",
+            endpoint="h1-a",
+            sticky=sticky,
+        )
+        await site.write(lambda draft: draft.put(RESERVATION, RESERVATION.key("vm"), reserved))
+        assert all(outcome.done for outcome in await site.repair(await site.check_twice()))
+        assert "h1-a" not in site.core.state.endpoints
+        left = site.core.state.reservations
+        assert [(one.name, one.host, one.endpoint) for one in left.values()] == ([("vm", "", "")] if sticky else [])
+
+    run(test)
+
+
+def test_a_fixed_address_of_a_removed_host_is_free_again() -> None:
+    async def test(site: Site) -> None:
+        held = (msgspec.structs.replace(site.core.state.endpoints["h2-a"].allocations[0], endpoint="vm/eth0"),)
+        reserved = Reservation(name="vm", identity=WEB, allocations=held, host="h2", endpoint="vm/eth0", sticky=True)
+        await site.h2.end("h2-a")
+        await site.write(lambda draft: draft.put(RESERVATION, RESERVATION.key("vm"), reserved))
+        assert (await site.check()).findings == ()
+        await site.lose_host("h2")
+        report = await site.check()
+        (found,) = [one for one in report.findings if one.endpoint == "vm/eth0"]
+        assert found.kind is FindingKind.LEAKED
+        (outcome,) = await site.repair(msgspec.structs.replace(report, findings=(found,)))
+        assert outcome.done
+        assert site.core.state.reservations["vm"].host == ""
 
     run(test)
 

@@ -33,7 +33,6 @@ class Records(msgspec.Struct, frozen=True, kw_only=True):
     endpoints_in: Callable[[Prefix], Iterable[Endpoint]]
     endpoints_on: Callable[[str], Iterable[Endpoint]]
     blocks_on: Callable[[str], Mapping[Prefix, Block]]
-    reservations_on: Callable[[str], Iterable[Reservation]]
     reservations: Mapping[str, Reservation] = {}
     blackouts: Mapping[Prefix, Blackout] = {}
     retired: Mapping[Prefix, Retired] = {}

@@ -3,6 +3,7 @@
 Owns these rules. Refuses to judge how often something must be seen. Invariant: what is merely under way is no finding.
 That rests on the order in which an observation is made (`Observation`): what the agent published before is in the
 records, what it did since is named in it, and a block whose record is younger than the agent's view is left alone.
+A fixed address says nothing about an agent until an endpoint with it is published: whoever uses it may have none.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from romana.core.ipam.findings import (
     block_words,
     cidr_of,
     leak,
-    leaked_use,
     listed,
     place_words,
     use_finding,
@@ -38,7 +38,7 @@ class Comparison:
 
     def findings(self, observed: Observation) -> Iterator[Finding]:
         """Every difference, none of them `actionable` on its own."""
-        for rule in (self._endpoints, self._reservations, self._routes, self._blocks):
+        for rule in (self._endpoints, self._routes, self._blocks):
             for found in rule(observed):
                 yield msgspec.structs.replace(found, observed=True)
 
@@ -90,12 +90,6 @@ class Comparison:
             sequence=allocation.sequence,
             sentence=f"host {observed.host} has endpoint {name} with {address}, but {why}; end its workload",
         )
-
-    def _reservations(self, observed: Observation) -> Iterator[Finding]:
-        for reservation in self._records.reservations_on(observed.host):
-            known = reservation.endpoint in observed.endpoints or reservation.endpoint in observed.pending_endpoints
-            if reservation.endpoint and reservation.allocations and not known:
-                yield leaked_use(reservation, f"the agent of {observed.host} does not have it")
 
     def _routes(self, observed: Observation) -> Iterator[Finding]:
         known = {one.address for held in observed.endpoints.values() for one in held}

@@ -32,7 +32,7 @@ class Observer:
         self._publisher = publisher
         self._attachments = attachments
         self._backoff = backoff
-        self._sent = 0
+        self._sent = ("", 0)
 
     async def run(self) -> None:
         """Answer what is asked, for ever."""
@@ -41,7 +41,7 @@ class Observer:
                 await self._ledger.news()
             try:
                 await self._cut()
-                if self._ledger.view.audit != self._sent:
+                if self._is_due(self._ledger.view):
                     await self._observe()
             except RomanaError as error:
                 log.warning("an observation could not be sent", error=str(error), reason=error.reason)
@@ -51,7 +51,11 @@ class Observer:
 
     def _is_asked(self) -> bool:
         view = self._ledger.view
-        return bool(self._ledger.epoch) and (view.audit != self._sent or bool(self._condemned(view)))
+        return bool(self._ledger.epoch) and (self._is_due(view) or bool(self._condemned(view)))
+
+    def _is_due(self, view: View) -> bool:
+        """Whether an audit asks that was not answered. A restored store counts its audits anew."""
+        return bool(view.audit) and (view.incarnation, view.audit) != self._sent
 
     def _condemned(self, view: View) -> list[str]:
         return [link for link in view.cut if link in self._ledger.orphans]
@@ -65,7 +69,7 @@ class Observer:
         async with self._publisher.turn:
             observation = await self._look()
             await self._control.observe(observation)
-        self._sent = observation.number
+        self._sent = (observation.incarnation, observation.number)
 
     async def _look(self) -> Observation:
         ledger, view = self._ledger, self._ledger.view

@@ -23,7 +23,6 @@ from romana.core.ipam.observed import Comparison
 from romana.core.ipam.usage import UsageSource
 from romana.model.address import Prefix
 from romana.model.errors import Conflict, Unavailable
-from romana.model.ipam import Reservation
 from romana.model.report import Audit, Audited, Finding, FindingKind, Observation, Report
 from romana.ports import Clock
 from romana.services.control.core import Core, Draft
@@ -197,9 +196,6 @@ class Auditor:
 
 def records_of(state: State) -> Records:
     """What is checked, as it is in a state; it follows the state's changes."""
-    reserved: dict[str, list[Reservation]] = {}
-    for reservation in state.reservations.values():
-        reserved.setdefault(reservation.host, []).append(reservation)
     return Records(
         plan=state.plan,
         hosts=state.hosts,
@@ -211,7 +207,6 @@ def records_of(state: State) -> Records:
         endpoints_in=state.endpoints_in,
         endpoints_on=state.endpoints_on,
         blocks_on=state.blocks_on,
-        reservations_on=lambda host: reserved.get(host, ()),
         reservations=state.reservations,
         blackouts=state.blackouts,
         retired=state.retired,

@@ -23,6 +23,7 @@ from romana.model.ipam import Retired
 from romana.model.report import Finding, FindingKind, Outcome, Repair, Report
 from romana.services.control.audit import Auditor, records_of
 from romana.services.control.core import Core, Draft
+from romana.services.control.reservations import put_use_ended
 from romana.services.control.settled import check_settled
 from romana.services.control.state import State
 
@@ -128,9 +129,9 @@ class _Step:
         finding = self._finding
         if finding.endpoint:
             yield from self._checker.endpoint(finding.endpoint)
-            for reservation in state.reservations.values():
-                if reservation.endpoint == finding.endpoint:
-                    yield from self._checker.reservation(reservation.name)
+            reservation = state.reservation_of(finding.endpoint)
+            if reservation is not None:
+                yield from self._checker.reservation(reservation.name)
         else:
             yield from self._checker.span(finding.cidr)
             yield from self._checker.block(finding.cidr)
@@ -139,11 +140,27 @@ class _Step:
         finding = self._finding
         endpoint = state.endpoints.get(finding.endpoint)
         if endpoint is None or not _has(endpoint, finding):
-            _refuse(GONE)
+            return self._end_use(state, draft)
         self._check_patience(finding)
         draft.read(HOST.key(finding.host), AUDITED.key(finding.host))
-        draft.delete(ENDPOINT.key(endpoint.id))
+        self._remove(state, draft, endpoint)
         return f"endpoint {endpoint.id} removed; its agent decides when {_listed(endpoint)} is used again"
+
+    def _remove(self, state: State, draft: Draft, endpoint: Endpoint) -> None:
+        """The endpoint goes, and with it its use of fixed addresses."""
+        draft.delete(ENDPOINT.key(endpoint.id))
+        reservation = state.reservation_of(endpoint.id)
+        if reservation is not None and reservation.host == endpoint.host:
+            put_use_ended(state, draft, reservation)
+
+    def _end_use(self, state: State, draft: Draft) -> str:
+        """A fixed address whose host is gone."""
+        reservation = state.reservation_of(self._finding.endpoint)
+        if reservation is None or reservation.host in state.hosts:
+            _refuse(GONE)
+        draft.read(HOST.key(reservation.host))
+        put_use_ended(state, draft, reservation)
+        return f"nobody uses reservation {reservation.name} any more"
 
     def _check_patience(self, finding: Finding) -> None:
         """Refused for what was observed once, or twice within too short a time."""
@@ -165,7 +182,7 @@ class _Step:
             if leak is not None and self._is_confirmed(state, kept):
                 self._check_patience(leak)
                 draft.read(*(kind.key(each.host) for each in (kept, lost) for kind in (HOST, AUDITED)))
-                draft.delete(ENDPOINT.key(lost.id))
+                self._remove(state, draft, lost)
                 draft.put(ENDPOINT, ENDPOINT.key(kept.id), kept)  # so that it is found by its address again
                 return f"endpoint {lost.id} removed, which no agent has; {kept.id} on host {kept.host} stays"
         words = ", ".join(

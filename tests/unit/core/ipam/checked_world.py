@@ -214,7 +214,6 @@ class World:
             ],
             endpoints_on=lambda host: [one for one in self.endpoints.values() if one.host == host],
             blocks_on=lambda host: {cidr: one for cidr, one in self.blocks.items() if one.host == host},
-            reservations_on=lambda host: [one for one in self.reservations.values() if one.host == host],
             reservations=self.reservations,
             blackouts=self.blackouts,
             retired=self.retired,

@@ -44,15 +44,10 @@ def forgotten_by_its_agent(world: World) -> Planted:
     return FindingKind.DISAGREEMENT, endpoint.addresses[0], "does not remember it"
 
 
-def reservation_without_its_user(world: World) -> Planted:
-    endpoint = world.endpoints.pop("vm1/eth0")
-    seen = world.observations["h1"]
-    world.change(
-        "h1",
-        endpoints={name: held for name, held in seen.endpoints.items() if name != endpoint.id},
-        routed={address: link for address, link in seen.routed.items() if address not in endpoint.addresses},
-    )
-    return FindingKind.LEAKED, endpoint.addresses[0], "ends that use"
+def reservation_of_a_host_that_is_gone(world: World) -> Planted:
+    world.reserve("vm3", "h3", STATIC.address(2))
+    del world.endpoints["vm3/eth0"], world.hosts["h3"], world.observations["h3"]
+    return FindingKind.LEAKED, STATIC.address(2), "ends that use"
 
 
 def host_gone(world: World) -> Planted:
@@ -227,7 +222,7 @@ def block_of_another_host(world: World) -> Planted:
 PLANTS: list[Callable[[World], Planted]] = [
     leaked,
     forgotten_by_its_agent,
-    reservation_without_its_user,
+    reservation_of_a_host_that_is_gone,
     host_gone,
     orphan_span,
     orphan_block,
@@ -283,11 +278,24 @@ def test_a_report_reads_back_as_it_was_written_and_is_always_in_the_same_order(
 
 
 def test_nothing_an_observation_shows_is_actionable_by_itself() -> None:
-    for plant in (leaked, unallocated, reservation_without_its_user):
+    for plant in (leaked, unallocated):
         world = World(1)
         plant(world)
         (found,) = world.check()
         assert (found.observed, found.actionable) == (True, False)
+
+
+def test_a_fixed_address_whose_user_has_no_agent_is_no_finding() -> None:
+    world = World(1)
+    world.reserve("vm2", "h1", STATIC.address(2))
+    endpoint = world.endpoints.pop("vm2/eth0")
+    seen = world.observations["h1"]
+    world.change(
+        "h1",
+        endpoints={name: held for name, held in seen.endpoints.items() if name != endpoint.id},
+        routed={address: link for address, link in seen.routed.items() if address not in endpoint.addresses},
+    )
+    assert world.check() == []
 
 
 def test_blocks_of_the_control_plane_are_no_hosts_business() -> None:
