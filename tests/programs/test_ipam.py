@@ -27,8 +27,8 @@ from romana.model.view import Claim, Hello, Publication, View
 PLAN = """\
 version: 1
 networks:
-  - {name: pods4, cidr: 10.112.0.0/12, block_length: 29, span_length: 24, reserved: [10.112.0.0/30]}
-  - {name: pods6, cidr: "fd00:10:110::/44", block_length: 122, span_length: 117}
+  - {name: pods4, cidr: 10.112.0.0/12, block_length: 29, span_length: 24, mixed: 0, reserved: [10.112.0.0/30]}
+  - {name: pods6, cidr: "fd00:10:110::/44", block_length: 122, span_length: 117, mixed: 0}
 topologies:
   - name: datacentre
     networks: [pods4, pods6]
@@ -107,7 +107,9 @@ class Agent:
             revision=view.revision,
             endpoints={name: one.allocations for name, one in self.endpoints.items()},
             blocks={
-                cidr: BlockState(sequence=one.sequence, owner=one.owner, resting=int(one.owner is not None))
+                cidr: BlockState(
+                    sequence=one.sequence, owner=one.owner, mixed=one.mixed, resting=int(one.owner is not None)
+                )
                 for cidr, one in view.blocks.items()
             },
             routed=routed | self.strays,

@@ -17,6 +17,8 @@ from romana.apps.cli.table import GAP, Column, print_table
 ipam_app = typer.Typer(help="How full networks are, and whether everything about addresses is right.")
 AT_ONCE = 500
 """Findings in one request of a repair."""
+AFTER_TWO = ("leaked", "unallocated-in-use")
+"""Findings that a repair acts on once two observations showed them."""
 NARROWEST, WIDEST = 10, 40
 """Characters of a bar."""
 SHARES = (
@@ -87,7 +89,7 @@ FINDING = (
     Column("endpoint", lambda item: item["endpoint"] or item["link"]),
     Column("use", lambda item: item["sequence"] or ""),
     Column("seen over", lambda item: f"{item['seconds']} s" if item["observed"] else ""),
-    Column("repair", "actionable"),
+    Column("repair", lambda item: item["actionable"] or ("not yet" if item["kind"] in AFTER_TWO else False)),
     Column("what", "sentence"),
 )
 OUTCOME = (
