@@ -17,10 +17,11 @@ class Family(IntEnum):
     V4 = 4
     V6 = 6
 
-    @property
-    def bits(self) -> int:
-        """Length of an address in bits."""
-        return 32 if self is Family.V4 else 128
+    bits: int
+    """Length of an address in bits."""
+
+    def __init__(self, version: int) -> None:
+        self.bits = 32 if version == 4 else 128
 
 
 @total_ordering

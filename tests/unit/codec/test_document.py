@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from romana.codec.document import convert, faults, load, load_all
+from romana.codec.document import convert, faults, load, load_all, read
 from romana.codec.json import encode, from_text
 from romana.model.address import Address, Family, Prefix
 from romana.model.errors import Invalid
@@ -251,3 +251,23 @@ def test_a_large_yaml_is_sent_elsewhere_and_a_large_json_is_read() -> None:
     assert load(f'{{"a": "{large}"}}') == {"a": large}
     with pytest.raises(Invalid, match="is larger than 16 MiB"):
         load(" " * (16 << 20) + "1")
+
+
+_KEYS = st.sampled_from(["name", "cidr", "address", "doors", "labels", "speed", "nosuch"])
+_TEXTS = st.sampled_from(
+    ['"a"', '"10.0.0.0/8"', '"10.0.0.1/8"', "true", "1", '{"a":"b"}', '{"a":"b","a" :"c"}', "[]", "null", '"\\u0061:"']
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(_KEYS, st.sampled_from([":", " : "]), _TEXTS), max_size=4))
+def test_reading_at_once_is_the_same_as_in_two_steps(pairs: list[tuple[str, str, str]]) -> None:
+    text = '{"name":"n","cidr":"10.0.0.0/8"' + "".join(f',"{key}"{colon}{value}' for key, colon, value in pairs) + "}"
+
+    def answer(one: Any) -> object:
+        try:
+            return one()
+        except Invalid as error:
+            return str(error)
+
+    assert answer(lambda: read(text.encode(), Car)) == answer(lambda: convert(load(text), Car))

@@ -23,7 +23,7 @@ def address_endpoints(core: Core, verbs: AddressVerbs) -> list[Endpoint]:
         return known_reservation(state, call.path["name"])
 
     async def give(call: Call) -> Reservation:
-        return await verbs.give(call.document())
+        return await verbs.give_wanted(call.wanted(AddressDocument))
 
     async def release(call: Call) -> None:
         await verbs.release(call.path["name"])

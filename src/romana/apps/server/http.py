@@ -21,7 +21,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from romana import __version__
-from romana.codec.document import load, suggestion
+from romana.codec.document import load, read, suggestion
 from romana.codec.json import decode, encode
 from romana.model.address import Address, Prefix
 from romana.model.errors import (
@@ -76,6 +76,10 @@ class Call(msgspec.Struct):
     def document(self) -> object:
         """The body as a document that a person wrote, JSON or YAML."""
         return load(self.body) if self.body.strip() else {}
+
+    def wanted(self, kind: type[T]) -> T:
+        """The same as a value of `kind`; Invalid with every fault."""
+        return read(self.body if self.body.strip() else b"{}", kind)
 
     def message(self, kind: Any) -> Any:
         """The body as a message that a program of ours wrote."""

@@ -11,6 +11,7 @@ import asyncio
 import functools
 import time
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -68,6 +69,13 @@ MOST_COMPARED = 64
 log = structlog.get_logger()
 
 
+class _Who(NamedTuple):
+    """An identity with its id, which costs a hash."""
+
+    identity: Identity
+    id: str
+
+
 class _NoRoomError(Exception):
     """A further block is needed: in one of these networks, or exactly this one."""
 
@@ -97,18 +105,22 @@ class AddressVerbs:
         """The same for a request that was read already."""
         check_name("address", wanted.name)
         check_document(wanted)
+        identity = wanted.identity
+        who = _Who(identity, identity.id)
         for _ in range(TRIES):
             chosen: list[Address] = []
             try:
-                return (await self._core.commit(functools.partial(self._give, wanted, chosen)))[1]
+                return (await self._core.commit(functools.partial(self._give, wanted, who, chosen)))[1]
             except _NoRoomError as full:
                 self._settle(chosen)
-                await self._grow(wanted, full)
+                await self._grow(who, full)
             finally:
                 self._settle(chosen)
         raise Conflict(f"others took what was made for {wanted.name} {TRIES} times; try again")
 
-    def _give(self, wanted: AddressDocument, chosen: list[Address], state: State, draft: Draft) -> Reservation:
+    def _give(
+        self, wanted: AddressDocument, who: _Who, chosen: list[Address], state: State, draft: Draft
+    ) -> Reservation:
         self._settle(chosen)  # of an earlier try
         known = state.reservations.get(wanted.name)
         if known is not None:
@@ -116,18 +128,17 @@ class AddressVerbs:
         check_settled(state)
         known_segment(state, wanted.tenant, wanted.segment)
         draft.read(PLAN_KEY, TENANT.key(wanted.tenant), SEGMENT.key(wanted.tenant, wanted.segment))
-        identity = wanted.identity
         if wanted.host:
             known_host(state, wanted.host)
             draft.read(HOST.key(wanted.host))
             check_free_endpoint(state, wanted.endpoint)
-        found = self._choose(state, wanted, identity, chosen)
+        found = self._choose(state, wanted, who, chosen)
         for address, cidr in found:
             draft.read(BLOCK.key(cidr))
             draft.put(FIXED, FIXED.key(address), FixedAddress(reservation=wanted.name))
         reservation = Reservation(
             name=wanted.name,
-            identity=identity,
+            identity=who.identity,
             allocations=tuple(
                 Allocation(address=address, block=cidr, endpoint=wanted.endpoint, sequence=state.revision + 1)
                 for address, cidr in found
@@ -140,17 +151,17 @@ class AddressVerbs:
         return reservation
 
     def _choose(
-        self, state: State, wanted: AddressDocument, identity: Identity, chosen: list[Address]
+        self, state: State, wanted: AddressDocument, who: _Who, chosen: list[Address]
     ) -> list[tuple[Address, Prefix]]:
         """An address of each family with its block, all of them noted in `chosen` as well."""
         self._follow(state)
         now = self._clock()
         if wanted.addresses:
-            return [(address, self._choose_this(state, identity, address, chosen)) for address in wanted.addresses]
+            return [(address, self._choose_this(state, who, address, chosen)) for address in wanted.addresses]
         found = []
         for networks in candidates(state, wanted).values():
             for network in networks:
-                address = self._book.choose(network.name, identity.id, now)
+                address = self._book.choose(network.name, who.id, now)
                 if address is not None:
                     chosen.append(address)
                     found.append((address, address.supernet(network.block_length)))
@@ -159,13 +170,13 @@ class AddressVerbs:
                 raise _NoRoomError(networks)
         return found
 
-    def _choose_this(self, state: State, identity: Identity, address: Address, chosen: list[Address]) -> Prefix:
-        network = network_of(state, identity.owner.tenant, address)
+    def _choose_this(self, state: State, who: _Who, address: Address, chosen: list[Address]) -> Prefix:
+        network = network_of(state, who.identity.owner.tenant, address)
         cidr = address.supernet(network.block_length)
         block = state.blocks.get(cidr)
-        if block is not None and block.owner != identity.owner:
-            raise Conflict(f"{address} is in block {cidr} of {block.owner}, so {identity.owner} cannot have it")
-        if block is None or identity.id not in block.identities:
+        if block is not None and block.owner != who.identity.owner:
+            raise Conflict(f"{address} is in block {cidr} of {block.owner}, so {who.identity.owner} cannot have it")
+        if block is None or who.id not in block.identities:
             raise _NoRoomError([network], cidr)
         why = self._book.choose_this(address, self._clock())
         if why:
@@ -173,12 +184,11 @@ class AddressVerbs:
         chosen.append(address)
         return cidr
 
-    async def _grow(self, wanted: AddressDocument, full: _NoRoomError) -> None:
+    async def _grow(self, who: _Who, full: _NoRoomError) -> None:
         """Make room for an identity, unless somebody has done so meanwhile."""
-        identity = wanted.identity
         async with self._growing:
             try:
-                await self._core.commit(lambda state, draft: self._make_room(state, draft, identity, full))
+                await self._core.commit(lambda state, draft: self._make_room(state, draft, who.identity, full))
             except Exhausted:
                 if not any(self._book.is_choosing(network.name) for network in full.networks):
                     raise
