@@ -89,7 +89,7 @@ class Clients:
             found[host].append(name)
         return found
 
-    def start(self, at_once: int = 8, pause: float = 0.05, hosts: Iterable[str] = ()) -> None:
+    def start(self, at_once: int = 8, pause: float = 1.5, hosts: Iterable[str] = ()) -> None:
         """Begin to add and delete, `at_once` clients on each host, each pausing at most so many seconds."""
         self._going = True
         self._tasks += [

@@ -89,7 +89,8 @@ class Site:
         for number, host in enumerate(self.hosts):
             plane = planes[number % len(planes)]
             self._agent(self.underlay.machine(host, 10 + number), plane, small=host in small)
-        self.underlay.machine("spare", 100)
+        for number, name in enumerate(("spare", "other"), start=100):
+            self.underlay.machine(name, number)
         for name in planes:
             self.planes[name].start()
         for name in planes:
@@ -225,7 +226,7 @@ class Site:
     def _plane(self, machine: Machine, store: str, *, small: bool) -> None:
         name = machine.name
         if small:
-            machine.mount_small(self.state(name), 64)
+            machine.mount_small(self.state(name))
         config = self.directory / f"{name}.toml"
         section = store or f'[store]\npath = "{self.state(name)}/romanad.db"'
         config.write_text(

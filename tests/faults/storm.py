@@ -57,7 +57,7 @@ class Run:
         await asyncio.to_thread(self.site.wait_plane, name)
         self.note(f"{name} is ready")
 
-    async def play(self, *actions: Action, at_once: int = 8, pause: float = 1.0) -> None:
+    async def play(self, *actions: Action, at_once: int = 8, pause: float = 1.5) -> None:
         """Everything that goes wrong, one after the other, under load; then quiet. Nothing may be broken then."""
         self.site.clean = False
         self.clients.start(at_once, pause)
@@ -108,51 +108,3 @@ class Run:
             for program in (*self.site.planes.values(), *self.site.agents.values())
         )
         return f"seed {self.seed}: {len(found)} broken promises\n{shown}\nhistory: {place}\n{logs}"
-
-
-def killed_agent(host: str = "") -> Action:
-    """An agent is killed, and started again a little later."""
-
-    async def act(run: Run) -> None:
-        name = host or run.a_host()
-        run.site.agents[name].end()
-        run.note(f"the agent of {name} was killed")
-        await run.pause(0, 0.3)
-        await run.start_agent(name)
-
-    return act
-
-
-def killed_plane(name: str = "") -> Action:
-    """A romanad is killed, and started again a little later."""
-
-    async def act(run: Run) -> None:
-        chosen = name or run.choice.choice(list(run.site.planes))
-        run.site.planes[chosen].end()
-        run.note(f"{chosen} was killed")
-        await run.pause(0, 0.5)
-        await run.start_plane(chosen)
-
-    return act
-
-
-def cut_off(*names: str, seconds: float = 1.0) -> Action:
-    """Machines lose the underlay for a while."""
-
-    async def act(run: Run) -> None:
-        chosen = names or run.choice.sample(run.site.hosts, 2)
-        run.site.underlay.cut_off(*chosen)
-        run.note(f"{', '.join(chosen)} cut off")
-        await run.pause(seconds / 2, seconds)
-        run.site.underlay.join(*chosen)
-
-    return act
-
-
-def together(*actions: Action) -> Action:
-    """Several things at once."""
-
-    async def act(run: Run) -> None:
-        await asyncio.gather(*(action(run) for action in actions))
-
-    return act

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from pathlib import Path
 
+from romana.model.errors import NotFound
+from tests.faults.actions import DAY, jumping_clocks, killed_agent, killed_plane, together
 from tests.faults.site import Site
-from tests.faults.storm import Run, killed_agent, killed_plane
-
-DAY = 24 * 3600
+from tests.faults.storm import Run
 
 
 def test_jumps_of_the_wall_clock_change_nothing(site: Site, seed: str) -> None:
@@ -20,17 +21,18 @@ def test_jumps_of_the_wall_clock_change_nothing(site: Site, seed: str) -> None:
         await killed_plane("p1")(run)
         site.planes["p1"].more = {}
 
-    async def jumps(run: Run) -> None:
-        for seconds in (DAY, -DAY, 0):
-            for wall in site.walls.values():
-                wall.jump(seconds)
-            await run.pause(1.1, 1.4)
-
     async def tomorrow(run: Run) -> None:
         site.walls["h5"].jump(DAY)
         await killed_agent("h5")(run)
 
-    asyncio.run(Run(site, seed).play(plane, jumps, tomorrow))
+    async def asking(_run: Run) -> None:
+        """romanad logs what it refuses."""
+        for _ in range(8):
+            with contextlib.suppress(NotFound):
+                await site.asked("p1", lambda client: client.get("/v1/tenants/nobody"))
+            await asyncio.sleep(0.4)
+
+    asyncio.run(Run(site, seed).play(plane, together(jumping_clocks(), asking), tomorrow))
     assert _days(site.agents["h5"].log_path) > 1, "the jumps did not reach the agent"
     assert _days(site.planes["p1"].log_path) > 1, "the jumps did not reach romanad"
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
+from tests.faults.actions import cut_off, killed_agent, killed_plane, together
 from tests.faults.history import Outcome, Verb
 from tests.faults.site import Site
-from tests.faults.storm import Run, cut_off, killed_agent, killed_plane, together
+from tests.faults.storm import Run
 
 
 def test_killed_agents_and_romanads_break_no_promise(site: Site, seed: str) -> None:
-    async def run() -> None:
-        three = together(killed_agent("h1"), killed_agent("h2"), killed_plane())
-        await Run(site, seed).play(killed_agent(), killed_plane(), three)
-
-    asyncio.run(run())
+    three = together(killed_agent("h1"), killed_agent("h2"), killed_plane())
+    asyncio.run(Run(site, seed).play(killed_agent(), killed_plane(), three))
 
 
 def test_hosts_that_are_cut_off_break_no_promise(site: Site, seed: str) -> None:
@@ -33,7 +31,7 @@ def test_containers_start_while_romanad_is_away(site: Site, seed: str) -> None:
         await asyncio.gather(*(one.clients.add(host) for host in site.hosts))
         assert [told.outcome for told in one.clients.operations] == [Outcome.DONE] * 2 * len(site.hosts)
         before = len(one.clients.operations)
-        one.clients.start(8, 0.6)
+        one.clients.start()
         await killed_agent()(one)
         await one.clients.stop()
         assert any(told.verb is Verb.ADD and told.outcome is Outcome.DONE for told in one.clients.operations[before:])

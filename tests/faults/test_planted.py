@@ -35,7 +35,7 @@ def test_bugs_planted_in_memories_are_found(pair: Site, seed: str) -> None:
         seen: set[Fault] = set()
         for plant, promise in ((unpublish, "lost"), (share_a_span, "twice"), (forget, "lost")):
             await plant(one)
-            await asyncio.sleep(1)
+            await asyncio.sleep(0.5)
             found = set(judge(await one.history()))
             assert promise in {fault.promise for fault in found - seen}, f"{plant.__name__}: {sorted(found - seen)}"
             seen |= found
