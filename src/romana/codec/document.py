@@ -41,12 +41,35 @@ def convert(value: object, kind: type[T]) -> T:
 
 def read(text: bytes, kind: type[T]) -> T:
     """One document as a value of `kind`: what `convert` makes of what `load` reads, sooner where JSON is faultless."""
+    strict: Any = kind
+    if not _knows_its_keys(strict):
+        return convert(load(text), kind)
     with contextlib.suppress(msgspec.DecodeError, ValueError, RecursionError):
         value: T = msgspec.json.decode(text, type=kind, dec_hook=from_text)
         # A key that is there twice is a fault. Without escapes, a quote before a colon is the end of a key.
         if b"\\" not in text and len(_KEY_END.findall(text)) == _keys(msgspec.json.decode(text)):
             return value
     return convert(load(text), kind)
+
+
+@functools.lru_cache(maxsize=256)
+def _knows_its_keys(kind: Any) -> bool:
+    """Whether msgspec refuses an unknown key wherever a value of this kind may have one."""
+    return _all_strict(_type_info(kind), set())
+
+
+def _all_strict(info: object, met: set[type]) -> bool:
+    if isinstance(info, inspect.StructType):
+        if info.cls in met:
+            return True
+        met.add(info.cls)
+        return info.forbid_unknown_fields and all(_all_strict(field.type, met) for field in info.fields)
+    if not isinstance(info, inspect.Type):
+        return True
+    parts = (
+        part for value in msgspec.structs.astuple(info) for part in (value if isinstance(value, tuple) else [value])
+    )
+    return all(_all_strict(part, met) for part in parts)
 
 
 def _keys(value: object) -> int:
