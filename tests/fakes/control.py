@@ -42,6 +42,8 @@ class FakeControlPlane:
     def __init__(self, store: MemoryStore | None = None) -> None:
         self.core = Core(store or MemoryStore())
         self.claims = 0
+        self.refusing = False
+        """Whether publications are not taken."""
         self.beats: list[Heartbeat] = []
         """The heartbeats that were answered."""
         self.while_beating: Callable[[], None] = lambda: None
@@ -94,6 +96,8 @@ class FakeControlPlane:
 
     async def publish(self, publication: Publication) -> int:
         self._meet()
+        if self.refusing:
+            raise Unavailable("romanad takes no publications")
         return await self._rooms.publish(publication)
 
     async def heartbeat(self, heartbeat: Heartbeat) -> HeartbeatAnswer:

@@ -14,6 +14,7 @@ class AgentSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     socket: the UNIX socket that the CNI plugin talks to.
     mtu: of endpoints' interfaces, in bytes; 0 for the uplink's.
     rest_seconds: how long a freed address is not used again.
+    give_back_seconds: how long a block is not used before it is given back.
     round_seconds: the time between full rounds, which compare everything in the kernel with the plan.
     """
 
@@ -23,6 +24,7 @@ class AgentSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     socket: str = "/run/romana/agent.sock"
     mtu: int = 0
     rest_seconds: int = 180
+    give_back_seconds: int = 300
     round_seconds: float = 180.0
 
 

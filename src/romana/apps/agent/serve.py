@@ -126,6 +126,7 @@ def _settings(settings: AgentConfig) -> AgentSettings:
         wait=settings.romanad.wait_seconds,
         every=settings.agent.round_seconds,
         beat=settings.romanad.beat_seconds,
+        give_back=settings.agent.give_back_seconds,
         machine=KernelHost().machine(),
     )
 

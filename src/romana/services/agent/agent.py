@@ -27,6 +27,7 @@ from romana.services.agent.publisher import Publisher
 from romana.services.agent.reconcile import Reconciler
 from romana.services.agent.recovery import Recovery
 from romana.services.agent.removals import Removals
+from romana.services.agent.returns import Returns
 from romana.services.agent.rooms import Rooms
 from romana.services.agent.work import Backoff, Sleep, Workers
 
@@ -34,7 +35,8 @@ log = structlog.get_logger()
 
 
 class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What an agent is told. `rest`, `wait`, `every` and `beat` are in seconds (see Ledger, Rooms, Reconciler, Lease).
+    """What an agent is told. `rest`, `wait`, `every`, `beat` and `give_back` are in seconds (see Ledger, Rooms,
+    Reconciler, Lease, Returns).
 
     `machine` tells the machine from others.
     """
@@ -46,6 +48,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     wait: float = 10.0
     every: float = 180.0
     beat: float = 10.0
+    give_back: int = 300
     machine: str = ""
 
 
@@ -119,6 +122,7 @@ class Agent:
         self.lease = Lease(
             self.ledger, world.control, kernel, workers, self.follower, self.reconciler, every=settings.beat
         )
+        self.returns = Returns(self.ledger, self.follower, self.removals, workers, patience=settings.give_back)
         self.observer = Observer(self.ledger, world.control, self.publisher, self.attachments, backoff())
         self.ledger.check_lease = self._check_own
         self._workers = workers
@@ -135,7 +139,7 @@ class Agent:
                 self.publisher.run(),
                 self.observer.run(),
                 self.removals.run(),
-                self._end_rests(),
+                self._tidy_blocks(),
             ):
                 loops.create_task(loop)
 
@@ -194,10 +198,14 @@ class Agent:
             version=self.settings.version,
         )
 
-    async def _end_rests(self) -> None:
+    async def _tidy_blocks(self) -> None:
+        """Recoveries and rests that are over, and blocks that are given back."""
         while True:
-            await self._sleep(max(1.0, self.settings.rest / 4))
+            await self._sleep(max(1.0, min(self.settings.rest, self.settings.give_back) / 4))
             await self.recovery.end()
+            if not self.follower.synced:  # a kept view may not know of blocks that addresses lie in
+                continue
+            await self.returns.look()
             over = self.ledger.book.rested(self._world.clock.boottime())
             if over:
                 try:

@@ -49,7 +49,8 @@ class Lease:
         self._reconciler = reconciler
         self._every = every
         self._until = self._length = 0
-        self._gate: bool | None = None  # as the kernel has it, None: to be told
+        self._gate: bool | None = None  # as the kernel was told, None: not yet
+        self._doubted = False  # whether it is to be told again
         self._stream = 1  # the first stream of views that may open the gate
         known = ledger.state.load().renewed
         now = ledger.clock.boottime()
@@ -85,7 +86,7 @@ class Lease:
 
     def disturbed(self) -> None:
         """Somebody may have taken the gate away."""
-        self._gate = None
+        self._doubted = True
         self._follower.beat.ring()
 
     async def run(self) -> None:
@@ -102,7 +103,7 @@ class Lease:
             await self._follower.beat.wait(min(self._every, self.left + 1) if self._gate else self._every)
 
     async def _tend(self) -> None:
-        if self._gate is None or (self._gate and not self.is_held):
+        if self._gate is None or self._doubted or (self._gate and not self.is_held):
             await self._tell()
         if not self._follower.epoch:
             return
@@ -155,11 +156,19 @@ class Lease:
 
     async def _tell(self) -> None:
         """Tell the kernel."""
+        doubted, self._doubted = self._doubted, False
+        try:
+            await self._tell_now(doubted=doubted)
+        except RomanaError:
+            self._doubted = True
+            raise
+
+    async def _tell_now(self, *, doubted: bool) -> None:
         if self.is_held:
             await self._workers.kernel(self._kernel.hold, self.left)
             self._gate = True
             return
-        if self._gate is None and not self._length:
+        if (self._gate is None or doubted) and not self._length:
             await self._workers.kernel(self._kernel.keep)  # its own timer knows better than a lost memory
             self._gate = False
             return

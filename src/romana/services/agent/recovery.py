@@ -98,8 +98,13 @@ class Recovery:
 
     async def end(self) -> None:
         """When the rests of a recovery are over, write that memory and control plane agree."""
-        if self._epoch and self._ledger.clock.boottime() >= self._over_at:
+        now = self._ledger.clock.boottime()
+        if self._ledger.rest_first:  # the rests begin with the first view
+            self._over_at = now + self._ledger.book.rest
+        elif self._epoch and now >= self._over_at:
             try:
+                if closed := self._ledger.book.closed():
+                    await self.workers.slow(self._ledger.state.close_blocks, closed)
                 await self.workers.slow(self._ledger.state.joined, self._epoch)
             except Unavailable as error:
                 log.warning("the end of a recovery could not be written", error=str(error))
@@ -169,14 +174,15 @@ class Recovery:
         self._ledger.grown.ring()
 
     async def _take_in(self, endpoint: Endpoint) -> None:
-        alive = endpoint.link in self._ledger.orphans
+        stand_in = self._ledger.orphans.get(endpoint.link)
+        alive = stand_in is not None
         holders = filter(None, map(self._ledger.book.holder, endpoint.addresses))
-        if any(holder.endpoint in self._ledger.endpoints for holder in holders):
-            log.error("an address is used by two memories of this host", endpoint=endpoint.id)
+        same = stand_in is None or set(stand_in.addresses) <= set(endpoint.addresses)
+        if not same or any(stand_in is None or holder.endpoint != stand_in.id for holder in holders):
+            log.error("an endpoint came to an end, and its address or its name to another use", endpoint=endpoint.id)
             return
         await self.workers.kernel(self._ledger.state.start, endpoint)
-        if alive:
-            stand_in = self._ledger.orphans[endpoint.link]
+        if stand_in is not None:
             await self.workers.kernel(self._kernel.adopt, endpoint, stand_in)
         self._ledger.recover(endpoint)
         if not alive:

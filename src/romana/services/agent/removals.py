@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 
 import structlog
 
-from romana.model.address import Address
+from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.errors import RomanaError
 from romana.services.agent.kernel import KernelPorts
@@ -53,6 +53,12 @@ class Removals:
             for gone in self._ledger.unlinking.values()
             if gone.id == name or (addresses and not set(addresses).isdisjoint(gone.addresses))
         ]
+        if names:
+            await self._remove(names)
+
+    async def finish_in(self, block: Prefix) -> None:
+        """Remove now what is left of the last users of a block's addresses."""
+        names = [gone.id for gone in self._ledger.unlinking.values() if any(map(block.contains, gone.addresses))]
         if names:
             await self._remove(names)
 

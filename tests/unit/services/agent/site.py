@@ -21,8 +21,8 @@ WEB, DB = (Identity(owner=Owner("red", segment)) for segment in ("web", "db"))
 PLAN: dict[str, Any] = {
     "version": 1,
     "networks": [
-        {"name": "pods4", "cidr": "10.1.0.0/24", "block_length": 29, "span_length": 26},
-        {"name": "pods6", "cidr": "fd00:1::/112", "block_length": 122, "span_length": 118},
+        {"name": "pods4", "cidr": "10.1.0.0/24", "block_length": 29, "span_length": 26, "mixed": 0, "stock": 2},
+        {"name": "pods6", "cidr": "fd00:1::/112", "block_length": 122, "span_length": 118, "mixed": 0, "stock": 2},
     ],
     "topologies": [
         {"name": "rack", "networks": ["pods4", "pods6"], "groups": [{"name": "r1", "hosts": [{"name": "h1"}]}]}
@@ -46,6 +46,7 @@ class Site:
         self.daemon = FakeRouteDaemon()
         self.control = FakeControlPlane()
         self.pauses: list[float] = []
+        self.give_back = 10**9
         self.agent: Agent
         self._running: asyncio.Task[None] | None = None
 
@@ -54,7 +55,7 @@ class Site:
         world = World(
             kernel=self.kernel.ports, state=self.state, control=self.control, clock=self.clock, daemon=self.daemon
         )
-        settings = AgentSettings(host="h1", wait=1.0, every=60.0)
+        settings = AgentSettings(host="h1", wait=1.0, every=60.0, give_back=self.give_back)
         self.agent = Agent(settings, world, Workers(here, here), sleep=self.sleep)
         self._running = asyncio.create_task(self.agent.run())
         if ready:
