@@ -1,8 +1,33 @@
 #!/usr/bin/env bash
-# Repeats the tests whose names match until the time is over or one fails: soak.sh NAME [MINUTES]
+# Tries for a long time what the tests try for a short one: soak.sh NAME [MINUTES] [SEED]
+#
+# NAME `ipam`: a million steps of random hosts on the pure allocator, 100,000 nearly valid documents, and rounds of faults
+# at sites of real programs until 40 minutes are over (or MINUTES); everything follows from SEED. PART=machine, PART=fuzz or
+# PART=faults does one of the three. Any other NAME: the tests whose names match, again and again, until one fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-name=${1:?"soak: which tests? make soak NAME=agent_restart [MINUTES=60]"}
+name=${1:?"soak: what? make soak NAME=ipam [SEED=1], or make soak NAME=agent_restart [MINUTES=60]"}
+python=.venv/bin/python
+
+part() { # its name, then the command
+    [ -z "${PART:-}" ] || [ "$PART" = "$1" ] || return 0
+    local began=$SECONDS
+    echo "soak: $1, seed $seed"
+    "${@:2}" || { echo "soak: $1 failed after $((SECONDS - began)) s; its last lines say with which seed, which make soak NAME=ipam PART=$1 SEED=... repeats" >&2; exit 1; }
+    echo "soak: $1 done in $((SECONDS - began)) s"
+}
+
+if [ "$name" = ipam ]; then
+    minutes=${2:-40}
+    seed=${3:-1}
+    part machine $python -m tests.soak.ipam_machine --steps 1000000 --seed "$seed"
+    part fuzz $python -m tests.fuzz.run --documents 100000 --seed "$seed"
+    left=$((minutes * 60 - SECONDS - 90)) # a round that has begun is played to its end
+    part faults $python -m tests.soak.faults --seed "$seed" --minutes "$((left > 60 ? left / 60 : 1))"
+    echo "soak: $SECONDS s, none failed"
+    exit 0
+fi
+
 minutes=${2:-60}
 rounds=0
 while [ $SECONDS -lt $((minutes * 60)) ]; do

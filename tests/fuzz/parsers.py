@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import random
 import struct
@@ -16,22 +18,31 @@ from romana.apps.agent.config import AgentConfig
 from romana.apps.server.config import ServerConfig
 from romana.apps.server.endpoints import TraceRequest
 from romana.apps.server.http import Call
-from romana.codec import cni, cni_wire, config
+from romana.codec import cni, cni_wire, config, records
 from romana.codec import json as model_json
+from romana.codec.backup import BackupWriter
 from romana.codec.cni_errors import CniFailure
 from romana.codec.cni_result import differences
 from romana.codec.document import convert, load
+from romana.codec.kind import Kind
 from romana.codec.policy import read_policies
+from romana.codec.statements import read_statements
 from romana.codec.topology import read_plan
 from romana.codec.traffic import parse_traffic
 from romana.core.topology import carve
 from romana.model.address import Address, Family, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Invalid
-from romana.model.ipam import Allocation
-from romana.model.tenancy import Identity, Owner
-from romana.model.view import BlockReturned, BlockTaken, Claim, Heartbeat, Hello, Publication, Released
+from romana.model.ipam import Allocation, Block, Span
+from romana.model.report import Finding, FindingKind, Report
+from romana.model.tenancy import Identity, Owner, Tenant
+from romana.model.topology import Host
+from romana.model.view import BlockReturned, BlockTaken, Claim, Heartbeat, Hello, Inventory, Publication, Released
+from romana.services.control.backup import check_backup
+from romana.services.control.blackouts import BlackoutDocument
 from romana.services.control.hosts import HostDocument
+from romana.services.control.repair import RepairRequest
+from romana.services.control.reservations import AddressDocument
 from romana.services.control.tenancy import TenantDocument
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -80,12 +91,93 @@ def _topologies() -> tuple[bytes, ...]:
 
 def _policies() -> tuple[bytes, ...]:
     found = [path.read_bytes() for path in sorted(EXAMPLES.rglob("*polic*")) if path.is_file()]
+    found += [json.dumps(_V2_POLICY).encode(), json.dumps(_CLUSTER_POLICY).encode()]
     return (*found, *(_listed(text) for text in found))
 
 
 def _listed(text: bytes) -> bytes:
     documents = [one for one in yaml.safe_load_all(text) if one]
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": documents}).encode()
+
+
+_V2_POLICY = {
+    "id": "web",
+    "direction": "ingress",
+    "description": "d",
+    "applied_to": [{"tenant_id": "red", "segment_id": "web"}],
+    "ingress": [
+        {
+            "peers": [{"peer": "any"}, {"cidr": "10.0.0.0/8"}, {"tenant_id": "blue"}],
+            "rules": [
+                {"protocol": "tcp", "ports": [80, 443], "port_ranges": [[1000, 2000]], "is_stateful": True},
+                {"protocol": "icmp", "icmp_type": 3, "icmp_code": 4},
+            ],
+        }
+    ],
+}
+_CLUSTER_POLICY = {
+    "apiVersion": "policy.networking.k8s.io/v1alpha2",
+    "kind": "ClusterNetworkPolicy",
+    "metadata": {"name": "c"},
+    "spec": {
+        "tier": "Admin",
+        "priority": 10,
+        "subject": {"namespaces": {"matchLabels": {"a": "b"}}},
+        "ingress": [
+            {
+                "name": "n",
+                "action": "Deny",
+                "from": [{"namespaces": {"matchExpressions": [{"key": "k", "operator": "In", "values": ["v"]}]}}],
+                "protocols": [{"tcp": {"destinationPort": {"range": {"start": 1, "end": 9}}}}],
+            }
+        ],
+        "egress": [{"action": "Accept", "to": [{"networks": ["10.0.0.0/8"]}]}],
+    },
+}
+
+
+def _read_backup(text: bytes) -> object:
+    """A backup as it is, and the same with an end that says it is whole, so that every record is read."""
+    with contextlib.suppress(Invalid):
+        check_backup(text.splitlines(keepends=True))
+    lines = text.splitlines(keepends=True)[:-1]
+    end = {"records": len(lines) - 1, "sha256": hashlib.sha256(b"".join(lines)).hexdigest()}
+    return check_backup([*lines, json.dumps(end, separators=(",", ":")).encode() + b"\n"])
+
+
+def _backup() -> bytes:
+    writer = BackupWriter()
+    allocation = ENDPOINT.allocations[0]
+    span = Span(cidr=allocation.block, network="a", host="h1")
+    lines = [writer.header(incarnation="i", revision=4, made_by="test")]
+    kept: tuple[tuple[Kind[Any], str, object], ...] = (
+        (
+            records.BLOCK,
+            str(allocation.block),
+            Block(cidr=span.cidr, span=span.cidr, network="a", host="h1", allocator="h1"),
+        ),
+        (records.ENDPOINT, ENDPOINT.id, ENDPOINT),
+        (records.HOST, "h1", Host(name="h1", addresses=(allocation.address,))),
+        (records.SPAN, str(span.cidr), span),
+        (records.TENANT, "red", Tenant(name="red")),
+    )
+    lines += [writer.record(kind.key(name), kind.encode(value)) for kind, name, value in kept]
+    return b"".join(line if line.endswith(b"\n") else line + b"\n" for line in (*lines, writer.end()))
+
+
+def _report() -> bytes:
+    finding = Finding(
+        kind=FindingKind.LEAKED, cidr=_ADDRESS.supernet(32), sentence="s", host="h1", endpoint="a/eth0", sequence=3
+    )
+    report = Report(incarnation="i", revision=3, audit=1, patience=10, findings=(finding,), unreachable=("h2",))
+    return model_json.encode({"report": report, "dry_run": True})
+
+
+_STATEMENTS = b"""tenant red never reaches segment shop/db on tcp/5432, udp
+segment shop/db accepts only tcp/5432 from segment shop/api, cidr 192.0.2.0/24  # why
+nothing outside reaches labels a=b
+anyone always reaches cidr 10.0.0.0/8
+"""
 
 
 def _read_topology(text: bytes) -> object:
@@ -170,6 +262,15 @@ def _messages() -> list[Parser]:
             Claim(host="h1", epoch=1, identity=identity, networks=("a",), full=(block,)),
             publication,
             Heartbeat(host="h1", epoch=1, incarnation="i", applied=4),
+            Inventory(
+                host="h1",
+                epoch=1,
+                spans=(Span(cidr=block, network="a", host="h1"),),
+                blocks=(Block(cidr=block, span=block, network="a", host="h1", allocator="h1"),),
+                identities=(identity,),
+                ids=("c1/eth0",),
+                endpoints=(ENDPOINT,),
+            ),
         )
     ]
 
@@ -223,6 +324,19 @@ PARSERS: tuple[Parser, ...] = (
         read=_read_trace,
         examples=(b'{"source": "a", "destination": "10.0.0.1", "traffic": "udp/53-60"}',),
     ),
+    Parser(name="backup", read=_read_backup, examples=(_backup(),)),
+    Parser(
+        name="statements", read=lambda text: read_statements(text.decode(errors="replace")), examples=(_STATEMENTS,)
+    ),
+    Parser(name="blackout", read=_document(BlackoutDocument), examples=(b'{"cidr": "10.0.0.0/8", "network": "a"}',)),
+    Parser(
+        name="addresses",
+        read=_document(AddressDocument),
+        examples=(
+            b'{"name": "vip", "tenant": "red", "segment": "web", "addresses": ["10.0.0.1"], "labels": {"a": "b"}}',
+        ),
+    ),
+    Parser(name="repair", read=_document(RepairRequest), examples=(_report(),)),
     *_messages(),
 )
 

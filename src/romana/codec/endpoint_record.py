@@ -75,7 +75,10 @@ class EndpointKind(Kind[Endpoint]):
     def decode(self, text: bytes, key: str = "") -> Endpoint:
         """The value of the record under a key; Unavailable when it is of a newer schema, or is none."""
         packed = self.unpack(text)
-        return endpoint_of(key.removeprefix("endpoint/"), packed.host, identity_of(packed.identity), packed.body)
+        try:
+            return endpoint_of(key.removeprefix("endpoint/"), packed.host, identity_of(packed.identity), packed.body)
+        except (msgspec.DecodeError, ValueError, LookupError, struct.error) as error:
+            raise Unavailable(f"the endpoint record {key} cannot be read: {error}") from error
 
     def unpack(self, text: bytes) -> Packed:
         """The parts of a record of the present schema; one of schema 1 is brought to it first."""
