@@ -16,6 +16,7 @@ from tests.probes.programs import Romana, romanad
 from romana.adapters.romanad import RomanadClient
 from romana.apps.cli.failure import ExitStatus
 from romana.codec.text import parse_address
+from romana.core.ipam.findings import uses_of
 from romana.core.view import apply_change
 from romana.model.address import Address
 from romana.model.endpoint import Endpoint
@@ -98,21 +99,20 @@ class Agent:
             self._ready.set()
 
     def _observation(self, view: View, epoch: int) -> Observation:
-        routed = {address: one.link for one in self.endpoints.values() for address in one.addresses}
         return Observation(
             host="h11",
             epoch=epoch,
             number=view.audit,
             incarnation=view.incarnation,
             revision=view.revision,
-            endpoints={name: one.allocations for name, one in self.endpoints.items()},
+            endpoints={name: uses_of(one.allocations) for name, one in self.endpoints.items()},
             blocks={
                 cidr: BlockState(
                     sequence=one.sequence, owner=one.owner, mixed=one.mixed, resting=int(one.owner is not None)
                 )
                 for cidr, one in view.blocks.items()
             },
-            routed=routed | self.strays,
+            strays=self.strays,
         )
 
 

@@ -7,7 +7,6 @@ from enum import StrEnum
 import msgspec
 
 from romana.model.address import Address, Prefix
-from romana.model.ipam import Allocation
 from romana.model.tenancy import Owner
 
 
@@ -26,8 +25,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
 
     It is sent between two publications: what the agent published before is known to the control plane (at the revision
     `published`), and what it did since is in `pending_endpoints` (ids) and `pending_blocks`. `revision` is that of the
-    view which the book was made from. `endpoints` are those of the agent's durable memory, `routed` the addresses that
-    the kernel routes to links of ours, with the link.
+    view which the book was made from. `endpoints` are those of the agent's durable memory, with the sequence of each of
+    their addresses; `strays` are addresses that the kernel routes to links of ours and that none of these has.
     """
 
     host: str
@@ -36,9 +35,9 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: str
     revision: int
     published: int = 0
-    endpoints: dict[str, tuple[Allocation, ...]] = {}
+    endpoints: dict[str, dict[Address, int]] = {}
     blocks: dict[Prefix, BlockState] = {}
-    routed: dict[Address, str] = {}
+    strays: dict[Address, str] = {}
     pending_endpoints: tuple[str, ...] = ()
     pending_blocks: tuple[Prefix, ...] = ()
 

@@ -11,6 +11,7 @@ import pytest
 
 from romana.codec.records import BLOCK, ENDPOINT, HOST, RESERVATION, RETIRED, SPAN
 from romana.codec.text import parse_address
+from romana.core.ipam.findings import uses_of
 from romana.core.view import apply_change
 from romana.model.address import Address
 from romana.model.endpoint import Endpoint
@@ -72,12 +73,12 @@ class Agent:
             number=self.view.audit,
             incarnation=self.view.incarnation,
             revision=self.view.revision,
-            endpoints={name: one.allocations for name, one in self.endpoints.items()},
+            endpoints={name: uses_of(one.allocations) for name, one in self.endpoints.items()},
             blocks={
                 cidr: BlockState(sequence=one.sequence, owner=one.owner, mixed=one.mixed, resting=1)
                 for cidr, one in self.view.blocks.items()
             },
-            routed={address: one.link for one in self.endpoints.values() for address in one.addresses} | self.strays,
+            strays=self.strays,
         )
         return msgspec.structs.replace(found, **fields)
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from romana.core.ipam.findings import Records, Wider, cidr_of, finding, leak, leaked_use, place_words, use_finding
+from romana.core.ipam.union import Union
 from romana.core.topology.place import group_cidrs
-from romana.model.address import Address, Prefix
+from romana.model.address import Address, Family, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.ipam import SERVER, Block, Reservation, Span
 from romana.model.report import Finding, FindingKind
@@ -28,6 +29,10 @@ class Checker:
         self._blocks = Wider(records.blocks)
         self._retired = Wider(records.retired)
         self._dark = Wider(records.blackouts)
+        reserved = [one for network in records.plan.networks for one in network.reserved]
+        self._withheld = {
+            family: Union(one for one in (*records.blackouts, *reserved) if one.family is family) for family in Family
+        }
         self._reserved_for: dict[Address, Reservation] = {
             allocation.address: one for one in records.reservations.values() for allocation in one.allocations
         }
@@ -89,9 +94,15 @@ class Checker:
             yield from self._endpoint(endpoint)
 
     def endpoints_in(self, cidr: Prefix) -> Iterator[Finding]:
-        """What is wrong with the endpoints of which the first address is in a block."""
-        for endpoint in self._records.endpoints_in(cidr):
-            if cidr.contains(endpoint.addresses[0]):
+        """What is wrong with the endpoints in a block; some of it may be told for another block as well.
+
+        Where only endpoints of the block's own host are in it, and nothing of it is withheld, none is looked at: one
+        with an address outside its block, or one that another endpoint has too, is to be asked for by its name.
+        """
+        block = self._records.blocks.get(cidr)
+        plain = block is not None and not self._is_gone(block.host) and not self._withheld[cidr.family].within(cidr)
+        if block is None or not plain or not self._records.hosts_in(cidr) <= {block.host}:
+            for endpoint in self._records.endpoints_in(cidr):
                 yield from self._endpoint(endpoint)
 
     def reservation(self, name: str) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ Owns no rule. Invariant: everything a rule needs is looked up in a time that doe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 
 import msgspec
 
@@ -20,7 +20,8 @@ CONTROL_PLANE = "the control plane"
 
 class Records(msgspec.Struct, frozen=True, kw_only=True):
     """What is checked. `holder` answers who has an address as far as is known, `written` at which revision a block's
-    record was written; the functions in `_in` and `_on` answer what a block or a host has.
+    record was written. The others answer which endpoints are in a block, and on which hosts these are; a host's
+    endpoints by id, with the sequence of each address; and a host's blocks.
     """
 
     plan: AddressPlan
@@ -31,7 +32,8 @@ class Records(msgspec.Struct, frozen=True, kw_only=True):
     holder: Callable[[Address], str | None]
     written: Callable[[Prefix], int]
     endpoints_in: Callable[[Prefix], Iterable[Endpoint]]
-    endpoints_on: Callable[[str], Iterable[Endpoint]]
+    hosts_in: Callable[[Prefix], Set[str]]
+    uses_on: Callable[[str], Mapping[str, Mapping[Address, int]]]
     blocks_on: Callable[[str], Mapping[Prefix, Block]]
     reservations: Mapping[str, Reservation] = {}
     blackouts: Mapping[Prefix, Blackout] = {}
@@ -94,7 +96,8 @@ def leak(endpoint: Endpoint, why: str, *, actionable: bool = False) -> Finding:
         FindingKind.LEAKED,
         endpoint,
         endpoint.addresses[0],
-        f"endpoint {endpoint.id} ({listed(endpoint.allocations)}) is published, but {why}; a repair removes it",
+        f"endpoint {endpoint.id} ({listed(uses_of(endpoint.allocations))}) is published, but {why}; a repair removes "
+        "it",
         actionable=actionable,
     )
 
@@ -108,7 +111,7 @@ def leaked_use(reservation: Reservation, why: str, *, actionable: bool = False) 
         host=reservation.host,
         endpoint=reservation.endpoint,
         sequence=first.sequence,
-        sentence=f"reservation {reservation.name} ({listed(reservation.allocations)}) is in use by "
+        sentence=f"reservation {reservation.name} ({listed(uses_of(reservation.allocations))}) is in use by "
         f"{reservation.endpoint}, but {why}; a repair ends that use",
         actionable=actionable,
     )
@@ -124,14 +127,14 @@ def place_words(host: str) -> str:
     return f"host {host}" if host else CONTROL_PLANE
 
 
-def uses(allocations: Iterable[Allocation]) -> dict[Address, int]:
+def uses_of(allocations: Iterable[Allocation]) -> dict[Address, int]:
     """Which use of which address: what makes allocations the same."""
     return {one.address: one.sequence for one in allocations}
 
 
-def listed(allocations: Iterable[Allocation]) -> str:
-    """Allocations in words."""
-    return ", ".join(f"{one.address} (use {one.sequence})" for one in allocations) or "no address"
+def listed(uses: Mapping[Address, int]) -> str:
+    """Addresses and their uses in words."""
+    return ", ".join(f"{address} (use {sequence})" for address, sequence in sorted(uses.items())) or "no address"
 
 
 def block_words(block: Block | BlockState) -> str:

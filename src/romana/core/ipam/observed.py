@@ -21,11 +21,10 @@ from romana.core.ipam.findings import (
     listed,
     place_words,
     use_finding,
-    uses,
+    uses_of,
 )
-from romana.model.address import Prefix
+from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
-from romana.model.ipam import Allocation
 from romana.model.report import BlockState, Finding, FindingKind, Observation
 
 
@@ -43,27 +42,29 @@ class Comparison:
                 yield msgspec.structs.replace(found, observed=True)
 
     def _endpoints(self, observed: Observation) -> Iterator[Finding]:
-        published = {endpoint.id for endpoint in self._records.endpoints_on(observed.host)}
-        for name in sorted((published | observed.endpoints.keys()).difference(observed.pending_endpoints)):
-            endpoint = self._records.endpoints.get(name)
+        published = self._records.uses_on(observed.host)
+        for name in sorted((published.keys() | observed.endpoints.keys()).difference(observed.pending_endpoints)):
             held = observed.endpoints.get(name)
+            if held is not None and held == published.get(name):
+                continue
+            endpoint = self._records.endpoints.get(name)
             if endpoint is None or endpoint.host != observed.host:
-                for allocation in held or ():
-                    yield self._unknown(observed, endpoint, allocation)
+                for address, sequence in sorted((held or {}).items()):
+                    yield self._unknown(observed, name, address, sequence)
             elif held is None:
                 yield self._missing(observed, endpoint)
-            elif uses(held) != uses(endpoint.allocations):
+            else:
                 yield use_finding(
                     FindingKind.DISAGREEMENT,
                     endpoint,
                     endpoint.addresses[0],
-                    f"endpoint {name} has {listed(endpoint.allocations)} in the records and {listed(held)} at the "
-                    f"agent of {observed.host}; end its workload",
+                    f"endpoint {name} has {listed(uses_of(endpoint.allocations))} in the records and {listed(held)} at "
+                    f"the agent of {observed.host}; end its workload",
                 )
 
     def _missing(self, observed: Observation, endpoint: Endpoint) -> Finding:
         """An endpoint that the agent does not have. One that the kernel still has is not given to others."""
-        if observed.routed.keys().isdisjoint(endpoint.addresses):
+        if observed.strays.keys().isdisjoint(endpoint.addresses):
             return leak(endpoint, f"the agent of {observed.host} does not have it")
         return use_finding(
             FindingKind.DISAGREEMENT,
@@ -73,10 +74,10 @@ class Comparison:
             "remember it; end its workload",
         )
 
-    def _unknown(self, observed: Observation, known: Endpoint | None, allocation: Allocation) -> Finding:
+    def _unknown(self, observed: Observation, name: str, address: Address, sequence: int) -> Finding:
         """An endpoint that the agent believes to be published."""
-        name, address = allocation.endpoint, allocation.address
         holder = self._records.holder(address)
+        known = self._records.endpoints.get(name)
         kind, why = FindingKind.DISAGREEMENT, "the records do not have it"
         if holder not in (None, name):
             kind, why = FindingKind.DOUBLY_OWNED, f"the address belongs to {holder}"
@@ -87,15 +88,14 @@ class Comparison:
             cidr=cidr_of(address),
             host=observed.host,
             endpoint=name,
-            sequence=allocation.sequence,
+            sequence=sequence,
             sentence=f"host {observed.host} has endpoint {name} with {address}, but {why}; end its workload",
         )
 
     def _routes(self, observed: Observation) -> Iterator[Finding]:
-        known = {one.address for held in observed.endpoints.values() for one in held}
-        for address, link in sorted(observed.routed.items()):
+        for address, link in sorted(observed.strays.items()):
             holder = self._records.endpoints.get(self._records.holder(address) or "")
-            if address not in known and (holder is None or holder.host != observed.host):
+            if holder is None or holder.host != observed.host:
                 yield Finding(
                     kind=FindingKind.UNALLOCATED,
                     cidr=cidr_of(address),

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
 from operator import sub
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from romana.core.ipam.union import Union, outermost
 from romana.model.address import Prefix
 from romana.model.ipam import SERVER, Block, Span
 from romana.model.topology import AddressPlan, Group, Network
@@ -95,7 +95,7 @@ class _Counter:
                 places.append(Span(cidr=block.cidr, network=network.name, host=SERVER))
             self._blocks.setdefault(block.cidr if block.host == SERVER else block.span, []).append(block)
         self._spans = _Sorted(places, lambda one: one.cidr)
-        self._retired = _Sorted(_outermost(retired), lambda one: one)
+        self._retired = _Sorted(outermost(retired), lambda one: one)
         self._withheld = _Withheld(network, dark)
         self._rested: set[str] = set()
 
@@ -207,42 +207,15 @@ class _Withheld:
     def __init__(self, network: Network, dark: Sequence[Prefix]) -> None:
         reserved = list(network.reserved)
         self._unions = [
-            _Union(reserved),
-            _Union([*reserved, *dark]),
-            _Union([*reserved, *dark, *network.static]),
+            Union(reserved),
+            Union([*reserved, *dark]),
+            Union([*reserved, *dark, *network.static]),
         ]
 
     def within(self, cidr: Prefix) -> tuple[int, ...]:
         """How many addresses of a CIDR are reserved, blacked out, static."""
         first, second, third = (union.within(cidr) for union in self._unions)
         return first, second - first, third - second
-
-
-class _Union:
-    """The addresses of some CIDRs, each counted once."""
-
-    def __init__(self, cidrs: Iterable[Prefix]) -> None:
-        self._cidrs = _outermost(sorted(cidrs))
-        self._starts = [cidr.value for cidr in self._cidrs]
-        self._before = [0, *accumulate(cidr.size for cidr in self._cidrs)]
-
-    def within(self, cidr: Prefix) -> int:
-        """How many of them are in a CIDR."""
-        first, last = bisect_left(self._starts, cidr.value), bisect_right(self._starts, cidr.last)
-        if first and self._cidrs[first - 1].contains(cidr):
-            return cidr.size
-        if first < last and self._cidrs[first].contains(cidr):
-            return cidr.size
-        return self._before[last] - self._before[first]
-
-
-def _outermost(cidrs: Iterable[Prefix]) -> list[Prefix]:
-    """Sorted CIDRs without those inside others."""
-    found: list[Prefix] = []
-    for cidr in cidrs:
-        if not found or not found[-1].contains(cidr):
-            found.append(cidr)
-    return found
 
 
 def _at_most(most: int, counts: Iterable[int]) -> list[int]:

@@ -76,6 +76,11 @@ class Observer:
         # The book is read before the log: what it has taken or given back is in the log by then.
         blocks = ledger.book.blocks(ledger.clock.boottime())
         memory, routed = await self._attachments.held()
+        uses = {
+            name: {held.address: held.sequence for held in endpoint.allocations}
+            for name, endpoint in memory.endpoints.items()
+        }
+        known = {address for held in uses.values() for address in held}
         entries = [one for entry in memory.pending for one in (entry.started, entry.released) if one is not None]
         changed = [one.cidr for entry in memory.pending for one in (entry.taken, entry.returned) if one is not None]
         return Observation(
@@ -85,9 +90,9 @@ class Observer:
             incarnation=view.incarnation,
             revision=view.revision,
             published=self._publisher.revision,
-            endpoints={name: endpoint.allocations for name, endpoint in memory.endpoints.items()},
+            endpoints=uses,
             blocks=blocks,
-            routed=routed,
+            strays={address: link for address, link in routed.items() if address not in known},
             pending_endpoints=tuple(sorted({endpoint.id for endpoint in entries})),
             pending_blocks=tuple(sorted(set(changed))),
         )

@@ -37,7 +37,7 @@ PATIENCE = 120
 CATCH_UP = 10.0
 """Seconds that an observation waits for this romanad to have what its agent published elsewhere."""
 HOSTS_AT_ONCE = 50
-AT_ONCE = 2000
+AT_ONCE = 500
 """Things that are checked before others have their turn."""
 REPAIRABLE = frozenset({FindingKind.LEAKED, FindingKind.UNALLOCATED})
 """What an observation can show and a repair can do something about."""
@@ -205,7 +205,8 @@ def records_of(state: State) -> Records:
         holder=state.holder,
         written=lambda cidr: state.revisions.get(BLOCK.key(cidr), 0),
         endpoints_in=state.endpoints_in,
-        endpoints_on=state.endpoints_on,
+        hosts_in=state.endpoints.hosts_in,
+        uses_on=state.endpoints.uses_on,
         blocks_on=state.blocks_on,
         reservations=state.reservations,
         blackouts=state.blackouts,

@@ -121,6 +121,23 @@ class EndpointTable(Mapping[str, Endpoint]):
         numbers = {_HEAD.unpack_from(self._packed[key])[2] for _, key in self._lodgers(room)}
         return {self._identities.value(number).id for number in numbers}
 
+    def hosts_in(self, block: Prefix) -> set[str]:
+        """The hosts of the endpoints in a block."""
+        numbers = {_HEAD.unpack_from(self._packed[key])[1] for _, key in self._lodgers(room_of(block))}
+        return {self._hosts.value(number) for number in numbers}
+
+    def uses_on(self, host: str) -> dict[str, dict[Address, int]]:
+        """A host's endpoints by id, each with the sequences of its addresses."""
+        number = self._hosts.number(host.encode())
+        rooms = self._rooms_of_host.get(number, {}) if number is not None else {}
+        found = {}
+        for key in self._candidates(rooms):
+            value = self._packed[key]
+            if _HEAD.unpack_from(value)[1] == number:
+                held = places(value[_HEAD.size :])
+                found[_id(key)] = {Address(family, address): sequence for family, address, _, sequence in held}
+        return found
+
     def rooms(self) -> Iterator[Room]:
         """All rooms in which somebody is."""
         yield from self._near

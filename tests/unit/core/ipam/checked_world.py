@@ -11,7 +11,7 @@ import msgspec
 from romana.codec.text import parse_prefix
 from romana.codec.topology import read_plan
 from romana.core.ipam.check import Checker
-from romana.core.ipam.findings import Records
+from romana.core.ipam.findings import Records, uses_of
 from romana.core.ipam.observed import Comparison
 from romana.core.topology import carve, group_cidrs, place_host
 from romana.model.address import Address, Prefix
@@ -149,8 +149,7 @@ class World:
         seen = self.observations[endpoint.host]
         self.change(
             endpoint.host,
-            endpoints={**seen.endpoints, endpoint.id: endpoint.allocations},
-            routed={**seen.routed, **dict.fromkeys(endpoint.addresses, endpoint.link)},
+            endpoints={**seen.endpoints, endpoint.id: uses_of(endpoint.allocations)},
             pending_endpoints=(*seen.pending_endpoints, *([endpoint.id] if pending else [])),
         )
 
@@ -212,7 +211,12 @@ class World:
             endpoints_in=lambda cidr: [
                 one for one in self.endpoints.values() if any(each.block == cidr for each in one.allocations)
             ],
-            endpoints_on=lambda host: [one for one in self.endpoints.values() if one.host == host],
+            hosts_in=lambda cidr: {
+                one.host for one in self.endpoints.values() if any(each.block == cidr for each in one.allocations)
+            },
+            uses_on=lambda host: {
+                one.id: uses_of(one.allocations) for one in self.endpoints.values() if one.host == host
+            },
             blocks_on=lambda host: {cidr: one for cidr, one in self.blocks.items() if one.host == host},
             reservations=self.reservations,
             blackouts=self.blackouts,
@@ -223,10 +227,21 @@ class World:
         """Everything that every rule says."""
         records = self.records()
         checker, comparison = Checker(records), Comparison(records)
-        return [
+        rooms = {each.block for one in self.endpoints.values() for each in one.allocations}
+        loose = [
+            one.id
+            for one in self.endpoints.values()
+            if any(
+                not each.block.contains(each.address) or records.holder(each.address) != one.id
+                for each in one.allocations
+            )
+        ]
+        found = [
             *(finding for cidr in self.spans for finding in checker.span(cidr)),
             *(finding for cidr in self.blocks for finding in checker.block(cidr)),
-            *(finding for name in self.endpoints for finding in checker.endpoint(name)),
+            *(finding for cidr in rooms for finding in checker.endpoints_in(cidr)),
+            *(finding for name in loose for finding in checker.endpoint(name)),
             *(finding for name in self.reservations for finding in checker.reservation(name)),
             *(finding for seen in self.observations.values() for finding in comparison.findings(seen)),
         ]
+        return list({one.key: one for one in found}.values())

@@ -28,19 +28,15 @@ def test_nothing_is_found_in_a_consistent_world_in_which_things_are_under_way() 
 
 def leaked(world: World) -> Planted:
     endpoint = world.some_published()
-    seen = world.observations["h1"]
-    world.change(
-        "h1",
-        endpoints={name: held for name, held in seen.endpoints.items() if name != endpoint.id},
-        routed={address: link for address, link in seen.routed.items() if address not in endpoint.addresses},
-    )
+    kept = {name: held for name, held in world.observations["h1"].endpoints.items() if name != endpoint.id}
+    world.change("h1", endpoints=kept)
     return FindingKind.LEAKED, endpoint.addresses[0], "a repair removes it"
 
 
 def forgotten_by_its_agent(world: World) -> Planted:
     endpoint = world.some_published()
     kept = {name: held for name, held in world.observations["h1"].endpoints.items() if name != endpoint.id}
-    world.change("h1", endpoints=kept)
+    world.change("h1", endpoints=kept, strays=dict.fromkeys(endpoint.addresses, endpoint.link))
     return FindingKind.DISAGREEMENT, endpoint.addresses[0], "does not remember it"
 
 
@@ -164,6 +160,19 @@ def address_of_no_block(world: World) -> Planted:
     return FindingKind.OUT_OF_PLAN, endpoint.allocations[0].address, "which is not there"
 
 
+def second_address_of_no_block(world: World) -> Planted:
+    endpoint = world.endpoints["h1-0"]
+    del world.blocks[endpoint.allocations[1].block]
+    return FindingKind.OUT_OF_PLAN, endpoint.allocations[1].address, "which is not there"
+
+
+def block_of_another_host_than_its_endpoints(world: World) -> Planted:
+    endpoint = world.some_published()
+    first = endpoint.allocations[0]
+    world.blocks[first.block] = msgspec.structs.replace(world.blocks[first.block], host="h2")
+    return FindingKind.OUT_OF_PLAN, first.address, "of host h2, not of h1"
+
+
 def blacked_out(world: World) -> Planted:
     endpoint = world.some_published()
     address = endpoint.addresses[0]
@@ -174,14 +183,14 @@ def blacked_out(world: World) -> Planted:
 
 def unallocated(world: World) -> Planted:
     address = STATIC.address(5)
-    world.change("h2", routed={**world.observations["h2"].routed, address: "romstray"})
+    world.change("h2", strays={address: "romstray"})
     return FindingKind.UNALLOCATED, address, "link romstray"
 
 
 def another_use(world: World) -> Planted:
     endpoint = world.some_published()
     seen = world.observations["h1"]
-    later = tuple(msgspec.structs.replace(one, sequence=one.sequence + 1000) for one in endpoint.allocations)
+    later = {one.address: one.sequence + 1000 for one in endpoint.allocations}
     world.change("h1", endpoints={**seen.endpoints, endpoint.id: later})
     return FindingKind.DISAGREEMENT, endpoint.addresses[0], "in the records and"
 
@@ -239,6 +248,8 @@ PLANTS: list[Callable[[World], Planted]] = [
     delegated_static_block,
     address_outside_its_block,
     address_of_no_block,
+    second_address_of_no_block,
+    block_of_another_host_than_its_endpoints,
     blacked_out,
     unallocated,
     another_use,
@@ -289,12 +300,8 @@ def test_a_fixed_address_whose_user_has_no_agent_is_no_finding() -> None:
     world = World(1)
     world.reserve("vm2", "h1", STATIC.address(2))
     endpoint = world.endpoints.pop("vm2/eth0")
-    seen = world.observations["h1"]
-    world.change(
-        "h1",
-        endpoints={name: held for name, held in seen.endpoints.items() if name != endpoint.id},
-        routed={address: link for address, link in seen.routed.items() if address not in endpoint.addresses},
-    )
+    kept = {name: held for name, held in world.observations["h1"].endpoints.items() if name != endpoint.id}
+    world.change("h1", endpoints=kept)
     assert world.check() == []
 
 
