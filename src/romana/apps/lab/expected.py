@@ -95,7 +95,7 @@ def _is(peer: Peer, pod: Pod, tenants: Mapping[str, LabTenant], family: int) -> 
         return any(
             peer.cidr.contains(one) and not any(other.contains(one) for other in peer.excluded) for one in addresses
         )
-    return _selects(peer, pod.endpoint, tenants)
+    return isinstance(peer, Selector) and _selects(peer, pod.endpoint, tenants)
 
 
 def _selects(selector: Selector, endpoint: LabEndpoint, tenants: Mapping[str, LabTenant]) -> bool:
