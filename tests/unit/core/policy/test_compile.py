@@ -5,11 +5,14 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from romana.core.policy.classes import classify
 from romana.core.policy.compile import WORDS_LIMIT, comment, compile_program
 from romana.core.policy.evaluate import verdict
+from romana.core.policy.places import find_places
 from romana.core.policy.world import PolicyWorld
-from romana.model.address import Address, Family
+from romana.model.address import Address, Family, Prefix
 from romana.model.errors import NotFound
+from romana.model.ipam import Block
 from romana.model.policy import Direction, Operator, Policy, Requirement, Rule, Selector
 from romana.model.program import Program
 from romana.model.tenancy import Identity, Isolation, Tenant
@@ -52,6 +55,28 @@ def test_rules_do_not_change_the_class_of_those_they_govern() -> None:
     open_, closed = (compiled(policies=by_id(policy("p", subject, ingress=rules))) for rules in ((Rule(),), ()))
     assert open_.classes == closed.classes
     assert open_.rows != closed.rows
+
+
+def test_a_mixed_block_means_nothing_as_a_whole() -> None:
+    cidr = Prefix(Family.V4, 0x0A000000, 29)
+    block = Block(
+        cidr=cidr, span=cidr, network="n", host="h", allocator="h", identities=(A_WEB.id, B_WEB.id), mixed=True
+    )
+    alone = msgspec.structs.replace(block, identities=(A_WEB.id,))
+    lodgers = {"e1": endpoint("e1", A_WEB, "10.0.0.1", str(cidr)), "e2": endpoint("e2", B_WEB, "10.0.0.2", str(cidr))}
+    made = msgspec.structs.replace(world(*THREE, identities=EVERYBODY), blocks={cidr: block}, endpoints=lodgers)
+    classes = classify(made)
+    places = find_places(made, classes)
+    assert [places.class_of(cidr.address(offset)) == classes.of[A_WEB.id] for offset in range(3)] == [
+        False,
+        True,
+        False,
+    ]
+    assert places.class_of(cidr.address(2)) == classes.of[B_WEB.id]
+    assert places.class_of(cidr.address(0)) not in classes.by_id
+    assert cidr not in places.at
+    one = msgspec.structs.replace(made, blocks={cidr: alone}, endpoints={"e1": lodgers["e1"]})
+    assert list(find_places(one, classes).at) == [cidr.address(1)]
 
 
 def test_an_endpoint_in_a_known_block_changes_nothing() -> None:
