@@ -67,6 +67,11 @@ def plan_document() -> dict[str, object]:
     return {"version": 1, "networks": networks, "topologies": topologies}
 
 
+def host_name(number: int) -> str:
+    """The name of a host."""
+    return f"node-{number:05}.example.net"
+
+
 async def fill(path: Path, endpoints: int) -> None:
     """A new store with so many endpoints, and everything that they need."""
     file = EmptyFile(path)
@@ -106,7 +111,7 @@ def _tenancy(identities: Iterable[Identity]) -> Pairs:
 
 
 def _host(plan: AddressPlan, number: int, endpoints: int, identities: list[Identity]) -> Pairs:
-    name, group = f"node-{number:05}.example.net", plan.topologies[0].root.groups[number % RACKS]
+    name, group = host_name(number), plan.topologies[0].root.groups[number % RACKS]
     host = Host(
         name=name,
         addresses=(Address(Family.V4, 0xC0000000 + number),),
