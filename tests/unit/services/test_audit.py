@@ -214,6 +214,19 @@ def test_time_alone_is_no_second_observation() -> None:
     run(test)
 
 
+def test_a_romanad_that_started_anew_counts_from_the_beginning() -> None:
+    async def test(site: Site) -> None:
+        site.h1.endpoints.pop("h1-a")
+        report = await site.check_twice()
+        fresh = Repairs(site.core, Auditor(site.core, site.control.clock))
+        (outcome,) = (await fresh.repair(RepairRequest(report=report))).outcomes
+        assert not outcome.done
+        assert "saw it over 0 s" in outcome.sentence
+        assert (await site.repair(report))[0].done
+
+    run(test)
+
+
 def test_another_use_of_the_same_address_begins_anew() -> None:
     async def test(site: Site) -> None:
         lost = site.h1.endpoints.pop("h1-a")

@@ -165,8 +165,12 @@ class States(RuleBasedStateMachine):
         for host in HOSTS:
             mine = [one for id_, one in sorted(self.endpoints.items()) if one.host == host]
             assert state.endpoints_on(host) == mine
+            uses = {one.id: {held.address: held.sequence for held in one.allocations} for one in mine}
+            assert state.endpoints.uses_on(host) == uses
             assert state.blocks_on(host) == {cidr: one for cidr, one in self.blocks.items() if one.host == host}
             assert state.spans_on(host) == {cidr: one for cidr, one in self.spans.items() if one.host == host}
+        for block in BLOCKS:
+            assert state.endpoints.hosts_in(block) == {one.host for one in state.endpoints_in(block)}
         for tenant, segment in (("shop", None), ("shop", "db"), ("nobody", None), (None, "web")):
             theirs = {
                 id_

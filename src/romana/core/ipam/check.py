@@ -131,7 +131,7 @@ class Checker:
 
     def _endpoint(self, endpoint: Endpoint) -> Iterator[Finding]:
         name = endpoint.id
-        if self._is_gone(endpoint.host):
+        if endpoint.allocations and self._is_gone(endpoint.host):
             yield leak(endpoint, f"host {endpoint.host} is gone", actionable=True)
         for allocation in endpoint.allocations:
             address, holder = allocation.address, self._records.holder(allocation.address)

@@ -45,7 +45,7 @@ class Comparison:
         published = self._records.uses_on(observed.host)
         for name in sorted((published.keys() | observed.endpoints.keys()).difference(observed.pending_endpoints)):
             held = observed.endpoints.get(name)
-            if held is not None and held == published.get(name):
+            if (held or {}) == published.get(name, {}):
                 continue
             endpoint = self._records.endpoints.get(name)
             if endpoint is None or endpoint.host != observed.host:

@@ -231,7 +231,8 @@ class World:
         loose = [
             one.id
             for one in self.endpoints.values()
-            if any(
+            if not one.allocations
+            or any(
                 not each.block.contains(each.address) or records.holder(each.address) != one.id
                 for each in one.allocations
             )

@@ -305,6 +305,13 @@ def test_a_fixed_address_whose_user_has_no_agent_is_no_finding() -> None:
     assert world.check() == []
 
 
+def test_endpoints_without_addresses_are_nothing_to_find() -> None:
+    world = World(1)
+    for name, host in (("bare", "h1"), ("lost", "nobody")):
+        world.endpoints[name] = world.endpoint(name, host, [])
+    assert world.check() == []
+
+
 def test_blocks_of_the_control_plane_are_no_hosts_business() -> None:
     world = World(1)
     assert world.blocks[STATIC].host == ""
