@@ -43,13 +43,13 @@ class Machine:
         )
 
     def identify(self) -> None:
-        """Have a machine id (`man 5 machine-id`) of its own."""
-        self.run(
-            "sh",
-            "-ec",
-            f"mount -t tmpfs -o mode=755 tmpfs /mnt && echo {uuid.uuid4().hex} >/mnt/id && "
-            "mount --bind /mnt/id /etc/machine-id && umount --lazy /mnt",
+        """Have a machine id (`man 5 machine-id`) and a boot id of its own."""
+        ids = {"/etc/machine-id": uuid.uuid4().hex, "/proc/sys/kernel/random/boot_id": str(uuid.uuid4())}
+        mounts = " && ".join(
+            f"echo {value} >/mnt/{number} && mount --bind /mnt/{number} {path}"
+            for number, (path, value) in enumerate(ids.items())
         )
+        self.run("sh", "-ec", f"mount -t tmpfs -o mode=755 tmpfs /mnt && {mounts} && umount --lazy /mnt")
 
     @property
     def netns(self) -> str:
