@@ -203,7 +203,7 @@ topologies:
         29,
         24,
     )
-    assert (pods6.block_length, pods6.span_length) == (122, 117)
+    assert (pods6.block_length, pods6.span_length) == (122, 116)
     racks = plan.topologies[0]
     assert racks.root.assignment == {"site": "one"}
     assert [(leaf.path, str(leaf.cidrs["pods6"])) for leaf in leaves(racks.root)] == [

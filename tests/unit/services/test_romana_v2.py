@@ -18,6 +18,7 @@ from romana.codec.document import load
 from romana.codec.text import parse_prefix
 from romana.codec.topology import read_plan
 from romana.core.topology import PlanChange, carve, misfits
+from romana.model.address import Family
 from romana.model.errors import AlreadyExists, Conflict, Exhausted, Invalid, NotFound
 from romana.model.view import Publication, Released
 from tests.unit.services.machines import Machines, with_machines
@@ -27,7 +28,7 @@ from tests.unit.services.machines import Machines, with_machines
 def _blocks_in_the_order_of_claims(monkeypatch: pytest.MonkeyPatch) -> None:
     """Romana v2 has neither stock nor mixed blocks, and its format cannot say so."""
     monkeypatch.setattr("romana.core.topology.networks.DEFAULT_STOCK", 0)
-    monkeypatch.setattr("romana.core.topology.networks.DEFAULT_MIXED", 0)
+    monkeypatch.setattr("romana.core.topology.networks.DEFAULT_MIXED", dict.fromkeys(Family, 0))
 
 
 def network(name: str, cidr: str, block_mask: int = 0, *tenants: str) -> dict[str, Any]:

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from romana.model.address import Prefix
+from romana.model.address import Family, Prefix
 from romana.model.errors import Fault
 from romana.model.topology import Group, Network, NetworkRequest, Placement
 
-SPAN_BITS = 5
-"""A span has 2 ** 5 blocks unless the network says otherwise or its groups are too small for that."""
+SPAN_BITS = {Family.V4: 5, Family.V6: 6}
+"""A span has 2 ** 5 or 2 ** 6 blocks unless the network says otherwise or its groups are too small for that."""
 LEAST_SPAN_BITS = 4
 """By default a group that hosts may join has room for 2 ** 4 spans, where its size allows it."""
 
@@ -36,7 +36,7 @@ def finish_network(request: NetworkRequest, order: int, leaves: Sequence[Leaf], 
     if span is None:
         joined = [leaf for leaf in leaves if not leaf.group.sole_host]
         wanted = (leaf.group.cidrs[request.name].length + _spans_bits(leaf.hosts) for leaf in joined)
-        span = min(block, max([block - SPAN_BITS, request.cidr.length, *wanted]))
+        span = min(block, max([block - SPAN_BITS[request.cidr.family], request.cidr.length, *wanted]))
     network = Network(
         name=request.name,
         cidr=request.cidr,

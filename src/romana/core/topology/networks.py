@@ -19,7 +19,7 @@ BLOCK_LENGTHS = {Family.V4: 29, Family.V6: 122}
 """The length of a block where a network does not say (or the network's own, when that is longer)."""
 DEFAULT_STOCK = 2
 """Ownerless blocks that a host keeps in a network that does not say."""
-DEFAULT_MIXED = 0
+DEFAULT_MIXED = {Family.V4: 2, Family.V6: 0}
 """The number of an owner's first endpoints on a host that share a mixed block, where a network does not say."""
 MOST_COUNT = 64
 """What `stock` and `mixed` may be at most."""
@@ -71,7 +71,7 @@ def _topology(request: NetworkRequest, faults: list[Fault]) -> NetworkRequest:
         block_length=block,
         span_length=span,
         stock=DEFAULT_STOCK if request.stock is None else request.stock,
-        mixed=DEFAULT_MIXED if request.mixed is None else request.mixed,
+        mixed=DEFAULT_MIXED[cidr.family] if request.mixed is None else request.mixed,
     )
 
 

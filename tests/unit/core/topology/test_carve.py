@@ -96,7 +96,7 @@ def test_explicit_cidrs_for_unequal_racks() -> None:
     ("cidr", "count", "given", "block", "span"),
     [
         pytest.param("10.0.0.0/8", 4, {}, 29, 24, id="v4-default"),
-        pytest.param("fd00::/48", 4, {}, 122, 117, id="v6-default"),
+        pytest.param("fd00::/48", 4, {}, 122, 116, id="v6-default"),
         pytest.param("10.0.0.0/30", 1, {}, 30, 30, id="network-longer-than-a-block"),
         pytest.param("10.0.0.0/24", 1, {}, 29, 28, id="small-group-has-room-for-hosts"),
         pytest.param("10.0.0.0/24", 8, {}, 29, 29, id="group-of-few-blocks"),

@@ -10,6 +10,7 @@ from romana.codec.text import parse_prefix
 from romana.codec.topology import read_plan
 from romana.core.topology import carve
 from romana.core.topology.networks import DEFAULT_MIXED, DEFAULT_STOCK
+from romana.model.address import Family
 from romana.model.errors import Invalid
 from romana.model.topology import AddressPlan, BitPlan, Network, Placement
 
@@ -292,7 +293,7 @@ def test_static_ranges_are_kept_in_order_and_spans_around_them_left() -> None:
 
 def test_defaults_of_stock_and_mixed_are_in_one_place() -> None:
     carved = plan().networks[0]
-    assert (carved.stock, carved.mixed) == (DEFAULT_STOCK, DEFAULT_MIXED)
+    assert (carved.stock, carved.mixed) == (DEFAULT_STOCK, DEFAULT_MIXED[Family.V4])
     given = plan(stock=0, mixed=3).networks[0]
     assert (given.stock, given.mixed) == (0, 3)
 
