@@ -172,6 +172,9 @@ class Lease:
             await self._workers.kernel(self._kernel.keep)  # its own timer knows better than a lost memory
             self._gate = False
             return
+        if doubted and self._gate is False:  # cut off before, and somebody may have let go
+            await self._workers.kernel(self._kernel.cut)
+            return
         if self._length:
             log.error("the lease is over: endpoints are cut off, routes withdrawn", seconds=self._length)
         self._stream = self._follower.stream + 1

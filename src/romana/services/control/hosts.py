@@ -32,6 +32,7 @@ from romana.model.errors import Conflict, Fault, Invalid, NotFound
 from romana.model.ipam import Retired
 from romana.model.topology import Host
 from romana.services.control.core import Core, Draft
+from romana.services.control.reservations import put_use_ended
 from romana.services.control.state import State
 
 log = structlog.get_logger()
@@ -141,6 +142,9 @@ def take_away(state: State, draft: Draft, host: Host) -> Taken:
         draft.delete(BLOCK.key(cidr))
     for endpoint in endpoints:
         draft.delete(ENDPOINT.key(endpoint.id))
+    for reservation in state.reservations.values():
+        if reservation.host == host.name:
+            put_use_ended(state, draft, reservation)
     _forget(state, draft, host.name)
     draft.put(HOST, HOST.key(host.name), msgspec.structs.replace(host, instance="", machine="", epoch=host.epoch + 1))
     return Taken(host=host.name, spans=tuple(span.cidr for span in spans), endpoints=len(endpoints))

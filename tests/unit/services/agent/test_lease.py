@@ -266,7 +266,7 @@ def test_a_host_declared_lost_stops_what_it_had_and_starts_anew() -> None:
         assert not site.agent.ledger.endpoints
         await site.until(lambda: site.in_kernel() == (set(), set(), set()))
         assert not had & set(site.agent.ledger.view.spans)
-        assert not had & site.daemon.running
+        await site.until(lambda: not had & site.daemon.running)
         await site.until(lambda: site.state.load().pending == ())
         site.clock.now += 180  # what it has now rests first
         endpoint = (await site.add(4)).endpoint
