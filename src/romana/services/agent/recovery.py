@@ -102,14 +102,17 @@ class Recovery:
         if self._ledger.rest_first:  # the rests begin with the first view
             self._over_at = now + self._ledger.book.rest
         elif self._epoch and now >= self._over_at:
+            epoch = self._epoch  # two may be here at once
             try:
                 if closed := self._ledger.book.closed():
                     await self.workers.slow(self._ledger.state.close_blocks, closed)
-                await self.workers.slow(self._ledger.state.joined, self._epoch)
+                await self.workers.slow(self._ledger.state.joined, epoch)
             except Unavailable as error:
                 log.warning("the end of a recovery could not be written", error=str(error))
                 return
-            self._ledger.joined, self._epoch = self._epoch, 0
+            self._ledger.joined = epoch
+            if self._epoch == epoch:
+                self._epoch = 0
 
     def _serves(self, cidr: Prefix, endpoint: Endpoint, taken: Mapping[Prefix, BlockTaken]) -> bool:
         """Whether a block is this host's and serves an endpoint, as far as the first view and our log say."""

@@ -166,3 +166,16 @@ def test_an_agent_that_romanad_could_not_hear_answers_again() -> None:
         assert len(refused) >= 3
 
     run(test)
+
+
+def test_an_epoch_that_two_loops_join_at_once_is_joined() -> None:
+    """Else the next connection would be taken for another memory's, and endpoints that are gone taken in again."""
+
+    async def test(site: Site) -> None:
+        recovery = site.agent.recovery
+        recovery._epoch = site.agent.ledger.joined
+        await asyncio.gather(recovery.end(), recovery.end())
+        assert site.agent.ledger.joined == 1
+        assert recovery._epoch == 0
+
+    run(test)
