@@ -37,15 +37,18 @@ class Reach(StrEnum):
     ABOVE = "above"
 
 
-class DeviceRoute(msgspec.Struct, frozen=True, kw_only=True):
+class DeviceRoute(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One route that a device should hold: a discard under what it originates, or learned from the device `toward`.
 
-    Devices are named by host name, or by the path of the group that a router serves (`/` for a spine).
+    Devices are named by host name, or by the path of the group that a router serves (`/` for a spine). The route of an
+    `exception` is told to the device `onward` alone (empty: to nobody).
     """
 
     prefix: Prefix
     reach: Reach
     toward: str = ""
+    exception: bool = False
+    onward: str = ""
 
 
 class DevicePlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,3 +66,39 @@ class DevicePlan(msgspec.Struct, frozen=True, kw_only=True):
     def endpoint_routes(self) -> tuple[Prefix, ...]:
         """The routes to endpoints below it: what grows or does not grow with them."""
         return tuple(route.prefix for route in self.routes if route.reach is Reach.BELOW)
+
+
+class DeviceRoutes(msgspec.Struct, frozen=True, kw_only=True):
+    """How many routes a device should hold: learned from above and below, discards, and exceptions of any reach."""
+
+    device: str
+    serves: str
+    above: int
+    below: int
+    discards: int
+    exceptions: int
+    total: int
+
+
+class Away(StrEnum):
+    """Why something is routed by itself instead of with its group."""
+
+    FIXED = "fixed-address"
+    SPAN = "span-away"
+    ENDPOINT = "endpoint-away"
+
+
+class RouteException(msgspec.Struct, frozen=True, kw_only=True):
+    """A prefix that lives on a `host` which its aggregates do not lead to, so that it has a route of its own.
+
+    `home` is the path of the innermost group that has it (empty: none has), `name` what it belongs to. `devices` hold
+    the route: from the host, which originates it, to the one that would discard its packets otherwise. Empty: there is
+    no such host (any more).
+    """
+
+    prefix: Prefix
+    host: str
+    reason: Away
+    name: str = ""
+    home: str = ""
+    devices: tuple[str, ...] = ()

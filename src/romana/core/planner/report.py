@@ -14,7 +14,7 @@ from romana.core.planner.capacity import Capacities, Capacity
 from romana.core.planner.load import Load
 from romana.core.planner.routes import Alternatives, DeviceCount, alternatives, by_kind, device_counts
 from romana.core.planner.usage import LeafUse, Usage
-from romana.core.routing.plan import announced, originated, without_router
+from romana.core.routing.fabric import announced, originated, without_router
 from romana.model.address import Prefix
 from romana.model.topology import AddressPlan, Group, Network, Placement, Topology
 

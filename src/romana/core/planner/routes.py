@@ -13,7 +13,7 @@ from enum import StrEnum
 import msgspec
 
 from romana.core.planner.usage import Usage, open_leaves
-from romana.core.routing.plan import announced, originated, served, without_router
+from romana.core.routing.fabric import Fabric, announced, originated, served, without_router
 from romana.model.topology import AddressPlan, Group, Topology
 
 
@@ -58,13 +58,14 @@ class Alternatives(msgspec.Struct, frozen=True, kw_only=True):
 
 def device_counts(plan: AddressPlan, usage: Usage) -> list[DeviceCount]:
     """Routers from the top, then the hosts of each leaf, then a VPC's route table."""
+    fabric = Fabric(plan)
     routers: dict[str, DeviceCount] = {}
     for topology in plan.topologies:
-        for group, above in _with_above(topology):
-            one = _router(topology, group, above, usage)
+        for group in served(topology.root):
+            one = _router(topology, group, len(fabric.routers[group.path].above), usage)
             other = routers.get(one.device)
             routers[one.device] = one if other is None else _both(one, other)
-    return [*(routers[path] for path in sorted(routers)), *_hosts(plan, usage), _vpc(plan)]
+    return [*(routers[path] for path in sorted(routers)), *_hosts(fabric, usage), _vpc(plan)]
 
 
 def alternatives(usage: Usage) -> Alternatives:
@@ -73,16 +74,6 @@ def alternatives(usage: Usage) -> Alternatives:
     blocks = sum(use.owned + use.mixed for use in usage.at.values())
     endpoints = sum(use.endpoints for use in usage.at.values())
     return Alternatives(per_node=nodes, per_block=blocks, per_endpoint=endpoints)
-
-
-def _with_above(topology: Topology) -> Iterator[tuple[Group, int]]:
-    """Groups with a router, and how many aggregates those above them originate."""
-    way: list[tuple[Group, int]] = []
-    for group in served(topology.root):
-        while way and not group.path.startswith(way[-1][0].path.rstrip("/") + "/"):
-            way.pop()
-        yield group, way[-1][1] if way else 0
-        way.append((group, (way[-1][1] if way else 0) + len(originated(group))))
 
 
 def _router(topology: Topology, group: Group, above: int, usage: Usage) -> DeviceCount:
@@ -105,25 +96,21 @@ def _both(one: DeviceCount, other: DeviceCount) -> DeviceCount:
     return msgspec.structs.replace(
         one,
         kind=one.kind if one.kind is not Kind.RACK else other.kind,
-        above=one.above + other.above,
+        above=one.above,
         below=one.below + other.below,
         discards=one.discards + other.discards,
     )
 
 
-def _hosts(plan: AddressPlan, usage: Usage) -> Iterator[DeviceCount]:
+def _hosts(fabric: Fabric, usage: Usage) -> Iterator[DeviceCount]:
     """The hosts that are in the same leaves: the aggregates above them, and a discard for each of their own spans."""
-    above: dict[tuple[str, str], int] = {}
-    for topology in plan.topologies:
-        for group, count in _with_above(topology):
-            learned = count + len(originated(group))
-            above[topology.name, group.path] = learned
-            above |= {(topology.name, child.path): learned for child in group.groups if child.sole_host}
     members = usage.members()
     for seat, hosts in usage.seats.items():
         uses = [(place, use) for place, use in usage.at.items() if place[:2] in seat]
         a_host = sum(use.spans / members[place[:2]] for place, use in uses)
-        learned = sum(above.get(leaf, 0) for leaf in seat)
+        groups = [group for leaf in seat if (group := fabric.group(*leaf)) is not None]
+        routers = {router for group in groups if (router := fabric.router_of(group))}
+        learned = len({cidr for router in routers for cidr in fabric.routers[router].aggregates})
         yield DeviceCount(
             device=" ".join(path for _, path in seat),
             kind=Kind.HOST,

@@ -1,132 +1,324 @@
-"""The routes of every device, from the address plan, hosts and spans.
+"""The routes of every device, from the address plan, hosts, spans and exceptions.
 
 Owns the level rule: a device originates the aggregate of the group it serves, with a discard route, and never more; a
-host originates its spans. So a new endpoint, block, span or host changes no route above its rack. Refuses to know
-routing daemons and underlay addresses. Invariant: what a device holds from below is what the devices below it
-originate.
+host originates its spans. So a new endpoint, block, span or host changes no route above its rack. What lives away from
+its aggregates is an exception (`core.routing.away`). Refuses to know routing daemons and underlay addresses.
+Invariants: what a device holds from below is what the devices below it originate; the plan depends on what is there,
+not on the order in which it came; a device's plan costs what the device holds, a change what it touches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
-from romana.core.topology.place import find_group
+import msgspec
+
+from romana.core.routing.away import Exceptions, Lengths, way_between
+from romana.core.routing.fabric import Fabric, parent, way_up
 from romana.model.address import Prefix
 from romana.model.errors import NotFound
 from romana.model.ipam import Span
-from romana.model.route import DevicePlan, DeviceRoute, Reach
+from romana.model.route import Away, DevicePlan, DeviceRoute, DeviceRoutes, Reach, RouteException
 from romana.model.topology import AddressPlan, Group, Host
+
+MOST_NAMED = 12
+"""Devices that a sentence about an unknown one lists."""
+
+
+class Seat(msgspec.Struct, frozen=True):
+    """Where hosts of the same groups are: their leaves and routers by topology, in the plan's order."""
+
+    leaves: dict[str, Group]
+    uplinks: dict[str, str]
+
+
+class RoutePlan:
+    """The routes of all devices, kept up with the world.
+
+    Every change answers the devices whose routes may differ now. A span or an exception of a host that is not known
+    counts from when the host is.
+    """
+
+    def __init__(
+        self,
+        plan: AddressPlan,
+        hosts: Iterable[Host] = (),
+        spans: Iterable[Span] = (),
+        exceptions: Iterable[RouteException] = (),
+    ) -> None:
+        self._hosts = {host.name: host for host in hosts}
+        self._spans = {span.cidr: span for span in spans}
+        self._asked = {one.prefix: one for one in exceptions}
+        self._start(plan)
+
+    def set_plan(self, plan: AddressPlan) -> None:
+        """Another address plan: everything is placed anew."""
+        self._start(plan)
+
+    def put_host(self, host: Host) -> set[str]:
+        """A host that is new, or has other groups."""
+        known = self._hosts.get(host.name)
+        self._hosts[host.name] = host
+        if known is not None and known.groups == host.groups:
+            return set()
+        return self._reseat(host.name, self._seat(host))
+
+    def drop_host(self, name: str) -> set[str]:
+        """A host is gone."""
+        if self._hosts.pop(name, None) is None:
+            return set()
+        return self._reseat(name, None)
+
+    def put_span(self, span: Span) -> set[str]:
+        """A span that is new, or has another host."""
+        if self._spans.get(span.cidr) == span:
+            return set()
+        touched = self.drop_span(span.cidr)
+        self._spans[span.cidr] = span
+        self._of_host.setdefault(span.host, {})[span.cidr] = None
+        if span.host in self._seats:
+            touched |= self._attach(span)
+        return touched
+
+    def drop_span(self, cidr: Prefix) -> set[str]:
+        """A span is gone."""
+        span = self._spans.pop(cidr, None)
+        if span is None:
+            return set()
+        del self._of_host[span.host][cidr]
+        return self._detach(span) if span.host in self._seats else set()
+
+    def put_exception(self, one: RouteException) -> set[str]:
+        """Such a prefix is on such a host, wherever its aggregates lead; one that its host's spans cover is none."""
+        self._asked[one.prefix] = one
+        return self._place_within(one.prefix)
+
+    def drop_exception(self, prefix: Prefix) -> set[str]:
+        """It is where its aggregates lead."""
+        self._asked.pop(prefix, None)
+        return self._place_within(prefix)
+
+    def devices(self) -> tuple[str, ...]:
+        """The names of all devices: routers by the path of their group, from the top, then hosts."""
+        return (*self.fabric.routers, *sorted(self._seats))
+
+    def exceptions(self) -> Iterator[RouteException]:
+        """All that lives away from its aggregates, by prefix."""
+        return self._exceptions.all()
+
+    def exceptions_of(self, host: str) -> tuple[Prefix, ...]:
+        """What a host announces beside its spans."""
+        return self._exceptions.of(host)
+
+    def device_plan(self, device: str) -> DevicePlan:
+        """What a device originates and holds; `device` is a host's name, or the path of a router's group.
+
+        NotFound when it is neither.
+        """
+        routes = self._routes(device)
+        ordered = tuple(routes[prefix] for prefix in sorted(routes))
+        originates = tuple(route.prefix for route in ordered if route.reach is Reach.DISCARD)
+        return DevicePlan(device=device, serves=self._serves(device), originates=originates, routes=ordered)
+
+    def counts(self, device: str) -> DeviceRoutes:
+        """How many routes a device should hold; NotFound as `device_plan`."""
+        routes = self._routes(device).values()
+        reaches = [route.reach for route in routes]
+        return DeviceRoutes(
+            device=device,
+            serves=self._serves(device),
+            above=reaches.count(Reach.ABOVE),
+            below=reaches.count(Reach.BELOW),
+            discards=reaches.count(Reach.DISCARD),
+            exceptions=sum(route.exception for route in routes),
+            total=len(reaches),
+        )
+
+    def _start(self, plan: AddressPlan) -> None:
+        self.fabric = Fabric(plan)
+        self._known_seats: dict[tuple[tuple[str, str], ...], Seat] = {}
+        self._seats: dict[str, Seat] = {}
+        self._of_host: dict[str, dict[Prefix, None]] = {}
+        self._around = Lengths()  # spans and exceptions of known hosts that lead packets to them
+        self._around_away = Lengths()
+        self._here: dict[str, dict[Prefix, str]] = {}  # router -> span -> host, in its group
+        self._misplaced: dict[Prefix, RouteException] = {}
+        self._exceptions = Exceptions()
+        self._from_above: dict[tuple[tuple[str, str], ...], dict[Prefix, DeviceRoute]] = {}
+        self._fixed: dict[str, dict[Prefix, DeviceRoute]] = {}
+        for cidr, span in self._spans.items():
+            self._of_host.setdefault(span.host, {})[cidr] = None
+        for name, host in self._hosts.items():
+            self._reseat(name, self._seat(host))
+        for prefix in self._asked:
+            self._place_within(prefix)
+
+    def _seat(self, host: Host) -> Seat:
+        key = tuple(host.groups.items())
+        seat = self._known_seats.get(key)
+        if seat is None:
+            found = [(name, self.fabric.group(name, host.groups.get(name, ""))) for name in self.fabric.topologies]
+            leaves = {name: group for name, group in found if group is not None}
+            uplinks = {name: router for name, group in leaves.items() if (router := self.fabric.router_of(group))}
+            seat = self._known_seats[key] = Seat(leaves, uplinks)
+        return seat
+
+    def _reseat(self, name: str, seat: Seat | None) -> set[str]:
+        touched = {name}
+        spans = [self._spans[cidr] for cidr in self._of_host.get(name, ())]
+        if name in self._seats:
+            for span in spans:
+                touched |= self._detach(span)
+            del self._seats[name]
+        if seat is not None:
+            self._seats[name] = seat
+            for span in spans:
+                touched |= self._attach(span)
+        for prefix in self._exceptions.about(name):
+            touched |= self._place_within(prefix)
+        return touched
+
+    def _attach(self, span: Span) -> set[str]:
+        """A known host has a span."""
+        seat, cidr = self._seats[span.host], span.cidr
+        topology = self.fabric.topology_of.get(span.network, "")
+        leaf, uplink = seat.leaves.get(topology), seat.uplinks.get(topology, "")
+        touched = {span.host}
+        self._around.put(cidr, span.host)
+        if leaf is not None and uplink and span.network in leaf.cidrs and leaf.cidrs[span.network].contains(cidr):
+            self._here.setdefault(uplink, {})[cidr] = span.host
+            touched.add(uplink)
+        else:
+            self._misplaced[cidr] = RouteException(prefix=cidr, host=span.host, reason=Away.SPAN)
+        return touched | self._place_within(cidr)
+
+    def _detach(self, span: Span) -> set[str]:
+        touched = {span.host}
+        self._around.drop(span.cidr)
+        if self._misplaced.pop(span.cidr, None) is None:
+            topology = self.fabric.topology_of.get(span.network, "")
+            uplink = self._seats[span.host].uplinks[topology]
+            del self._here[uplink][span.cidr]
+            touched.add(uplink)
+        return touched | self._place_within(span.cidr)
+
+    def _place_within(self, prefix: Prefix) -> set[str]:
+        """What may be an exception, and then those inside, whose packets it may draw."""
+        touched = self._place(prefix)
+        for inner in self._exceptions.inside(prefix):
+            if inner != prefix:
+                touched |= self._place(inner)
+        return touched
+
+    def _place(self, prefix: Prefix) -> set[str]:
+        old = self._exceptions.drop(prefix)
+        if old is not None:
+            self._around_away.drop(prefix)
+        wanted = self._asked.get(prefix) or self._misplaced.get(prefix)
+        if wanted is None:
+            return set(old.devices) if old is not None else set()
+        new = self._way(wanted)
+        self._exceptions.put(new)
+        if new.host in self._seats:
+            self._around_away.put(prefix, new.host)
+        if old is not None and old.devices == new.devices:
+            return set()
+        return {*new.devices, *(old.devices if old is not None else ())}
+
+    def _way(self, wanted: RouteException) -> RouteException:
+        """An exception with its home and its devices, as everything is now."""
+        prefix, host = wanted.prefix, wanted.host
+        home = self.fabric.home(prefix)
+        path = home.group if home is not None else ""
+        if host not in self._seats:
+            return msgspec.structs.replace(wanted, home=path, devices=())
+        topology = home.topology if home is not None else ""
+        there = self._up(host, topology)
+        found = self._drawn_to(wanted)
+        if found is not None and (home is None or found[0] >= home.length):
+            back = self._up(found[1], topology)
+        else:
+            back = tuple(way_up(home.router)) if home is not None else ()
+        devices = () if back[:1] == (host,) else way_between(there, back)
+        return msgspec.structs.replace(wanted, home=path, devices=devices)
+
+    def _drawn_to(self, wanted: RouteException) -> tuple[int, str] | None:
+        """The host that packets to a prefix would reach without this exception, and how many bits lead there."""
+        length = wanted.prefix.length
+        spans = self._around.around(wanted.prefix, length if wanted.prefix not in self._misplaced else length - 1)
+        others = self._around_away.around(wanted.prefix, length - 1)
+        return max((one for one in (others, spans) if one is not None), default=None, key=lambda one: one[0])
+
+    def _up(self, host: str, topology: str) -> tuple[str, ...]:
+        """A host and the routers over it."""
+        uplinks = self._seats[host].uplinks
+        return (host, *way_up(uplinks.get(topology) or next(iter(uplinks.values()), "")))
+
+    def _serves(self, device: str) -> str:
+        if device in self._seats:
+            return next((leaf.path for leaf in self._seats[device].leaves.values()), "")
+        return device
+
+    def _routes(self, device: str) -> dict[Prefix, DeviceRoute]:
+        if device in self._seats:
+            routes = dict(self._above(self._seats[device]))
+            for cidr in self._of_host.get(device, ()):
+                routes[cidr] = DeviceRoute(prefix=cidr, reach=Reach.DISCARD)
+        else:
+            routes = dict(self._aggregates(device))
+            for cidr, host in self._here.get(device, {}).items():
+                routes[cidr] = DeviceRoute(prefix=cidr, reach=Reach.BELOW, toward=host)
+        for route in self._exceptions.routes(device):
+            routes[route.prefix] = route
+        return routes
+
+    def _above(self, seat: Seat) -> Mapping[Prefix, DeviceRoute]:
+        """The aggregates that hosts of a seat learn, each from the router of its own topology where they have it."""
+        key = tuple(seat.uplinks.items())
+        known = self._from_above.get(key)
+        if known is None:
+            toward: dict[Prefix, str] = {}
+            for topology, uplink in key:
+                for path in way_up(uplink):
+                    group = self.fabric.group(topology, path)
+                    toward |= dict.fromkeys(group.cidrs.values() if group is not None else (), uplink)
+            for _, uplink in key:
+                for prefix in self.fabric.routers[uplink].aggregates:
+                    toward.setdefault(prefix, uplink)
+            known = self._from_above[key] = {
+                prefix: DeviceRoute(prefix=prefix, reach=Reach.ABOVE, toward=device)
+                for prefix, device in toward.items()
+            }
+        return known
+
+    def _aggregates(self, path: str) -> Mapping[Prefix, DeviceRoute]:
+        """What a router holds whatever its hosts do."""
+        known = self._fixed.get(path)
+        if known is None:
+            router = self.fabric.routers.get(path)
+            if router is None:
+                raise NotFound(f"no device {path!r}; known are {self._named()}")
+            over = parent(path)
+            known = self._fixed[path] = {
+                **{one: DeviceRoute(prefix=one, reach=Reach.ABOVE, toward=over) for one in router.above},
+                **{one: DeviceRoute(prefix=one, reach=Reach.DISCARD) for one in router.own},
+                **{
+                    one: DeviceRoute(prefix=one, reach=Reach.BELOW, toward=child) for one, child in router.below.items()
+                },
+            }
+        return known
+
+    def _named(self) -> str:
+        found = self.devices()
+        more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+        return ", ".join(found[:MOST_NAMED]) + more or "none; load an address plan first"
 
 
 def devices(plan: AddressPlan, hosts: Mapping[str, Host]) -> tuple[str, ...]:
     """The names of all devices: routers by the path of their group, from the top, then hosts."""
-    paths = {group.path for topology in plan.topologies for group in served(topology.root)}
-    return (*sorted(paths), *sorted(hosts))
+    return (*Fabric(plan).routers, *sorted(hosts))
 
 
 def device_plan(plan: AddressPlan, hosts: Mapping[str, Host], spans: Iterable[Span], device: str) -> DevicePlan:
-    """What the device originates and holds; `device` is a host's name, or the path of a router's group.
-
-    NotFound when it is neither. A path that several topologies have is one router, which serves all of them.
-    """
-    held = sorted(spans, key=lambda span: span.cidr)
-    if device in hosts:
-        return _host_plan(plan, hosts[device], held)
-    routes: dict[Prefix, DeviceRoute] = {}
-    found = False
-    for topology in plan.topologies:
-        group = find_group(topology.root, device)
-        if group is None or without_router(group):
-            continue
-        found = True
-        routes.update(_above(_way(topology.root, group.path)[:-1]))
-        routes.update(_below(topology.name, group, hosts, held))
-        routes.update(_discards(originated(group)))
-    if not found:
-        known = ", ".join(devices(plan, hosts)) or "none; load an address plan first"
-        raise NotFound(f"no device {device!r}; known are {known}")
-    return _plan(device, device, routes)
-
-
-def originated(group: Group) -> tuple[Prefix, ...]:
-    """The aggregates that the router of a group announces upward.
-
-    A group whose only child has its whole CIDR has nothing of its own to say: the child's announcement is passed on.
-    """
-    inherited = {cidr for child in group.groups for cidr in child.cidrs.values()}
-    return tuple(sorted(cidr for cidr in group.cidrs.values() if cidr not in inherited))
-
-
-def served(group: Group) -> Iterator[Group]:
-    """Groups that have a router of their own: neither spare parts nor those that one host is alone in."""
-    if without_router(group):
-        return
-    yield group
-    for child in group.groups:
-        yield from served(child)
-
-
-def without_router(group: Group) -> bool:
-    return bool(group.sole_host) or (group.closed and group.is_leaf)
-
-
-def _host_plan(plan: AddressPlan, host: Host, spans: Iterable[Span]) -> DevicePlan:
-    own = [span.cidr for span in spans if span.host == host.name]
-    routes: dict[Prefix, DeviceRoute] = {}
-    serves = ""
-    for topology in plan.topologies:
-        leaf = find_group(topology.root, host.groups.get(topology.name, ""))
-        if leaf is not None:
-            serves = serves or leaf.path
-            routes.update(_above(_way(topology.root, leaf.path)))
-    routes.update(_discards(own))
-    return _plan(host.name, serves, routes)
-
-
-def _way(root: Group, path: str) -> list[Group]:
-    """The groups with routers from the root down to a path, itself included."""
-    return [group for group in served(root) if f"{path}/".startswith(group.path.rstrip("/") + "/")]
-
-
-def _above(way: Sequence[Group]) -> dict[Prefix, DeviceRoute]:
-    """The aggregates of these groups, learned from the nearest of them, the last."""
-    routes: dict[Prefix, DeviceRoute] = {}
-    for group in way:
-        routes.update(_toward(originated(group), Reach.ABOVE, way[-1].path))
-    return routes
-
-
-def _below(topology: str, group: Group, hosts: Mapping[str, Host], spans: Iterable[Span]) -> dict[Prefix, DeviceRoute]:
-    """What the devices directly below announce: child groups their aggregates, hosts their spans."""
-    routes: dict[Prefix, DeviceRoute] = {}
-    below = {group.path, *(child.path for child in group.groups if child.sole_host)}
-    here = {name for name, host in hosts.items() if host.groups.get(topology) in below}
-    networks = set(group.cidrs)
-    for span in spans:
-        if span.host in here and span.network in networks:
-            routes.update(_toward([span.cidr], Reach.BELOW, span.host))
-    for child in group.groups:
-        if not without_router(child):
-            routes.update(_toward(announced(child), Reach.BELOW, child.path))
-    return routes
-
-
-def announced(group: Group) -> set[Prefix]:
-    """What the router of a group tells the one above: its own aggregates, and those it passes on."""
-    own = set(originated(group))
-    passed_on = {cidr for child in group.groups for cidr in announced(child)}
-    return own | (passed_on & set(group.cidrs.values()))
-
-
-def _toward(prefixes: Iterable[Prefix], reach: Reach, device: str) -> dict[Prefix, DeviceRoute]:
-    return {prefix: DeviceRoute(prefix=prefix, reach=reach, toward=device) for prefix in prefixes}
-
-
-def _discards(prefixes: Iterable[Prefix]) -> dict[Prefix, DeviceRoute]:
-    return {prefix: DeviceRoute(prefix=prefix, reach=Reach.DISCARD) for prefix in prefixes}
-
-
-def _plan(device: str, serves: str, routes: Mapping[Prefix, DeviceRoute]) -> DevicePlan:
-    ordered = tuple(routes[prefix] for prefix in sorted(routes))
-    originates = tuple(route.prefix for route in ordered if route.reach is Reach.DISCARD)
-    return DevicePlan(device=device, serves=serves, originates=originates, routes=ordered)
+    """The plan of one device of a world without exceptions that anybody asked for; NotFound for an unknown device."""
+    return RoutePlan(plan, hosts.values(), spans).device_plan(device)

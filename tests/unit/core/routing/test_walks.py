@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import random
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from romana.core.routing.plan import RoutePlan
+from romana.core.topology.place import find_group
+from romana.model.address import Prefix
+from romana.model.route import DevicePlan, Reach
+from romana.model.topology import Group
+from tests.unit.core.routing.worlds import World, all_plans, claim, go_away, move, some_address, walk, world
+
+SEEDS = st.integers(0, 1 << 32)
+
+
+@given(SEEDS)
+@settings(max_examples=120, deadline=None)
+def test_a_packet_reaches_who_has_its_address_or_ends_in_one_discard(seed: int) -> None:
+    here = world(seed)
+    plans = all_plans(here.routes())
+    draw = random.Random(seed)
+    for _ in range(12):
+        address = some_address(draw, here)
+        holder = here.holder(address)
+        for source in plans:
+            end, passed = walk(plans, source, address)
+            assert end, f"{address} has no route at {passed[-1]}"
+            if holder:
+                assert end == holder, (address, passed)
+
+
+@given(SEEDS)
+@settings(max_examples=120, deadline=None)
+def test_what_a_device_learns_is_what_the_one_it_learns_from_has(seed: int) -> None:
+    plans = all_plans(world(seed).routes())
+    for name, plan in plans.items():
+        for route in plan.routes:
+            if route.reach is Reach.DISCARD:
+                assert not route.toward
+                continue
+            known = {one.prefix: one for one in plans[route.toward].routes}
+            assert route.prefix in known, (name, route)
+            if route.exception:
+                assert known[route.prefix].onward == name
+
+
+@given(SEEDS)
+@settings(max_examples=120, deadline=None)
+def test_no_device_holds_more_than_the_formula_says(seed: int) -> None:
+    here = world(seed)
+    routes = here.routes()
+    crossing = dict.fromkeys(routes.devices(), 0)
+    for one in routes.exceptions():
+        for device in one.devices:
+            crossing[device] += 1
+    for device, plan in all_plans(routes).items():
+        assert len(plan.routes) <= bound(here, device) + crossing[device], device
+        assert sum(route.exception for route in plan.routes) == crossing[device]
+        counts = routes.counts(device)
+        assert (counts.total, counts.exceptions) == (len(plan.routes), crossing[device])
+
+
+def bound(here: World, device: str) -> int:
+    """The formula of docs/design/routing.md, without exceptions."""
+    if device in here.hosts:
+        places = here.hosts[device].groups.items()
+        above = {cidr for name, path in places for over in ways(path) for cidr in cidrs_at(here, over, name)}
+        routers = {over for _, path in places for over in ways(path)}
+        above |= {cidr for over in routers for cidr in cidrs_at(here, over)}
+        return len(above) + sum(span.host == device for span in here.spans.values())
+    groups = groups_at(here, device)
+    above = {cidr for over in ways(device)[:-1] for cidr in cidrs_at(here, over)}
+    own = set(cidrs_at(here, device))
+    children = {cidr for group in groups for child in group.groups for cidr in child.cidrs.values()}
+    under = {
+        (topology.name, child.path)
+        for topology in here.plan.topologies
+        for group in [find_group(topology.root, device)]
+        if group is not None
+        for child in (group, *(one for one in group.groups if one.sole_host))
+    }
+    hosts = {host.name for host in here.hosts.values() if under & set(host.groups.items())}
+    return len(above | own | children) + sum(span.host in hosts for span in here.spans.values())
+
+
+def ways(path: str) -> list[str]:
+    """A path and those above it, from the root."""
+    parts = [part for part in path.split("/") if part]
+    return ["/", *("/" + "/".join(parts[: count + 1]) for count in range(len(parts)))]
+
+
+def groups_at(here: World, path: str, topology: str = "") -> list[Group]:
+    found = [find_group(one.root, path) for one in here.plan.topologies if topology in ("", one.name)]
+    return [group for group in found if group is not None]
+
+
+def cidrs_at(here: World, path: str, topology: str = "") -> set[Prefix]:
+    return {cidr for group in groups_at(here, path, topology) for cidr in group.cidrs.values()}
+
+
+@given(SEEDS)
+@settings(max_examples=80, deadline=None)
+def test_an_exception_is_held_where_it_is_needed_and_nowhere_else(seed: int) -> None:
+    here = world(seed)
+    routes = here.routes()
+    whole = all_plans(routes)
+    draw = random.Random(seed)
+    exceptions = list(routes.exceptions())
+    for one in draw.sample(exceptions, k=min(2, len(exceptions))):
+        holding = {device for device, plan in whole.items() if one.prefix in exceptions_in(plan)}
+        assert holding == set(one.devices)
+        for device in one.devices:  # without it there, some packet is lost or goes round
+            spoiled = {**whole, device: without(whole[device], one.prefix)}
+            assert not arrives(spoiled, one.devices[-1], one.prefix, one.host), device
+
+
+def arrives(plans: dict[str, DevicePlan], source: str, prefix: Prefix, host: str) -> bool:
+    device, passed = source, 0
+    while passed <= len(plans):
+        passed += 1
+        matching = [route for route in plans[device].routes if route.prefix.contains(prefix)]
+        best = max(matching, key=lambda one: one.prefix.length, default=None)
+        if best is None:
+            return False
+        if best.reach is Reach.DISCARD:
+            return device == host and best.prefix == prefix
+        device = best.toward
+    return False
+
+
+def exceptions_in(plan: DevicePlan) -> set[Prefix]:
+    return {route.prefix for route in plan.routes if route.exception}
+
+
+def without(plan: DevicePlan, prefix: Prefix) -> DevicePlan:
+    kept = tuple(route for route in plan.routes if route.prefix != prefix)
+    return DevicePlan(device=plan.device, serves=plan.serves, originates=(), routes=kept)
+
+
+@given(SEEDS)
+@settings(max_examples=60, deadline=None)
+def test_the_plan_kept_up_is_the_plan_from_nothing(seed: int) -> None:
+    before, after = world(seed), world(seed)
+    draw = random.Random(seed)
+    kept = before.routes()
+    for _ in range(14):
+        plans = all_plans(kept)
+        touched = change(draw, after, kept)
+        fresh = after.routes()
+        assert list(kept.exceptions()) == list(fresh.exceptions())
+        now = all_plans(kept)
+        assert now == all_plans(fresh)
+        changed = {name for name in now.keys() | plans.keys() if now.get(name) != plans.get(name)}
+        assert changed <= touched
+
+
+def change(draw: random.Random, here: World, routes: RoutePlan) -> set[str]:
+    """One change of the world, done to both; what the plan says that it touched."""
+    match draw.randrange(7):
+        case 0 | 1:
+            span = claim(draw, here, draw.choice(sorted(here.hosts)))
+            return routes.put_span(span) if span else set()
+        case 2 if here.spans:
+            cidr = draw.choice(sorted(here.spans))
+            del here.spans[cidr]
+            return routes.drop_span(cidr)
+        case 3:
+            return routes.put_exception(go_away(draw, here))
+        case 4 if here.away:
+            prefix = draw.choice(sorted(here.away))
+            del here.away[prefix]
+            return routes.drop_exception(prefix)
+        case 5:
+            return routes.put_host(move(draw, here, draw.choice(sorted(here.hosts))))
+        case 6 if here.spans and len(here.hosts) > 1:
+            cidr = draw.choice(sorted(here.spans))
+            here.spans[cidr] = msgspec.structs.replace(here.spans[cidr], host=draw.choice(sorted(here.hosts)))
+            return routes.put_span(here.spans[cidr])
+    return set()
