@@ -39,8 +39,8 @@ class Books(RuleBasedStateMachine):
     @rule(identity=st.sampled_from([WEB, WEB, DB]))
     def grow(self, identity: Identity) -> None:
         occupied = Occupied()
-        for cidr in self.blocks:
-            occupied.add(cidr)
+        for taken in self.blocks:
+            occupied.add(taken)
         cidr = next_block(NETWORK, occupied)
         candidates = [
             part
