@@ -129,6 +129,25 @@ def test_blackouts_are_added_listed_and_removed(romana: Romana) -> None:
     assert romana.json("network", "blackout", "list") == []
 
 
+def test_the_plan_in_force_is_reported_with_its_real_use_and_compared_with_a_document(romana: Romana) -> None:
+    report = romana.json("plan", "--current")
+    pods4 = report["networks"][0]
+    assert (report["hosts"], report["endpoints"], pods4["use"]["endpoints"]) == (1, 1, 1)
+    assert (pods4["use"]["spans"], pods4["use"]["hosts"]) == (1, 1)
+    assert pods4["use"]["owned"] + pods4["use"]["mixed"] == 1
+    assert "as they are now" in romana("plan", "--current")
+    wider = PLAN.replace("- {name: rack2", "- {name: rack3}\n      - {name: rack2")
+    told = romana.run("plan", "-", "--diff", stdin=wider, expect=ExitStatus.DONE).stdout
+    assert "+ group /rack3 in pods4: not there -> 10.116.0.0/14" in told
+    assert "~ group /rack1 in pods4: 10.112.0.0/13 -> 10.112.0.0/14" in told
+    found = romana.json("plan", "-", "--diff", stdin=wider)["networks"][0]
+    assert (found["before"]["groups"], found["after"]["groups"]) == (2, 3)
+    without = PLAN.replace("pods4", "other4").replace("10.112.0.0/12", "10.64.0.0/12")
+    done = romana.run("plan", "-", "--diff", stdin=without, expect=ExitStatus.INVALID)
+    assert "- network pods4" in done.stdout
+    assert "networks.pods4: is not in the new plan" in done.stderr
+
+
 def test_every_fault_of_a_document_is_told_with_its_file_and_place(romana: Romana, tmp_path: Path) -> None:
     file = tmp_path / "plan.yaml"
     file.write_text(PLAN.replace("10.112.0.0/12", "10.112.0.0/33").replace("block_length: 122", "colour: red"))

@@ -36,8 +36,8 @@ text { font: 11px ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace; 
 .inner { fill: #f3f6f9; stroke: #7b8b9a; }
 .rack { fill: #ffffff; stroke: #2f6f9f; }
 .spare, .between { fill: url(#hatch); stroke: #9aa7b3; stroke-dasharray: 4 3; }
-.fill { fill: #7fb7de; }
-.over { fill: #e08a7d; }
+.fill { fill: #b9d9ef; }
+.over { fill: #f2bcb3; }
 .hatch { stroke: #c3ccd4; }
 @media (prefers-color-scheme: dark) {
   text { fill: #e6edf3; }
@@ -46,8 +46,8 @@ text { font: 11px ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace; 
   .inner { fill: #17212c; stroke: #66788a; }
   .rack { fill: #0f1720; stroke: #5aa3d6; }
   .spare, .between { stroke: #55636f; }
-  .fill { fill: #22577d; }
-  .over { fill: #8a3a2f; }
+  .fill { fill: #1d4a6b; }
+  .over { fill: #73302a; }
   .hatch { stroke: #33424f; }
 }"""
 

@@ -15,7 +15,7 @@ from romana.apps.cli.session import Session, command, in_file, read_document
 from romana.codec.json import decode, encode
 from romana.codec.topology import read_plan
 from romana.core.planner.compare import compare
-from romana.core.planner.load import draw
+from romana.core.planner.load import ENOUGH, draw
 from romana.core.planner.report import PlanReport, plan_report
 from romana.core.planner.usage import Usage, modelled, recorded
 from romana.core.topology import PlanChange, carve
@@ -81,20 +81,16 @@ def _plan(
 
 def _of_file(file: str, options: LoadOptions) -> PlanReport:
     """The report on a document under a load; nothing of it needs romanad."""
-    plan = _carved(file)
-    return _modelled(plan, options)
+    plan = _carved(file, read_document(file))
+    load = load_of(plan, options)
+    return plan_report(plan, modelled(plan, draw(load, ENOUGH)), load)
 
 
-def _carved(file: str) -> AddressPlan:
+def _carved(file: str, document: object) -> AddressPlan:
     try:
-        return carve(read_plan(read_document(file)))
+        return carve(read_plan(document))
     except Invalid as error:
         raise in_file(file, error) from error
-
-
-def _modelled(plan: AddressPlan, options: LoadOptions) -> PlanReport:
-    load = load_of(plan, options)
-    return plan_report(plan, modelled(plan, draw(load)), load)
 
 
 def _current(session: Session) -> tuple[PlanReport, str]:
@@ -124,7 +120,7 @@ def _usage(session: Session, plan: AddressPlan) -> Usage:
 def _show_difference(session: Session, file: str) -> None:
     """What putting a document in force would change, and what the plan in force and it would hold."""
     document = read_document(file)
-    new = _carved(file)
+    new = _carved(file, document)
     old = _read(session.get("topology")["plan"], AddressPlan)
     answer = session.put("topology", document, dry_run="true")
     change = _read(answer["change"], PlanChange)

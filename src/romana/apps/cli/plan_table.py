@@ -81,8 +81,8 @@ def _load_words(report: PlanReport) -> str:
         return f"{report.hosts:,} hosts and {report.endpoints:,} endpoints, as they are now."
     placed = "spread over hosts" if load.spread else "on any host"
     words = (
-        f"Under a load of {report.hosts:,} hosts and {load.pods:,} endpoints of {load.tenants:,} tenants, {placed}, of "
-        f"which each host starts {load.churn:g} an hour (seed {load.seed})."
+        f"Under a load of {report.hosts:,} hosts and {report.endpoints:,} endpoints of {load.tenants:,} tenants, "
+        f"{placed}; each host starts {load.churn:g} an hour (seed {load.seed})."
     )
     if load.apart:
         words += f" The workloads of {percent_words(load.apart)} of the tenants share no blocks."
@@ -114,6 +114,7 @@ def _print_network(console: Console, network: NetworkReport) -> None:
     lines = {
         "holds": f"{spans} spans, {blocks} blocks, {usable} addresses for endpoints",
         "beside": ", ".join(left),
+        "for": ", ".join(network.tenants) and f"tenants {', '.join(network.tenants)} only",
         "in use": f"{use.spans:,} spans, {use.blocks:,} blocks ({kinds}), {use.endpoints:,} endpoints",
         "claimed": "; ".join(claimed),
         "room for": f"{count_words(network.endpoints_that_fit)} endpoints placed like these",
@@ -133,8 +134,6 @@ def _rules_words(network: NetworkReport) -> str:
         words.append("computed")
     else:
         words += [f"mixed {network.mixed}", f"stock {network.stock}"]
-    if network.tenants:
-        words.append(f"tenants {', '.join(network.tenants)}")
     return ", ".join(words)
 
 

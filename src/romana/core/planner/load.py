@@ -20,6 +20,8 @@ from romana.core.planner.draws import Draws
 
 PODS_A_HOST = 49
 PODS_A_TENANT = 200
+ENOUGH = 400
+"""Hosts to watch, where a load has more: what they need on average is then known within a percent or two."""
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +42,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     apart: float = 0.0
     spread: bool = False
     churn: float = 10.0
-    hours: float = 1.0
+    hours: float = 24.0
     away: float = 0.5
     seed: int = 1
 

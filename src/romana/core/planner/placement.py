@@ -179,8 +179,10 @@ class _Host:
         return rested
 
     def claimed(self, owner: int, event: Event) -> _Block:
-        """The block that claims answer, with the stock filled up. One of the owner's that is joined may have nothing but
-        addresses that rest: then the next claim says that it is full.
+        """The block that claims answer, with the stock filled up.
+
+        One of the owner's that is joined may have nothing but addresses that rest: then the next claim says that it is
+        full.
         """
         mixed = self.present[owner] < self.rules.mixed and owner not in self.blocks
         for block in self.blocks[None] if mixed else self.blocks.get(owner, []):

@@ -90,41 +90,54 @@ def rules_of(network: Network, group: Group) -> Rules:
 
 
 def modelled(plan: AddressPlan, course: Course) -> Usage:
-    """The use under a load: the plan's own hosts where it lists them, others where there are fewest."""
+    """The use under a load: the plan's own hosts where it lists them, others where there are fewest.
+
+    Where a course has the events of some hosts only, the others are taken to be like these, in turn.
+    """
     hosts = joined(plan, course.load.hosts)
     networks = {network.name: network for network in plan.networks}
     names = tenant_names(plan.networks, course.load.tenants)
     chosen: dict[frozenset[str], dict[str, frozenset[int]]] = {}
+    found: dict[tuple[int, str, frozenset[int], Rules], LeafUse] = {}
     at: dict[Place, LeafUse] = {}
-    homeless = 0
-    for number, host in enumerate(hosts):
+    endpoints = homeless = 0
+    for index, host in enumerate(hosts):
+        number = index % len(course.events)
         places = leaf_groups(plan, host)
         reachable = frozenset(places)
         if reachable not in chosen:
             chosen[reachable] = _by_network([networks[name] for name in networks if name in reachable], names)
         served = chosen[reachable]
-        anywhere = frozenset().union(*served.values()) if served else frozenset[int]()
-        homeless += _endpoints(course, number, anywhere)
+        here, lost = _endpoints(course, number, frozenset().union(*served.values()))
+        endpoints += here
+        homeless += lost
         for name, group in places.items():
-            found = needs(course, rules_of(networks[name], group), host=number, only=served.get(name, frozenset()))
-            use = LeafUse(
-                hosts=1,
-                spans=found.spans,
-                owned=found.owned,
-                mixed=found.mixed,
-                stock=found.stock,
-                endpoints=found.endpoints,
-                resting=found.resting,
-                most_spans=found.spans,
-            )
+            key = (number, name, served.get(name, frozenset()), rules_of(networks[name], group))
+            if key not in found:
+                found[key] = _host_use(course, key)
             place = (_topology_of(plan, name), group.path, name)
-            at[place] = at.get(place, LeafUse()).plus(use)
+            at[place] = at.get(place, LeafUse()).plus(found[key])
     return Usage(
         hosts=len(hosts),
-        endpoints=course.load.pods - homeless,
+        endpoints=endpoints,
         at=at,
         seats=Counter(tuple(host.groups.items()) for host in hosts),
         homeless=homeless,
+    )
+
+
+def _host_use(course: Course, key: tuple[int, str, frozenset[int], Rules]) -> LeafUse:
+    number, _, tenants, rules = key
+    found = needs(course, rules, host=number, only=tenants)
+    return LeafUse(
+        hosts=1,
+        spans=found.spans,
+        owned=found.owned,
+        mixed=found.mixed,
+        stock=found.stock,
+        endpoints=found.endpoints,
+        resting=found.resting,
+        most_spans=found.spans,
     )
 
 
@@ -207,16 +220,14 @@ def _by_network(networks: Sequence[Network], names: Sequence[str]) -> dict[str, 
     return {name: frozenset(tenants) for name, tenants in found.items()}
 
 
-def _endpoints(course: Course, host: int, but: frozenset[int]) -> int:
-    """The endpoints on a host, at the end of the load's hours, of tenants that are not among these."""
-    if len(but) == course.load.tenants:
-        return 0
+def _endpoints(course: Course, host: int, served: frozenset[int]) -> tuple[int, int]:
+    """The endpoints on a host at the end of the load's hours: of tenants that are served, and of the others."""
     until = round(course.load.hours * 3600)
-    return sum(
-        1 if event.starts else -1
-        for event in course.events[host]
-        if event.at < until and course.tenant_of[event.workload] not in but
-    )
+    found = [0, 0]
+    for event in course.events[host]:
+        if event.at < until:
+            found[course.tenant_of[event.workload] not in served] += 1 if event.starts else -1
+    return found[0], found[1]
 
 
 def _seats(topology: Topology) -> Iterable[tuple[str, dict[str, str]]]:

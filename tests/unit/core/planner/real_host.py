@@ -11,9 +11,9 @@ from romana.core.ipam.claims import ClaimChanges, ClaimState, fill_stock
 from romana.core.ipam.occupied import Occupied
 from romana.core.planner.load import Course, Event
 from romana.core.planner.placement import HostNeeds, Rules
-from romana.model.address import Address, Prefix
+from romana.model.address import Prefix
 from romana.model.errors import Exhausted
-from romana.model.ipam import Block, Span
+from romana.model.ipam import Block, Retired, Span
 from romana.model.tenancy import Identity, Owner
 from romana.model.topology import Network
 from romana.model.view import Claim
@@ -46,7 +46,8 @@ class RealHost:
         self.empty_since: dict[Prefix, int] = {}
         self.classes = {self.identity(n).id: str(owner) for n, owner in enumerate(course.owner_of)}
         self.book = AddressBook(HOST, boot_id="b", rest=rules.rest)
-        self.starts = self.claims = self.sequence = 0
+        self.starts = self.claims = 0
+        self.retired: dict[Prefix, Retired] = {}
         self.take_in(fill_stock(self.state(), HOST))
 
     def run(self, events: list[Event]) -> HostNeeds:
@@ -85,7 +86,7 @@ class RealHost:
             class_of=self.classes,
             used=self.used,
             taken=self.taken,
-            sequence=self.sequence,
+            retired=self.retired,
         )
 
     def identity(self, workload: int) -> Identity:
@@ -151,17 +152,13 @@ class RealHost:
                 self.empty_since[allocation.block] = event.at
 
     def give_back(self, now: int) -> None:
+        """The place of what is given back is not used again here: nobody waits until every host has forgotten it."""
         wait = max(self.rules.idle, self.rules.rest)
         for cidr, since in list(self.empty_since.items()):
             if self.used[cidr]:
                 del self.empty_since[cidr]
             elif since + wait <= now:
-                del self.empty_since[cidr]
-                self.sequence += 10
+                del self.empty_since[cidr], self.blocks[cidr]
+                self.retired[cidr] = Retired(cidr=cidr, network="n", host=HOST)
                 self.book.close(cidr)
-                del self.blocks[cidr]
                 self.tell()
-                # before the place is given to anybody again its past is forgotten; here that is at once
-                for address in cidr.subnets(cidr.family.bits):
-                    self.book._blocks.rests.end(Address(address.family, address.value))
-                    self.book._blocks._homeless.discard(Address(address.family, address.value))

@@ -17,6 +17,7 @@ LOADS = st.builds(
     apart=st.sampled_from([0.0, 0.4, 1.0]),
     spread=st.booleans(),
     churn=st.sampled_from([0.0, 3.0, 40.0]),
+    hours=st.just(1.0),
     seed=st.integers(0, 1000),
 )
 
@@ -73,3 +74,9 @@ def test_the_first_tenants_are_the_large_ones(seed: int) -> None:
     sizes = Counter(course.tenant_of[event.workload] for events in course.events for event in events)
     assert len(sizes) == 50
     assert sum(sizes[tenant] for tenant in range(5)) > 0.35 * 20_000
+
+
+def test_watching_some_hosts_changes_nothing_about_them() -> None:
+    load = Load(hosts=30, pods=600, tenants=3, hours=2.0)
+    assert draw(load, 4).events == draw(load).events[:4]
+    assert len(draw(load, 99).events) == 30
