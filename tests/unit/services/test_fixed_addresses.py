@@ -6,16 +6,18 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from romana.adapters.store.memory import MemoryStore
 from romana.codec.text import parse_prefix
+from romana.model.endpoint import Endpoint
 from romana.model.errors import AlreadyExists, Conflict, Exhausted, Invalid, NotFound, RomanaError
 from romana.model.ipam import Reservation
 from romana.model.policy import Direction
 from romana.model.program import row_id
 from romana.model.tenancy import Identity, Owner
-from romana.model.view import Claim
+from romana.model.view import Claim, Publication, Released
 from romana.ports import StoreEvent, Transaction
 from romana.services.control.addresses import IDLE, AddressVerbs
 from romana.services.control.blackouts import BlackoutVerbs
@@ -399,5 +401,41 @@ def test_a_host_knows_the_rows_of_who_visits_it() -> None:
             await stream.aclose()  # type: ignore[attr-defined]
             assert (given.identity.id in view.identities) is there
             assert not view.blocks.keys() & {one.block for one in given.allocations}
+
+    run(test)
+
+
+def test_an_endpoint_is_published_with_the_fixed_addresses_it_uses_and_with_no_others() -> None:
+    async def test(site: Site) -> None:
+        rooms = RoomVerbs(site.core)
+        given = await site.give("vm1", host="h1", endpoint="c1/eth0", sticky=True)
+        endpoint = Endpoint(
+            id="c1/eth0", name="vm", host="h1", identity=given.identity, allocations=given.allocations, link="rom0"
+        )
+
+        async def publish(number: int, host: str = "h1", **more: Any) -> None:
+            started = msgspec.structs.replace(endpoint, host=host, **more)
+            await rooms.publish(Publication(host=host, epoch=0, number=number, started=(started,)))
+
+        old = tuple(msgspec.structs.replace(one, sequence=one.sequence - 1) for one in given.allocations)
+        for wrong in (
+            {"host": "h2"},
+            {"id": "c2/eth0"},
+            {"identity": Identity(owner=Owner("b", "web"))},
+            {"allocations": old},
+        ):
+            with pytest.raises(Invalid, match="is no block that host"):
+                await publish(1, **wrong)
+        await publish(1)
+        assert site.core.state.endpoints_on("h1") == [endpoint]
+        assert site.core.state.holder(given.allocations[0].address) == "c1/eth0"
+        with pytest.raises(Conflict, match="still has"):
+            await site.addresses.end_use("vm1")
+        gone = Released(endpoint="c1/eth0", sequences={one.address: one.sequence for one in given.allocations})
+        await rooms.publish(Publication(host="h1", epoch=0, number=2, released=(gone,)))
+        kept = site.core.state.reservations["vm1"]
+        assert (kept.host, kept.endpoint) == ("", "")
+        with pytest.raises(Invalid, match="is no block that host"):
+            await publish(3)
 
     run(test)

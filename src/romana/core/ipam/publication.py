@@ -1,8 +1,8 @@
 """What an agent did, taken over by the control plane: blocks taken, endpoints started and gone, blocks given back.
 
 Owns the rules by which an agent's word is believed. Refuses to know how it is stored. Invariants: an address has one
-endpoint; an agent's endpoints lie in blocks that it allocates and that serve their identity; no block is given back
-with an endpoint in it; a stale message changes nothing, and a repeated one neither.
+endpoint; an agent's endpoints lie in blocks that it allocates and that serve their identity, or have fixed addresses;
+no block is given back with an endpoint in it; a stale message changes nothing, and a repeated one neither.
 """
 
 from __future__ import annotations
@@ -16,22 +16,27 @@ import msgspec
 from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Conflict, Fault, Invalid
-from romana.model.ipam import Block
+from romana.model.ipam import Allocation, Block, Reservation
 from romana.model.view import BlockReturned, BlockTaken, Publication, Released
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 
+def _no_reservation(_endpoint: str) -> None:
+    return None
+
+
 class PublicationState(msgspec.Struct, frozen=True, kw_only=True):
     """What a publication is judged by: `blocks` (at least the host's), `endpoints` by id; `holder` answers who has an
-    address, `used` how many published addresses a block has.
+    address, `used` how many published addresses a block has, `reservation` which fixed addresses an endpoint uses.
     """
 
     blocks: Mapping[Prefix, Block]
     endpoints: Mapping[str, Endpoint]
     holder: Callable[[Address], str | None]
     used: Callable[[Prefix], int]
+    reservation: Callable[[str], Reservation | None] = _no_reservation
 
 
 class PublicationChanges(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +64,9 @@ def apply_publication(state: PublicationState, publication: Publication) -> Publ
     def holder(address: Address) -> str | None:
         return holders[address] if address in holders else state.holder(address)
 
-    current = PublicationState(blocks=blocks, endpoints=endpoints, holder=holder, used=state.used)
+    current = PublicationState(
+        blocks=blocks, endpoints=endpoints, holder=holder, used=state.used, reservation=state.reservation
+    )
     users: Counter[Prefix] = Counter()
     taken: dict[Prefix, Block] = {}
     back = {(one.cidr, one.sequence) for one in publication.returned}
@@ -141,8 +148,8 @@ def apply_returned(blocks: Mapping[Prefix, Block], host: str, returned: BlockRet
 def apply_started(state: PublicationState, endpoint: Endpoint) -> Endpoint | None:
     """The endpoint to store; None when it is known exactly so.
 
-    Invalid when an address is not in a block that its host allocates and that serves its identity; Conflict when an
-    address or the id belongs to another endpoint.
+    Invalid when an address is neither in a block that its host allocates and that serves its identity, nor a fixed one
+    that it uses; Conflict when an address or the id belongs to another endpoint.
     """
     known = state.endpoints.get(endpoint.id)
     if known == endpoint:
@@ -202,6 +209,8 @@ def _faults(state: PublicationState, endpoint: Endpoint, index: int) -> list[Fau
     place = f"started.{endpoint.id}.allocations[{index}]"
     block = state.blocks.get(allocation.block)
     if block is None or block.host != endpoint.host or block.allocator != endpoint.host:
+        if _is_fixed(state.reservation(endpoint.id), endpoint, allocation):
+            return []
         return [Fault(place, f"{allocation.block} is no block that host {endpoint.host} allocates")]
     faults = []
     if not block.cidr.contains(allocation.address):
@@ -212,6 +221,16 @@ def _faults(state: PublicationState, endpoint: Endpoint, index: int) -> list[Fau
     if endpoint.identity.id not in block.identities or not mine:
         faults.append(Fault(place, f"block {block.cidr} does not serve identity {endpoint.identity.id}"))
     return faults
+
+
+def _is_fixed(reservation: Reservation | None, endpoint: Endpoint, allocation: Allocation) -> bool:
+    """Whether the control plane itself gave that address to this use: to this endpoint, there, now."""
+    return (
+        reservation is not None
+        and (reservation.host, reservation.endpoint) == (endpoint.host, endpoint.id)
+        and reservation.identity == endpoint.identity
+        and allocation in reservation.allocations
+    )
 
 
 def _sequences(endpoint: Endpoint) -> dict[Address, int]:

@@ -15,6 +15,7 @@ from romana.codec.records import (
     NUMBERS,
     PLAN_KEY,
     PUBLISHED,
+    RESERVATION,
     RETIRED,
     SEGMENT,
     SPAN,
@@ -43,6 +44,7 @@ from romana.model.topology import Host, Network
 from romana.model.view import Claim, ClaimAnswer, Publication
 from romana.services.control.core import Core, Draft
 from romana.services.control.hosts import bound_host
+from romana.services.control.reservations import put_use_ended
 from romana.services.control.settled import check_host_settled, check_settled
 from romana.services.control.state import State
 from romana.services.control.tenancy import known_segment
@@ -112,6 +114,7 @@ def publication_state_of(state: State, host: Host) -> PublicationState:
         endpoints=state.endpoints,
         holder=state.holder,
         used=lambda cidr: state.used[cidr],
+        reservation=state.reservation_of,
     )
 
 
@@ -152,13 +155,20 @@ def put_claimed(draft: Draft, changes: ClaimChanges, host: Host) -> None:
 
 
 def put_published(draft: Draft, changes: PublicationChanges) -> None:
-    """Blocks and endpoints as an agent has them; what it gave back is retired."""
+    """Blocks and endpoints as an agent has them; what it gave back is retired, and who is gone uses nothing."""
     for block in changes.blocks:
         draft.put(BLOCK, BLOCK.key(block.cidr), block)
+    state = draft.state
     for endpoint in changes.started:
         draft.put(ENDPOINT, ENDPOINT.key(endpoint.id), endpoint)
+        used = state.reservation_of(endpoint.id)
+        if used is not None:
+            draft.read(RESERVATION.key(used.name))
     for name in changes.released:
         draft.delete(ENDPOINT.key(name))
+        ended = state.reservation_of(name)
+        if ended is not None and ended.host == state.endpoints[name].host:
+            put_use_ended(state, draft, ended)
     for block in changes.returned:
         draft.delete(BLOCK.key(block.cidr))
         gone = Retired(cidr=block.cidr, network=block.network, host=block.host)
