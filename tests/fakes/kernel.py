@@ -57,6 +57,9 @@ class FakeLinks:
         inside = {(other.netns, other.interface) for other in self._kernel.plans.values()}
         if (plan.netns, plan.interface) in inside:
             raise AlreadyExists(f"network namespace {plan.netns!r} has an interface {plan.interface!r} already")
+        for address in plan.addresses:
+            if address in self._kernel.routing:
+                raise AlreadyExists(f"route {address} exists on this host already")
         self._kernel.plans[plan.link] = plan
         self._kernel.routing |= {address: Route(prefix=address, link=plan.link) for address in plan.addresses}
         return self._state(plan)

@@ -23,7 +23,7 @@ from romana.model.view import IdentityRows, RowHead, View, ViewChange
 
 SECTIONS = ("networks", "spans", "blocks", "identities", "rows", "profiles", "retired")
 """The fields of a view that are plain mappings; `entries` is the one of two levels."""
-PLAIN = ("draining", "audit", "cut")
+PLAIN = ("draining", "audit", "cut", "announced")
 """The fields that are no mappings, besides incarnation and revision."""
 
 
@@ -44,6 +44,7 @@ class ViewSource(msgspec.Struct, frozen=True, kw_only=True):
     draining: bool = False
     audit: int = 0
     cut: tuple[str, ...] = ()
+    announced: tuple[Prefix, ...] = ()
 
 
 def host_view(source: ViewSource, host: str, networks: frozenset[str]) -> View:
@@ -80,6 +81,7 @@ def host_view(source: ViewSource, host: str, networks: frozenset[str]) -> View:
         draining=source.draining,
         audit=source.audit,
         cut=source.cut,
+        announced=source.announced,
     )
 
 

@@ -36,7 +36,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     host's own. `entries` has row id -> prefix -> profile id. `retired` are spans and blocks of any host that are to be
     forgotten: whoever acknowledges this view has no rule, route or connection with them any more. A host that is
     `draining` gives back what it does not use. `audit` is the number of the last audit that was asked for,
-    `cut` are links to cut off as long as nobody allocated what they use.
+    `cut` are links to cut off as long as nobody allocated what they use. `announced` is what the host announces beside
+    its spans: what lives on it although its aggregates lead elsewhere.
     """
 
     incarnation: str = ""
@@ -52,6 +53,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     draining: bool = False
     audit: int = 0
     cut: tuple[str, ...] = ()
+    announced: tuple[Prefix, ...] = ()
 
 
 class ViewChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -27,7 +27,7 @@ from romana.core.ruleset import (
 from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Conflict, NotFound
-from romana.model.ipam import Retired, Span
+from romana.model.ipam import Retired
 from romana.model.route import Route
 from romana.model.view import View
 from romana.ports import Connections, Fence, Filter, LinkPlan, Links, LinkState, Routes
@@ -65,7 +65,7 @@ class Kernel:
         self._ports = ports
         self._view = View()
         self._endpoints = {endpoint.id: endpoint for endpoint in endpoints}
-        self._spans: Mapping[Prefix, Span] = {}  # that have their routes
+        self._under: Mapping[Prefix, Route] = {}  # the blackholes that are there
         self._blocks: frozenset[Prefix] = frozenset()
         self._forgotten: Mapping[Prefix, Retired] = {}
         self._complete = False
@@ -99,6 +99,10 @@ class Kernel:
         with ExitStack() as undo:
             undo.callback(self._withdraw, endpoint)
             self._enforce(endpoint)
+            lone = self._blackholes(endpoint)
+            if lone:
+                undo.callback(self._ports.routes.apply, Changes(lone, {}, {}))
+                self._ports.routes.apply(Changes({}, {}, lone))
             state = self._ports.links.create(plan)
             undo.pop_all()
         return state
@@ -116,10 +120,11 @@ class Kernel:
     def dismiss(self, endpoint: Endpoint) -> None:
         """Cut an endpoint off: rules, routes. What takes the kernel longer is done elsewhere: connections, the link."""
         self._withdraw(endpoint)
+        stays = self._blackholes(endpoint)
         routes: dict[Prefix, Route] = {
-            address: Route(prefix=address, link=endpoint.link) for address in endpoint.addresses
+            address: Route(prefix=address, link=endpoint.link) for address in endpoint.addresses if address not in stays
         }
-        self._ports.routes.apply(Changes({}, {}, routes))
+        self._ports.routes.apply(Changes({}, stays, routes))
 
     def check(self, endpoint: Endpoint, plan: LinkPlan) -> list[str]:
         """What of the endpoint the kernel does not have, as sentences."""
@@ -161,7 +166,7 @@ class Kernel:
         if self._complete:
             self._forget_retired()
             self._condemnation.look(view, self._endpoints.values())
-        if fresh or view.spans != self._spans:
+        if fresh or host_routes(view) != self._under:
             routes, missing = self._plumb_routes()
             return Drift(ruleset=ruleset, routes=routes, missing_links=missing)
         return Drift(ruleset=ruleset)
@@ -211,6 +216,10 @@ class Kernel:
         self._ports.filter.apply(changes)
         self._table = _own(desired) if self._complete else None
 
+    def _blackholes(self, endpoint: Endpoint) -> dict[Prefix, Route]:
+        """Those of single addresses, which an endpoint's routes replace while it is there."""
+        return {address: self._under[address] for address in endpoint.addresses if address in self._under}
+
     def _plumb_routes(self) -> tuple[int, tuple[str, ...]]:
         links = self._ports.links.read()
         desired: dict[Prefix, Route] = dict(host_routes(self._view))
@@ -225,7 +234,7 @@ class Kernel:
             changes = Changes(changes.add, changes.replace, {})
         if changes:
             self._ports.routes.apply(changes)
-        self._spans = self._view.spans
+        self._under = host_routes(self._view)
         return len(changes), tuple(missing)
 
     def _enforce(self, endpoint: Endpoint) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import structlog
 
+from romana.core.routing import announcements
 from romana.model.address import Prefix
 from romana.model.errors import RomanaError
 from romana.model.view import View
@@ -98,7 +99,7 @@ class Reconciler:
             found = await self._workers.kernel(self._plumb, synced, fresh)
             if fresh:
                 self._count(found)
-            if synced and self._said is not None and self._said <= view.spans.keys():
+            if synced and self._said is not None and self._said <= announcements(view):
                 self._note_applied(view, stream)  # a daemon that fails holds up nobody else
             await self._announce(synced=synced)
             self._completed = synced
@@ -136,7 +137,7 @@ class Reconciler:
             return
         present = await self._workers.slow(self._daemon.read)
         held = self.is_held()
-        wanted = frozenset(self._ledger.view.spans if held else ())
+        wanted = announcements(self._ledger.view) if held else frozenset()
         if held and not synced and present is not None:
             wanted |= present
         if present != wanted or not self._announced:

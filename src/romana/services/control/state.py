@@ -17,11 +17,13 @@ from romana.codec.records import FixedAddress, Published, Seen, Unsettled
 from romana.codec.text import parse_address, parse_prefix
 from romana.core.ipam.occupied import Occupied
 from romana.core.policy.world import PolicyWorld
+from romana.core.routing.plan import RoutePlan
 from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.ipam import SERVER, Blackout, Block, Numbers, Reservation, Retired, Span
 from romana.model.policy import Policy
 from romana.model.report import Audit, Audited
+from romana.model.route import Away, RouteException
 from romana.model.tenancy import Identity, Segment, Tenant
 from romana.model.topology import AddressPlan, Host, Network
 from romana.ports import StoreEvent
@@ -140,6 +142,8 @@ class State:
         """Blocks of the control plane itself of which something changed; whoever acts on it clears it."""
         self.fixed_touched: set[Address] = set()
         """Addresses that the control plane itself gave, or took back; the same."""
+        self.routes = RoutePlan(self.plan)
+        """The routes of all devices; fixed addresses that are in use are exceptions."""
         self.taken = Occupied()
         """Spans, and what is retired: where no new span may be."""
         self._networks: dict[str, Network] | None = None
@@ -257,6 +261,7 @@ class State:
                 self.plan = AddressPlan(networks=(), topologies=()) if value is None else value.plan
                 self.plan_document = "" if value is None else value.document
                 self._networks = None
+                self.routes.set_plan(self.plan)
             case "roster":
                 self.roster_changes = 0 if value is None else value.changes
             case _:
@@ -286,6 +291,10 @@ class State:
             case "host":
                 if _underlay(old) != _underlay(new):
                     self.policy_generation += 1
+                if new is None:
+                    self.routes.drop_host(key)
+                else:
+                    self.routes.put_host(new)
             case "reservation":
                 self._bind(old, new)
             case "fixed":
@@ -297,6 +306,10 @@ class State:
         match kind:
             case "span":
                 self._move(self._spans_on, key, old, new)
+                if new is None:
+                    self.routes.drop_span(key)
+                else:
+                    self.routes.put_span(new)
                 _recount(self.taken, key, old is not None, new is not None)
             case "retired":
                 _recount(self.taken, key, old is not None, new is not None)
@@ -328,10 +341,15 @@ class State:
             self._changed.hosts.add(old.host)
             self._visiting[old.host].pop(old.name)
             self._bound.pop(old.endpoint, None)
+            for allocation in old.allocations:
+                self.routes.drop_exception(allocation.address)
         if new is not None and new.host:
             self._changed.hosts.add(new.host)
             self._visiting.setdefault(new.host, {})[new.name] = new
             self._bound[new.endpoint] = new.name
+            for allocation in new.allocations:
+                lone = RouteException(prefix=allocation.address, host=new.host, reason=Away.FIXED, name=new.name)
+                self.routes.put_exception(lone)
 
     def _face(self, block: Block | None) -> object:
         """What policy sees of a block: nothing of stock, unless it is of a length that no network has."""

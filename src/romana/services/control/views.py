@@ -69,5 +69,6 @@ class ViewVerbs:
             draining=state.hosts[host].draining,
             audit=state.audit,
             cut=state.condemned(host),
+            announced=state.routes.exceptions_of(host),
         )
         return host_view(source, host, frozenset(group_cidrs(state.plan, state.hosts[host])))
