@@ -71,12 +71,14 @@ class HostVerbs:
         return host
 
     async def remove_host(self, name: str) -> None:
-        """Remove a host that holds no span; Conflict when it does, because a silent host is not a dead one."""
+        """Remove a host that holds no span and has no endpoint; Conflict when it does, because a silent host is not a
+        dead one.
+        """
 
         def decide(state: State, draft: Draft) -> None:
             if name not in state.hosts:
                 raise NotFound(f"no host {name!r}; `romana host list` shows them")
-            held = [str(span.cidr) for span in state.spans.values() if span.host == name]
+            held = [str(cidr) for cidr in state.spans_on(name)] + [one.id for one in state.endpoints_on(name)]
             if held:
                 raise Conflict(
                     f"host {name} still holds {', '.join(sorted(held))}; drain it first (`romana host drain {name}`), "
