@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from romana.apps.server.http import Call, Endpoint
 from romana.codec.document import convert
-from romana.core.ipam.usage import on_host, pruned, usage
+from romana.core.ipam.usage import on_host, pruned
 from romana.model.errors import Fault, Invalid, NotFound
 from romana.model.report import Observation, Repair, Report
 from romana.model.usage import Usage
-from romana.services.control.audit import Auditor, CheckRequest, usage_source
+from romana.services.control.audit import Auditor, CheckRequest, count_usage
 from romana.services.control.core import Core
 from romana.services.control.hosts import known_host
 from romana.services.control.repair import RepairRequest, Repairs
@@ -23,7 +23,7 @@ def ipam_endpoints(core: Core, auditor: Auditor) -> list[Endpoint]:
     repairs = Repairs(core, auditor)
 
     async def show(call: Call) -> list[Usage]:
-        found = usage(usage_source(core.state))
+        found = await count_usage(core.state)
         name, host = call.query.get("network"), call.query.get("host")
         if name is not None and not any(one.name == name for one in found):
             raise NotFound(f"no network {name!r}; `romana network list` shows them")

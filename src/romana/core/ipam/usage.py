@@ -28,14 +28,14 @@ T = TypeVar("T")
 
 
 class UsageSource(msgspec.Struct, frozen=True, kw_only=True):
-    """What usage is counted from. `used` answers the number of addresses of a block that endpoints have, `resting` how
-    many of a host's addresses rest, by network, as far as was reported.
+    """What usage is counted from. `used` has the number of addresses of a block that endpoints have, `resting` how many
+    of a host's addresses rest, by network, as far as was reported.
     """
 
     plan: AddressPlan
     spans: Iterable[Span]
     blocks: Iterable[Block]
-    used: Callable[[Prefix], int]
+    used: Mapping[Prefix, int]
     resting: Mapping[str, Mapping[str, int]] = {}
     retired: Iterable[Prefix] = ()
     blackouts: Iterable[Prefix] = ()
@@ -139,7 +139,7 @@ class _Counter:
 
     def _block(self, block: Block) -> Usage:
         size = block.cidr.size
-        used = min(size, self._source.used(block.cidr))
+        used = min(size, self._source.used.get(block.cidr, 0))
         reserved, dark, static = _at_most(size - used, self._withheld.within(block.cidr))
         free = size - used - reserved - dark - static
         return Usage(

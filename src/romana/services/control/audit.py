@@ -20,10 +20,11 @@ from romana.codec.records import AUDIT, AUDIT_KEY, AUDITED, BLOCK, HOST
 from romana.core.ipam.check import Checker
 from romana.core.ipam.findings import Records, sorted_findings
 from romana.core.ipam.observed import Comparison
-from romana.core.ipam.usage import UsageSource
+from romana.core.ipam.usage import UsageSource, usage
 from romana.model.address import Prefix
 from romana.model.errors import Conflict, Unavailable
 from romana.model.report import Audit, Audited, Finding, FindingKind, Observation, Report
+from romana.model.usage import Usage
 from romana.ports import Clock
 from romana.services.control.core import Core, Draft
 from romana.services.control.hosts import bound_host
@@ -214,17 +215,23 @@ def records_of(state: State) -> Records:
     )
 
 
-def usage_source(state: State) -> UsageSource:
-    """What usage is counted from; what rests is as of the last observations."""
-    return UsageSource(
+async def count_usage(state: State) -> list[Usage]:
+    """How full the networks are; what rests is as of the last observations. Others have their turn meanwhile."""
+    blocks = list(state.blocks.values())
+    source = UsageSource(
         plan=state.plan,
-        spans=state.spans.values(),
-        blocks=state.blocks.values(),
-        used=lambda cidr: state.used.get(cidr, 0),
+        spans=list(state.spans.values()),
+        blocks=blocks,
         resting={name: audited.resting for name, audited in state.audited.items()},
-        retired=state.retired,
-        blackouts=state.blackouts,
+        retired=list(state.retired),
+        blackouts=list(state.blackouts),
+        used={},
     )
+    used: dict[Prefix, int] = {}
+    for first in range(0, len(blocks), AT_ONCE):
+        used |= {block.cidr: state.used.get(block.cidr, 0) for block in blocks[first : first + AT_ONCE]}
+        await asyncio.sleep(0)
+    return await asyncio.to_thread(usage, msgspec.structs.replace(source, used=used))
 
 
 async def _sweep(check: Callable[[T], Iterable[Finding]], things: Sequence[T]) -> list[Finding]:
