@@ -95,7 +95,7 @@ def test_checking_a_plan_needs_no_romanad_and_a_dry_run_changes_nothing(romana: 
     said = [line.split() for line in romana("topology", "apply", "--dry-run", "-", stdin=wider).splitlines()]
     assert said[:2] == [["WHAT", "NAME", "BEFORE", "AFTER"], ["network", "extra", "-", "10.0.0.0/12"]]
     assert ["group", "datacentre:/rack1", "in", "extra", "-", "10.0.0.0/13"] in said
-    nothing = {"networks": [], "groups": [], "hosts": [], "refusals": []}
+    nothing: dict[str, list[str]] = {"networks": [], "groups": [], "hosts": [], "refusals": []}
     assert romana.json("topology", "apply", "--dry-run", "-", stdin=PLAN) == nothing
     other = PLAN.replace("block_length: 29", "block_length: 28")
     refused = romana.run("topology", "apply", "--dry-run", "-", stdin=other, expect=ExitStatus.INVALID)
