@@ -29,7 +29,7 @@ from tests.fakes.kernel import FakeClock
 
 PLAN = {
     "version": 1,
-    "networks": [{"name": "pods", "cidr": "10.112.0.0/16"}, {"name": "pods6", "cidr": "fd00:10:112::/48"}],
+    "networks": [{"name": "pods", "cidr": "10.112.0.0/16", "mixed": 0}, {"name": "pods6", "cidr": "fd00:10:112::/48"}],
     "topologies": [
         {
             "name": "site",
@@ -176,7 +176,7 @@ def test_a_used_up_network_says_so_with_numbers() -> None:
     async def test(site: Site) -> None:
         small = {
             "version": 1,
-            "networks": [{"name": "pods", "cidr": "10.112.0.0/27", "block_length": 29, "span_length": 28}],
+            "networks": [{"name": "pods", "cidr": "10.112.0.0/27", "block_length": 29, "span_length": 28, "mixed": 0}],
             "topologies": [{"name": "site", "networks": ["pods"], "groups": [{"name": "rack1", "hosts": []}]}],
         }
         core = Core(MemoryStore())
@@ -225,7 +225,8 @@ def test_a_block_taken_from_the_stock_is_replaced_in_the_stock() -> None:
         stock = [
             b for b in site.core.state.blocks.values() if b.host == "h1" and b.owner is None and b.network == "pods"
         ]
-        taken = BlockTaken(cidr=stock[0].cidr, owner=WEB.owner, identity=WEB.id, sequence=1)
+        sequence = stock[0].sequence + 1
+        taken = BlockTaken(cidr=stock[0].cidr, owner=WEB.owner, identity=WEB.id, sequence=sequence)
         await site.rooms.publish(Publication(host="h1", epoch=1, number=1, taken=(taken,)))
         assert site.core.state.blocks[stock[0].cidr].owner == WEB.owner
         left = [
