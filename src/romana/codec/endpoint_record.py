@@ -87,7 +87,7 @@ class EndpointKind(Kind[Endpoint]):
         try:
             packed = _packed.decode(text)
             self.check_schema(packed.schema)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, ValueError) as error:
             head = text[1] if len(text) > 1 else 0
             if SCHEMA < head < 128:  # a small number is itself in MessagePack
                 self.check_schema(head)

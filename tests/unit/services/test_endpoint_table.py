@@ -8,15 +8,30 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from romana.adapters.store.memory import MemoryStore
-from romana.codec.records import BLOCK, ENDPOINT, IDENTITY, PLAN, PLAN_KEY, RETIRED, SPAN, StoredIdentity, StoredPlan
+from romana.codec.json import encode
+from romana.codec.kind import Kind
+from romana.codec.records import (
+    BLOCK,
+    ENDPOINT,
+    IDENTITY,
+    PLAN,
+    PLAN_KEY,
+    RETIRED,
+    SPAN,
+    StoredIdentity,
+    StoredPlan,
+    Unsettled,
+)
 from romana.core.policy.compile import compile_program
 from romana.model.address import Family, Prefix
 from romana.model.endpoint import Endpoint
+from romana.model.errors import Unavailable
 from romana.model.ipam import Allocation, Block, Retired, Span
 from romana.model.tenancy import Identity, Owner
 from romana.model.topology import AddressPlan, Network
@@ -337,3 +352,44 @@ def test_what_is_retired_or_a_span_is_taken_until_it_is_gone() -> None:
     state.apply([StoreEvent(RETIRED.key(second), None, 3)])
     assert state.taken.over(second.address(3)) is None
     assert state.taken.over(first.address(3)) == first
+
+
+@given(st.binary(max_size=40), endpoints(), st.integers(0, 400))
+def test_a_broken_record_is_refused_and_changes_nothing(junk: bytes, endpoint: Endpoint, at: int) -> None:
+    table = EndpointTable()
+    table.put(endpoint.id, ENDPOINT.encode(endpoint), 1)
+    whole = ENDPOINT.encode(endpoint)
+    try:
+        table.put(endpoint.id, whole[:at] + junk, 2)
+    except Unavailable:
+        assert dict(table) == {endpoint.id: endpoint}
+        assert table.revision(endpoint.id) == 1
+
+
+@pytest.mark.parametrize("text", [b'{"schema":3,"value":{}}', b"\x94\x03\xa1h\x80\xc4\x00", b"\x92\x03\xa1h"])
+def test_a_record_of_a_newer_schema_is_refused(text: bytes) -> None:
+    with pytest.raises(Unavailable, match="schema 3, this program knows 2: upgrade"):
+        EndpointTable().put("c/eth0", text, 1)
+
+
+def test_a_record_of_the_first_schema_is_read() -> None:
+    endpoint = Endpoint(id="c/eth0", name="n", host="h", identity=IDENTITIES[1], allocations=(), link="rom0")
+    table = EndpointTable()
+    table.put(endpoint.id, encode({"schema": 1, "value": endpoint}), 1)
+    assert dict(table) == {endpoint.id: endpoint}
+
+
+def test_records_are_upgraded_schema_by_schema() -> None:
+    def renamed(value: Any) -> Any:
+        return {"host": value["node"]}
+
+    kind: Kind[Unsettled] = Kind("unsettled", Unsettled, schema=3, upgrades={1: renamed})
+    assert kind.decode(b'{"schema":1,"value":{"node":"h1"}}') == Unsettled(host="h1")
+    assert kind.decode(b'{"schema":2,"value":{"host":"h1"}}') == Unsettled(host="h1")
+    assert kind.decode(kind.encode(Unsettled(host="h1"))) == Unsettled(host="h1")
+    for text, sentence in (
+        (b'{"schema":4,"value":{}}', "schema 4"),
+        (b'{"schema":2,"value":{"node":"h"}}', "cannot be read"),
+    ):
+        with pytest.raises(Unavailable, match=sentence):
+            kind.decode(text)

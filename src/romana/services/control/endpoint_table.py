@@ -12,10 +12,13 @@ import struct
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+import msgspec
+
 from romana.codec.endpoint_record import AS_JSON, endpoint_of, identity_of, places
 from romana.codec.records import ENDPOINT
 from romana.model.address import Address, Family, Prefix
 from romana.model.endpoint import Endpoint
+from romana.model.errors import Unavailable
 from romana.model.tenancy import Identity
 from romana.services.control.shared import Shared
 
@@ -72,11 +75,15 @@ class EndpointTable(Mapping[str, Endpoint]):
     def put(self, id_: str, text: bytes, revision: int) -> None:
         """The endpoint's record as it now is."""
         key, packed = _key(id_), ENDPOINT.unpack(text)
+        try:
+            spots = _spots(packed.body)
+            identity = self._identities.take(bytes(packed.identity))
+        except (msgspec.DecodeError, ValueError, LookupError, struct.error) as error:
+            raise Unavailable(f"the record of endpoint {id_} cannot be read: {error}") from error
         if key in self._packed:
             self._drop(key)
-        host, identity = self._hosts.take(packed.host.encode()), self._identities.take(bytes(packed.identity))
+        host = self._hosts.take(packed.host.encode())
         self._packed[key] = _HEAD.pack(revision, host, identity) + packed.body
-        spots = _spots(packed.body)
         for room, offset in spots:
             self._settle(room, offset, key)
         if spots:  # it is found again through its last room, which is the widest
