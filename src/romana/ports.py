@@ -226,13 +226,11 @@ class PendingPublication(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AgentMemory(msgspec.Struct, frozen=True, kw_only=True):
-    """What an agent remembers. `resting` has since when (CLOCK_BOOTTIME, seconds), in which boot (its id), and the id of
-    the identity before ("" where nobody knows). `closed` are blocks with the sequences they had then, `taken` those from
-    the stock.
-
-    `sequence` is the largest allocation sequence ever written; `pending` is in the order in which it happened; `epoch`
-    is the one in which memory and control plane agreed, 0 before that. `renewed` is when the lease was renewed
-    (CLOCK_BOOTTIME second, boot id, its length in seconds), None before the first time.
+    """What an agent remembers. `resting` has since when (CLOCK_BOOTTIME, seconds), in which boot (its id), and the id
+    of the identity before ("" where nobody knows). `closed` are blocks with the sequences they had then, `taken`
+    those from the stock. `sequence` is the largest allocation sequence ever written; `pending` is in the order in
+    which it happened; `epoch` is the one in which memory and control plane agreed, 0 before that. `renewed` is when
+    the lease was renewed (CLOCK_BOOTTIME second, boot id, its length in seconds), None before the first time.
     """
 
     endpoints: dict[str, Endpoint]
