@@ -169,6 +169,10 @@ class FixedAddresses:
         """An owner's blocks in a network, oldest first."""
         return self._of.get((network, owner), {}).keys()
 
+    def serves(self, network: str, identity: str) -> bool:
+        """Whether some block serves an identity, or did."""
+        return (network, identity) in self._pools
+
     def is_full(self, cidr: Prefix, now: float) -> bool:
         """Whether no address of a block can be chosen."""
         shelf = self._shelves[cidr]

@@ -32,7 +32,7 @@ from romana.codec.records import (
 from romana.core.ipam.reservations import FixedAddresses, next_block
 from romana.model.address import Address, Prefix
 from romana.model.errors import Conflict, Exhausted, Fault, Invalid, RomanaError
-from romana.model.ipam import SERVER, Allocation, Block, Reservation
+from romana.model.ipam import SERVER, Allocation, Reservation
 from romana.model.tenancy import Identity
 from romana.model.topology import Network
 from romana.services.control.core import Core, Draft, problem_words
@@ -205,15 +205,14 @@ class AddressVerbs:
         if identity.id not in state.identities:
             draft.put(IDENTITY, IDENTITY.key(identity.id), StoredIdentity(identity=identity))
         for network in full.networks:
-            joined = self._joined(state, identity, network, full.cidr)
-            if joined is not None:
-                draft.put(BLOCK, BLOCK.key(joined.cidr), joined)
-                return
-            if full.cidr is None and self._new_blocks(state, draft, identity, network):
-                return
-            if full.cidr is not None and full.cidr not in state.blocks:
-                refuse_retired(state, full.cidr)
-                put_block(state, draft, identity, network, full.cidr)
+            if full.cidr is not None:
+                if self._take_block(state, draft, identity, network, full.cidr):
+                    return
+            # one that has blocks of its own gets more of them, as long as there are some
+            elif self._book.serves(network.name, identity.id):
+                if self._new_blocks(state, draft, identity, network) or self._join(state, draft, identity, network):
+                    return
+            elif self._join(state, draft, identity, network) or self._new_blocks(state, draft, identity, network):
                 return
         if full.cidr is not None:
             raise Conflict(
@@ -230,17 +229,28 @@ class AddressVerbs:
             self._book.settle(there)
         return there is not None
 
-    def _joined(self, state: State, identity: Identity, network: Network, cidr: Prefix | None) -> Block | None:
-        """A block of the same owner and class that has room, with the identity among those that it serves."""
-        own_class = self._core.class_of(identity)
-        blocks = self._book.blocks_of(network.name, identity.owner) if cidr is None else [cidr]
-        for one in blocks:
-            block = state.blocks.get(one)
-            if block is None or identity.id in block.identities or (cidr is None and self._is_full(one)):
-                continue
-            if all(self._core.classes.get(other) == own_class for other in block.identities):
-                return msgspec.structs.replace(block, identities=tuple(sorted((*block.identities, identity.id))))
-        return None
+    def _take_block(self, state: State, draft: Draft, identity: Identity, network: Network, cidr: Prefix) -> bool:
+        """Have a certain block serve an identity, where it may."""
+        if cidr not in state.blocks:
+            refuse_retired(state, cidr)
+            put_block(state, draft, identity, network, cidr)
+            return True
+        return self._join_block(state, draft, identity, cidr)
+
+    def _join(self, state: State, draft: Draft, identity: Identity, network: Network) -> bool:
+        """Have a block of the same owner and class that has room serve an identity too."""
+        return any(
+            not self._is_full(cidr) and self._join_block(state, draft, identity, cidr)
+            for cidr in self._book.blocks_of(network.name, identity.owner)
+        )
+
+    def _join_block(self, state: State, draft: Draft, identity: Identity, cidr: Prefix) -> bool:
+        block, own_class = state.blocks[cidr], self._core.class_of(identity)
+        if any(self._core.classes.get(other) != own_class for other in block.identities):
+            return False
+        members = tuple(sorted({*block.identities, identity.id}))
+        draft.put(BLOCK, BLOCK.key(cidr), msgspec.structs.replace(block, identities=members))
+        return True
 
     def _is_full(self, cidr: Prefix) -> bool:
         return self._book.is_full(cidr, self._clock())
