@@ -125,6 +125,34 @@ def test_what_was_claimed_after_the_backup_is_taken_over_and_what_was_given_back
     restored(before, after, test)
 
 
+@pytest.mark.parametrize("at_once", [1, 2], ids=["in parts", "whole"])
+def test_endpoints_that_exchanged_addresses_after_the_backup_are_taken_over(at_once: int) -> None:
+    async def before(one: Replica) -> None:
+        await one.start("h1", "a", 1)
+        await one.start("h1", "b", 2)
+
+    async def test(one: Replica, inventories: dict[str, Inventory]) -> None:
+        whole = inventories["h1"]
+        first, second = sorted(whole.endpoints, key=lambda endpoint: endpoint.id)
+        swapped = [
+            msgspec.structs.replace(
+                mine, allocations=tuple(msgspec.structs.replace(one, endpoint=mine.id) for one in other.allocations)
+            )
+            for mine, other in ((first, second), (second, first))
+        ]
+        for at in range(0, 2, at_once):
+            part = msgspec.structs.replace(
+                whole, endpoints=tuple(swapped[at : at + at_once]), first=at == 0, last=at + at_once == 2
+            )
+            assert not (await one.inventories.inventory(part)).refused
+        state = one.core.state
+        assert [state.endpoints[endpoint.id] for endpoint in swapped] == swapped
+        for endpoint in swapped:
+            assert [state.holder(address) for address in endpoint.addresses] == [endpoint.id] * len(endpoint.addresses)
+
+    restored(before, nothing, test)
+
+
 def test_a_host_that_the_backup_does_not_know_brings_its_tenant_with_it() -> None:
     async def after(one: Replica) -> None:
         await one.hello("h3")

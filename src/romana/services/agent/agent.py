@@ -119,11 +119,14 @@ class Agent:
         rooms = Rooms(self.ledger, world.control, workers, wait=settings.wait)
         self.attachments = Attachments(self.ledger, rooms, kernel, workers, self.removals)
         self.recovery.stop = self.attachments.stop
+        self.recovery.turn = self.attachments.turn
+        self.recovery.publishing = self.publisher.turn
         self.lease = Lease(
             self.ledger, world.control, kernel, workers, self.follower, self.reconciler, every=settings.beat
         )
         self.returns = Returns(self.ledger, self.follower, self.removals, workers, patience=settings.give_back)
         self.observer = Observer(self.ledger, world.control, self.publisher, self.attachments, backoff())
+        self.observer.look = self.reconciler.look
         self.ledger.check_lease = self._check_own
         self._workers = workers
         self._sleep = sleep
@@ -230,5 +233,6 @@ def _orphans(ledger: Ledger, kernel: KernelPorts) -> list[Endpoint]:
 
 def _allocation(ledger: Ledger, prefix: Prefix, link: str) -> Allocation:
     address = prefix.address(0)
-    block = next((block for block in ledger.view.blocks if block.contains(address)), address)
+    alone = Prefix(address.family, address.value, address.length)
+    block = next((block for block in ledger.view.blocks if block.contains(address)), alone)
     return Allocation(address=address, block=block, endpoint=f"unknown/{link}", sequence=0)

@@ -67,7 +67,7 @@ class Attachments:
 
     async def add(self, wanted: Wanted) -> Attached:
         """Make an endpoint. AlreadyExists when the container has that interface otherwise than asked for."""
-        async with self._turn(wanted.id):
+        async with self.turn(wanted.id):
             known = self._ledger.endpoints.get(wanted.id)
             if known is not None:
                 return await self._again(known, wanted)
@@ -93,7 +93,7 @@ class Attachments:
     async def delete(self, container: str, interface: str) -> bool:
         """Unmake an endpoint; whether there was one. Its link goes afterwards."""
         name = endpoint_id(container, interface)
-        async with self._turn(name):
+        async with self.turn(name):
             known = self._ledger.endpoints.get(name)
             if known is not None:
                 await self._stop(known)
@@ -106,7 +106,7 @@ class Attachments:
     async def check(self, container: str, interface: str) -> tuple[Endpoint, list[str]]:
         """An endpoint and what the kernel lacks of it, as sentences; NotFound when there is no such endpoint."""
         name = endpoint_id(container, interface)
-        async with self._turn(name):
+        async with self.turn(name):
             known = self._ledger.endpoints.get(name)
             if known is None:
                 raise NotFound(f"host {self._ledger.host} has no endpoint {name}")
@@ -148,12 +148,12 @@ class Attachments:
 
     async def stop(self, endpoint: Endpoint) -> None:
         """Unmake an endpoint that is not this host's any more, whatever its runtime thinks of it."""
-        async with self._turn(endpoint.id):
+        async with self.turn(endpoint.id):
             if self._ledger.endpoints.get(endpoint.id) == endpoint:
                 await self._stop(endpoint)
 
     async def _collect(self, endpoint: Endpoint) -> bool:
-        async with self._turn(endpoint.id):
+        async with self.turn(endpoint.id):
             if endpoint.link in self._ledger.orphans:
                 await self._stop_orphan(endpoint)
                 return True
@@ -236,7 +236,7 @@ class Attachments:
         self._removals.bell.ring()
 
     @asynccontextmanager
-    async def _turn(self, name: str) -> AsyncIterator[None]:
+    async def turn(self, name: str) -> AsyncIterator[None]:
         """One verb at a time for an endpoint."""
         turn = self._turns.setdefault(name, _Turn())
         turn.waiting += 1

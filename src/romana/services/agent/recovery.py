@@ -7,7 +7,9 @@ A recovery that a restart interrupts is made again.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 
 import msgspec
 import structlog
@@ -35,6 +37,10 @@ class Recovery:
         self.workers = workers
         self.stop: Callable[[Endpoint], Awaitable[None]]
         """How an endpoint is stopped for good; set by who makes this."""
+        self.turn: Callable[[str], AbstractAsyncContextManager[None]]
+        """The turn of an endpoint, in which no verb changes it; set by who makes this."""
+        self.publishing: asyncio.Lock
+        """Held while something is published; set by who makes this."""
         self._ledger = ledger
         self._control = control
         self._kernel = kernel
@@ -58,13 +64,17 @@ class Recovery:
         Unavailable while a restored store cannot say yet what is whose.
         """
         other_store = self._ledger.view.incarnation not in ("", welcome.incarnation)
-        if welcome.unsettled or other_store:
-            await self._say_what_is_held(welcome)
         other_epoch = welcome.epoch != self._ledger.joined
+        if not welcome.unsettled and not other_store and not other_epoch:
+            return False
+        self._ledger.epoch = 0
+        async with self.publishing:
+            pass  # from here on nothing is published until all is said
+        said = await self._say_what_is_held(welcome) if welcome.unsettled or other_store else None
         if not other_store and not other_epoch:
             return False
         memory = await self.workers.slow(self._ledger.state.load)
-        self._stale = _last(memory)
+        self._stale = _last(memory) if said is None else said
         if other_epoch:
             self._epoch = welcome.epoch
             self._over_at = self._ledger.clock.boottime()
@@ -78,8 +88,7 @@ class Recovery:
         known = await self._control.endpoints(self._ledger.host)
         self._known = {endpoint.id: endpoint for endpoint in known}
         for endpoint in known if other_epoch else ():
-            if endpoint.id not in self._ledger.endpoints:
-                await self._take_in(endpoint)
+            await self._take_in(endpoint)
         return True
 
     async def confirm(self) -> None:
@@ -123,8 +132,10 @@ class Recovery:
             return True
         return mine is not None and mine.sequence == block.sequence + 1 and mine.identity == endpoint.identity.id
 
-    async def _say_what_is_held(self, welcome: Welcome) -> None:
-        """The inventory, in parts; afterwards the control plane has everything that is in the log now."""
+    async def _say_what_is_held(self, welcome: Welcome) -> int:
+        """The inventory, in parts; afterwards the control plane has everything up to the number of the log that this
+        answers.
+        """
         ledger, view = self._ledger, self._ledger.view
         memory = await self.workers.slow(ledger.state.load)
         endpoints = [memory.endpoints[name] for name in sorted(memory.endpoints)]
@@ -147,6 +158,7 @@ class Recovery:
         log.warning("told a restored store what this host holds", endpoints=len(endpoints), blocks=len(whole.blocks))
         if whole.memory and memory.pending:
             await self.workers.slow(ledger.state.published, _last(memory))
+        return _last(memory)
 
     def _say_anew(self) -> None:
         """On the kernel's worker: replace what the log had before the recovery by what is true now."""
@@ -169,14 +181,25 @@ class Recovery:
         for name, endpoint in memory.endpoints.items():
             if self._known.get(name) != endpoint and name not in logged:
                 state.start(endpoint)
+        released = {
+            entry.released.allocations
+            for entry in memory.pending
+            if entry.released is not None and entry.number > self._stale
+        }
         for name, endpoint in self._known.items():
-            if name not in memory.endpoints and name not in logged:
+            if name not in memory.endpoints and endpoint.allocations not in released:
                 state.release(endpoint, self._ledger.clock.boottime())
         state.published(self._stale)
         self._known, self._stale = {}, 0
         self._ledger.grown.ring()
 
     async def _take_in(self, endpoint: Endpoint) -> None:
+        """Remember an endpoint that the control plane knows of, or that it has ended."""
+        async with self.turn(endpoint.id):
+            if endpoint.id not in self._ledger.endpoints:
+                await self._remember(endpoint)
+
+    async def _remember(self, endpoint: Endpoint) -> None:
         stand_in = self._ledger.orphans.get(endpoint.link)
         alive = stand_in is not None
         holders = filter(None, map(self._ledger.book.holder, endpoint.addresses))

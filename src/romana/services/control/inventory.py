@@ -52,6 +52,7 @@ class InventoryVerbs:
         if inventory.memory and inventory.first:
             await self._core.commit(lambda state, draft: _drop(state, draft, inventory))
             _, refused = await self._core.commit(lambda state, draft: _take_over(state, draft, inventory))
+        await self._core.commit(lambda state, draft: _make_way(state, draft, inventory))
         revision, more = await self._core.commit(lambda state, draft: _endpoints(state, draft, inventory))
         refused += more
         if inventory.last:
@@ -119,6 +120,16 @@ def _put_owner(state: State, draft: Draft, owner: Owner) -> None:
     if (owner.tenant, owner.segment) not in state.segments:
         segment = Segment(tenant=owner.tenant, name=owner.segment)
         draft.put(SEGMENT, SEGMENT.key(owner.tenant, owner.segment), segment)
+
+
+def _make_way(state: State, draft: Draft, inventory: Inventory) -> None:
+    """Endpoints of the host whose addresses it has given to others since: they are told again, with their own."""
+    host = bound_host(state, inventory.host, inventory.epoch)
+    for endpoint in inventory.endpoints:
+        for allocation in endpoint.allocations:
+            holder = state.holder(allocation.address)
+            if holder not in (None, endpoint.id) and state.endpoints[holder].host == host.name:
+                draft.delete(ENDPOINT.key(holder))
 
 
 def _endpoints(state: State, draft: Draft, inventory: Inventory) -> list[str]:

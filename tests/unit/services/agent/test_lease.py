@@ -10,8 +10,10 @@ from romana.adapters.store.memory import MemoryStore
 from romana.codec.records import RETIRED, UNSETTLED, Unsettled
 from romana.codec.text import parse_address, parse_prefix
 from romana.model.address import Prefix
+from romana.model.endpoint import Endpoint
 from romana.model.errors import Unavailable
 from romana.model.ipam import Retired
+from romana.model.view import Inventory, InventoryAnswer
 from romana.ports import Transaction
 from tests.fakes.control import FakeControlPlane
 from tests.fakes.kernel import FakeKernel
@@ -327,6 +329,59 @@ def test_a_restored_store_is_told_what_the_host_holds() -> None:
         await site.until(lambda: site.state.load().pending == ())
         await site.add(13, DB)
         await site.until(lambda: len(site.published()) == 12)
+
+    run(test)
+
+
+def test_what_happens_while_a_restored_store_is_told_is_told_as_well() -> None:
+    async def test(site: Site) -> None:
+        for number in (1, 2, 3):
+            await site.add(number)
+        await site.until(lambda: len(site.published()) == 3)
+        control = await restore(site)
+        tell = control.inventory
+
+        async def told(inventory: Inventory) -> InventoryAnswer:
+            answer = await tell(inventory)
+            await site.delete(1)
+            await site.delete(2)
+            await site.add(1)
+            return answer
+
+        control.inventory = told  # type: ignore[method-assign]
+        await site.stop()
+        site.control.close()
+        site.control = control
+        await site.start()
+        await site.until(lambda: site.state.load().pending == ())
+        assert site.published() == {one.id: one for one in site.agent.ledger.endpoints.values()}
+        assert len(site.published()) == 2
+
+    run(test)
+
+
+def test_what_is_deleted_while_a_lost_memory_is_recovered_stays_deleted() -> None:
+    async def test(site: Site) -> None:
+        for number in range(1, 7):
+            await site.add(number)
+        await site.until(lambda: len(site.published()) == 6)
+        ask = site.control.endpoints
+        deleting: list[asyncio.Task[bool]] = []
+
+        async def asked(host: str) -> tuple[Endpoint, ...]:
+            found = await ask(host)
+            deleting.extend(asyncio.create_task(site.delete(number)) for number in (6, 3, 1))
+            return found
+
+        site.control.endpoints = asked  # type: ignore[method-assign]
+        await site.stop()
+        site.forget()
+        await site.start()
+        assert await asyncio.gather(*deleting) == [True] * 3
+        await site.until(lambda: site.state.load().pending == ())
+        assert set(site.published()) == {f"c{number}/eth0" for number in (2, 4, 5)}
+        assert site.published() == {one.id: one for one in site.agent.ledger.endpoints.values()}
+        await site.until(lambda: len(site.in_kernel()[0]) == 3)
 
     run(test)
 
