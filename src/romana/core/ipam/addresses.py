@@ -18,8 +18,7 @@ from enum import IntEnum
 import msgspec
 
 from romana.core.ipam.own_blocks import OwnBlocks
-from romana.core.ipam.rests import UNKNOWN
-from romana.core.ipam.rooms import Pool, Room
+from romana.core.ipam.rooms import UNKNOWN, Pool, Room
 from romana.model.address import Address, Family, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Conflict, Exhausted
@@ -65,11 +64,10 @@ class AddressBook:
         """How many addresses were allocated after a shorter rest."""
         self._boot_id = boot_id
         self._sequence = sequence
-        self._held: dict[Address, Allocation] = {}
-        self._held_in: Counter[Prefix] = Counter()  # block -> addresses in use
         self._endpoints: dict[str, tuple[str, Owner, tuple[Allocation, ...]]] = {}  # -> identity's id, owner, its
         self._present: Counter[Owner] = Counter()
-        self._blocks = OwnBlocks(host, self._held)
+        self._blocks = OwnBlocks(host)
+        self._families: dict[tuple[str, ...], list[tuple[Family, list[str]]]] = {}
 
     def restore(
         self,
@@ -96,17 +94,21 @@ class AddressBook:
             else:
                 blocks.reopened[cidr] = sequence
         for endpoint in endpoints:
-            for other in filter(None, map(self._held.get, endpoint.addresses)):
+            for other in filter(None, map(self.holder, endpoint.addresses)):
                 raise Conflict(f"{other.address} is remembered for {other.endpoint} and for {endpoint.id}")
             owner = endpoint.identity.owner
-            self._hold(endpoint.id, endpoint.identity.id if owner.tenant else UNKNOWN, owner, endpoint.allocations)
+            for allocation in endpoint.allocations:
+                self._sequence = max(self._sequence, allocation.sequence)
+                blocks.hold(allocation)
+            name = endpoint.identity.id if owner.tenant else UNKNOWN
+            self._remember(endpoint.id, name, owner, endpoint.allocations)
         past = sorted(
             (released_at if boot_id == self._boot_id else now, address, identity)
             for address, (released_at, boot_id, identity) in resting.items()
-            if address not in self._held
+            if self.holder(address) is None
         )
         for since, address, identity in past:
-            blocks.rest(address, blocks.home(address), since, identity)
+            blocks.rest(address, since, identity)
 
     def update(
         self, networks: Mapping[str, Network], blocks: Mapping[Prefix, Block], classes: Mapping[str, str] | None = None
@@ -118,6 +120,7 @@ class AddressBook:
         endpoint, and nothing more is allocated there.
         """
         self._blocks.update(networks, blocks, classes or {})
+        self._families.clear()
 
     def allocate(
         self, endpoint: str, identity: Identity, networks: Sequence[str], now: int, need: Need = Need.USUAL
@@ -132,7 +135,7 @@ class AddressBook:
             return known[2]
         chosen: list[tuple[Room, Address]] = []
         name = identity.id
-        for family, names in self._by_family(networks).items():
+        for family, names in self._by_family(networks):
             found = self._find(name, self._pools(name, identity.owner, names, need), now, need)
             if found is None:
                 raise Exhausted(self._numbers(name, family, names, now))
@@ -141,14 +144,12 @@ class AddressBook:
             raise Exhausted(f"host {self.host} draws from none of the networks {', '.join(networks) or '(none)'}")
         allocations = []
         for room, address in chosen:
-            since = self._blocks.rests.since(address)
-            self.hurried += since is not None and since + self.rest > now
+            self.hurried += room.past.get(address, (now - self.rest,))[0] + self.rest > now
             self._sequence += 1
-            allocations.append(
-                Allocation(address=address, block=room.block.cidr, endpoint=endpoint, sequence=self._sequence)
-            )
-        self._hold(endpoint, name, identity.owner, tuple(allocations))
-        return tuple(allocations)
+            allocation = Allocation(address=address, block=room.block.cidr, endpoint=endpoint, sequence=self._sequence)
+            self._blocks.hold(allocation, room)
+            allocations.append(allocation)
+        return self._remember(endpoint, name, identity.owner, tuple(allocations))
 
     def release(self, endpoint: str, now: int) -> tuple[Allocation, ...]:
         """End an endpoint's use of its addresses, which rest from now on; what it had, nothing when it had none."""
@@ -160,11 +161,7 @@ class AddressBook:
         if not self._present[owner]:
             del self._present[owner]
         for allocation in allocations:
-            address = allocation.address
-            del self._held[address]
-            self._held_in[allocation.block] -= 1
-            room = self._blocks.rooms.get(allocation.block) or self._blocks.home(address)
-            self._blocks.rest(address, room, now, identity)
+            self._blocks.end(allocation, now, identity)
         return allocations
 
     def full(self, identity: str, networks: Sequence[str], now: int) -> tuple[Prefix, ...]:
@@ -189,7 +186,7 @@ class AddressBook:
         It may be too many (addresses that are reserved, or were used again), never too few.
         """
         found = {}
-        for family, names in self._by_family(networks).items():
+        for family, names in self._by_family(networks):
             count = 0
             for pool in self._pools(identity.id, identity.owner, names, need):
                 count += self._left_in(pool, now, enough - count)
@@ -224,7 +221,7 @@ class AddressBook:
         return {
             cidr: (room.block.sequence, room.uses)
             for cidr, room in self._blocks.rooms.items()
-            if cidr not in kept and self._is_empty(room, now)
+            if cidr not in kept and not room.held and now >= room.not_before and not room.rests(now, self.rest)
         }
 
     def close(self, cidr: Prefix) -> BlockReturned:
@@ -267,7 +264,7 @@ class AddressBook:
 
     def holder(self, address: Address) -> Allocation | None:
         """The allocation that has an address."""
-        return self._held.get(address)
+        return self._blocks.holder(address)
 
     def rested(self, now: int) -> list[Address]:
         """Addresses whose rest is over since the last call and whose past need not be remembered any longer: that of an
@@ -279,13 +276,10 @@ class AddressBook:
         """Rest every address of the present blocks that nobody has, and close the mixed ones, of whose addresses nobody
         knows who had them last: for an agent that lost its memory.
         """
-        blocks = self._blocks
-        for cidr, room in blocks.rooms.items():
-            room.not_before = now + self.rest
+        self._blocks.rest_everything(now, now + self.rest)
+        for cidr, room in self._blocks.rooms.items():
             if room.block.mixed:
-                blocks.close(cidr, room.block.sequence)
-        for address in blocks.rests.addresses():
-            blocks.rest(address, blocks.home(address), now, blocks.rests.last(address) or UNKNOWN)
+                self._blocks.close(cidr, room.block.sequence)
 
     def counts(self, now: int) -> dict[str, int]:
         """Numbers for people and metrics: blocks, mixed, stock, closed, in-use, resting, hurried (allocations after a
@@ -297,8 +291,8 @@ class AddressBook:
             "mixed": sum(room.block.mixed for room in rooms.values()),
             "stock": sum(map(len, self._blocks.stock.values())),
             "closed": len(self._blocks.closed.keys() & rooms.keys()),
-            "in-use": len(self._held),
-            "resting": self._blocks.rests.count(now, self.rest),
+            "in-use": sum(len(allocations) for _, _, allocations in self._endpoints.values()),
+            "resting": self._blocks.count_resting(now, self.rest),
             "hurried": self.hurried,
         }
 
@@ -309,18 +303,22 @@ class AddressBook:
                 sequence=room.block.sequence,
                 owner=room.block.owner,
                 mixed=room.block.mixed,
-                used=self._held_in[cidr],
-                resting=sum(since + self.rest > now for since in room.resting.values()),
+                used=len(room.held),
+                resting=room.count_resting(now, self.rest),
             )
             for cidr, room in self._blocks.rooms.items()
         }
 
-    def _by_family(self, networks: Sequence[str]) -> dict[Family, list[str]]:
-        names: dict[Family, list[str]] = {}
-        for name in networks:
-            if name in self._blocks.networks:
-                names.setdefault(self._blocks.networks[name].cidr.family, []).append(name)
-        return dict(sorted(names.items()))
+    def _by_family(self, networks: Sequence[str]) -> list[tuple[Family, list[str]]]:
+        key = tuple(networks)
+        known = self._families.get(key)
+        if known is None:
+            names: dict[Family, list[str]] = {}
+            for name in networks:
+                if name in self._blocks.networks:
+                    names.setdefault(self._blocks.networks[name].cidr.family, []).append(name)
+            known = self._families[key] = sorted(names.items())
+        return known
 
     def _pools(self, identity: str, owner: Owner, networks: Iterable[str], need: Need) -> list[Pool]:
         """Where to look, in order: the owner's blocks, and mixed ones as long as it has few endpoints here or there is
@@ -350,8 +348,7 @@ class AddressBook:
     def _pick_fresh(self, pool: Pool, now: int) -> tuple[Room, Address] | None:
         used_up = []
         found: tuple[Room, Address] | None = None
-        for cidr in pool.fresh:
-            room = self._blocks.rooms[cidr]
+        for cidr, room in pool.fresh.items():
             if now < room.not_before:
                 continue
             untouched = self._blocks.untouched(room)
@@ -367,8 +364,8 @@ class AddressBook:
         while pool.resting:
             entry = pool.resting[0]
             if self._blocks.is_current(entry, identity):
-                since, cidr, address = entry
-                return (self._blocks.rooms[cidr], address) if since + rest <= now else None
+                since, address, room = entry
+                return (room, address) if since + rest <= now else None
             pool.resting.popleft()
         return None
 
@@ -381,7 +378,7 @@ class AddressBook:
         return next(
             (
                 address
-                for address, since in room.resting.items()
+                for address, (since, _) in room.past.items()
                 if since + self.rest <= now and self._blocks.may_have(room, address, identity)
             ),
             None,
@@ -389,8 +386,7 @@ class AddressBook:
 
     def _left_in(self, pool: Pool, now: int, enough: int) -> int:
         count = 0
-        for cidr in pool.fresh:
-            room = self._blocks.rooms[cidr]
+        for room in pool.fresh.values():
             if now >= room.not_before and self._blocks.untouched(room) is not None:
                 count += room.untouched
             if count >= enough:
@@ -401,33 +397,20 @@ class AddressBook:
             count += 1
         return count
 
-    def _is_empty(self, room: Room, now: int) -> bool:
-        cidr = room.block.cidr
-        if self._held_in[cidr] or now < room.not_before:
-            return False
-        if room.resting and next(reversed(room.resting.values())) + self.rest > now:
-            return False
-        # what the kernel had may be held under another block's name
-        if cidr.size <= len(self._held):
-            return not any(cidr.address(offset) in self._held for offset in range(cidr.size))
-        return not any(cidr.contains(address) for address in self._held)
-
-    def _hold(self, endpoint: str, identity: str, owner: Owner, allocations: tuple[Allocation, ...]) -> None:
+    def _remember(
+        self, endpoint: str, identity: str, owner: Owner, allocations: tuple[Allocation, ...]
+    ) -> tuple[Allocation, ...]:
         self._endpoints[endpoint] = (identity, owner, allocations)
         self._present[owner] += 1
-        for allocation in allocations:
-            self._held[allocation.address] = allocation
-            self._held_in[allocation.block] += 1
-            self._sequence = max(self._sequence, allocation.sequence)
-            self._blocks.use(allocation.address, allocation.block)
+        return allocations
 
     def _numbers(self, identity: str, family: Family, networks: Sequence[str], now: int) -> str:
         words = []
         for name in networks:
             rooms = [self._blocks.rooms[cidr] for cidr in self._blocks.serving(identity, name)]
             size = sum(room.block.cidr.size for room in rooms)
-            held = sum(self._held_in[room.block.cidr] for room in rooms)
-            resting = sum(since + self.rest > now for room in rooms for since in room.resting.values())
+            held = sum(len(room.held) for room in rooms)
+            resting = sum(room.count_resting(now, self.rest) for room in rooms)
             words.append(
                 f"network {name}: {len(rooms)} block(s) serve it with {size} address(es), {held} in use, "
                 f"{resting} resting, {size - held - resting} reserved or waiting; "

@@ -1,24 +1,26 @@
-"""A host's own blocks: whom each serves, what rests in it, which are stock, and which are being given back.
+"""A host's own blocks: whom each serves, what is in use and rests in it, which are stock, which are being given back.
 
 Owns the pools in which an identity looks for an address. Refuses to choose one, and to know endpoints. Invariants: a
-pool has every block that serves its identity, and none that is closed; an address with a past in a block that several
-classes may live in is only for an identity of the class that had it last.
+pool has every block that serves its identity, and none that is closed; an address is known in the block that it lies
+in, or as a stray; one with a past in a block that several classes may live in is only for an identity of the class that
+had it last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
 from romana.core.ipam.bits import offsets
-from romana.core.ipam.rests import Rests
-from romana.core.ipam.rooms import Entry, Pool, Room
+from romana.core.ipam.rooms import UNKNOWN, Entry, Past, Pool, Room, in_order
 from romana.model.address import Address, Family, Prefix
-from romana.model.ipam import Block
+from romana.model.ipam import Allocation, Block
 from romana.model.topology import Network
 from romana.model.view import BlockTaken
 
+_NOWHERE = Prefix(Family.V4, 0, 0)
 Pools = dict[tuple[str, str], Pool]
 """(identity id, network name) -> where it may get an address."""
 
@@ -26,8 +28,7 @@ Pools = dict[tuple[str, str], Pool]
 class OwnBlocks:
     """The blocks that one host allocates from."""
 
-    def __init__(self, host: str, held: Container[Address]) -> None:
-        """`held` are the addresses in use, as they are at each moment."""
+    def __init__(self, host: str) -> None:
         self.host = host
         self.networks: Mapping[str, Network] = {}
         self.rooms: dict[Prefix, Room] = {}
@@ -43,11 +44,11 @@ class OwnBlocks:
         """What was closed and is so no longer, with the same sequence."""
         self.confirmed: dict[Prefix, int] = {}
         """What was taken, as a view has said since, with the sequence of that."""
-        self.rests = Rests()
-        self._held = held
         self._classes: Mapping[str, str] = {}
         self._lengths: set[tuple[Family, int]] = set()  # of all blocks there ever were
-        self._homeless: set[Address] = set()  # with a past, in no block we know of (yet)
+        self._strays = Room(Block(cidr=_NOWHERE, span=_NOWHERE, network="", host="", allocator=""))
+        """What is in use or has a past, in no block we know of (yet)."""
+        self._unreported: deque[tuple[int, Address]] = deque()  # pasts that `rested` has to look at, about oldest first
 
     def update(
         self, networks: Mapping[str, Network], blocks: Mapping[Prefix, Block], classes: Mapping[str, str]
@@ -98,6 +99,7 @@ class OwnBlocks:
         self.closed[cidr] = sequence
         room = self.rooms.get(cidr)
         if room is not None:
+            room.is_open = False
             self._leave(room, room.block.identities)
 
     def home(self, address: Address) -> Room | None:
@@ -106,41 +108,54 @@ class OwnBlocks:
         found = (self.rooms.get(address.supernet(length)) for length in lengths)
         return next((room for room in found if room is not None), None)
 
-    def use(self, address: Address, block: Prefix) -> None:
-        """An address begins to be used."""
-        self.rests.end(address)
-        self._homeless.discard(address)
-        room = self.rooms.get(block)
-        if room is not None:
-            room.resting.pop(address, None)
-            room.uses += 1
+    def holder(self, address: Address) -> Allocation | None:
+        """The allocation that has an address."""
+        return (self.home(address) or self._strays).held.get(address)
 
-    def rest(self, address: Address, room: Room | None, since: int, identity: str) -> None:
-        """An address is used no longer, and an identity had it; `room` is where it lies."""
-        self.rests.begin(address, since, identity)
+    def hold(self, allocation: Allocation, room: Room | None = None) -> None:
+        """An address begins to be used; `room` is where it lies, when that is known."""
+        address = allocation.address
         if room is None:
-            self._homeless.add(address)
-            return
-        room.resting.pop(address, None)
-        room.resting[address] = since
-        for name, pool in self._pools_of(room):
-            if self.may_have(room, address, name):
-                pool.resting.append((since, room.block.cidr, address))
-                if pool.is_bloated:
-                    pool.keep(entry for entry in pool.resting if self.is_current(entry, name))
+            room = self.rooms.get(allocation.block) or self.home(address) or self._strays
+        room.past.pop(address, None)
+        room.held[address] = allocation
+        room.uses += 1
+
+    def end(self, allocation: Allocation, since: int, identity: str) -> None:
+        """An address is used no longer, and an identity (its id) had it."""
+        room = self.rooms.get(allocation.block) or self.home(allocation.address) or self._strays
+        del room.held[allocation.address]
+        self._begin_rest(allocation.address, room, since, identity)
+
+    def rest(self, address: Address, since: int, identity: str) -> None:
+        """The same for an address that was in use when nothing of this was in memory."""
+        self._begin_rest(address, self.home(address) or self._strays, since, identity)
+
+    def rest_everything(self, now: int, until: int) -> None:
+        """All that is not in use rests from `now` on, and what has no past until `until`."""
+        for room in (*self.rooms.values(), self._strays):
+            room.not_before = until
+            for address, (_, identity) in sorted(room.past.items()):
+                self._begin_rest(address, room, now, identity)
 
     def rested(self, now: int, rest: int) -> list[Address]:
         """Addresses whose rest is over since the last call and whose past need not be remembered any longer."""
         forgotten = []
-        for address in self.rests.over(now, rest):
-            room = self.home(address)
-            if room is None and not self._may_come_again(address):
-                self._homeless.discard(address)
-                self.rests.end(address)
+        while self._unreported and self._unreported[0][0] + rest <= now:
+            since, address = self._unreported.popleft()
+            room = self.home(address) or self._strays
+            if room.past.get(address, (None,))[0] != since:
+                continue
+            if room is self._strays and not self._may_come_again(address):
+                del room.past[address]
                 forgotten.append(address)
-            elif room is not None and not room.is_shared:
+            elif room is not self._strays and not room.is_shared:
                 forgotten.append(address)
         return forgotten
+
+    def count_resting(self, now: int, rest: int) -> int:
+        """How many addresses rest."""
+        return sum(room.count_resting(now, rest) for room in (*self.rooms.values(), self._strays))
 
     def serving(self, identity: str, network: str) -> list[Prefix]:
         """All blocks that serve an identity in a network, in order."""
@@ -149,13 +164,13 @@ class OwnBlocks:
 
     def is_current(self, entry: Entry, identity: str) -> bool:
         """Whether an entry of a pool still says the truth; entries are left behind and dropped when they come up."""
-        since, cidr, address = entry
-        room = self.rooms.get(cidr)
+        since, address, room = entry
+        past = room.past.get(address)
         return (
-            room is not None
-            and room.resting.get(address) == since
+            past is not None
+            and past[0] == since
+            and room.is_open
             and identity in room.block.identities
-            and cidr not in self.closed
             and self.may_have(room, address, identity)
         )
 
@@ -165,10 +180,10 @@ class OwnBlocks:
             return False
         if not room.is_shared:
             return True
-        last = self.rests.last(address)
+        last = room.past[address][1]
         if last == identity:
             return True
-        if not last:
+        if last == UNKNOWN:
             return room.one_class and not room.block.mixed
         own_class = self._classes.get(identity)
         return own_class is not None and own_class == self._classes.get(last)
@@ -181,11 +196,21 @@ class OwnBlocks:
             kept = self._kept_out(room.block, address)
             if kept is not None:
                 room.skip_to(min(kept.last, cidr.last) - cidr.value + 1)
-            elif address in self._held or self.rests.since(address) is not None:
+            elif address in room.held or address in room.past:
                 room.cursor += room.step
             else:
                 return address
         return None
+
+    def _begin_rest(self, address: Address, room: Room, since: int, identity: str) -> None:
+        room.past.pop(address, None)
+        room.past[address] = (since, identity)
+        self._unreported.append((since, address))
+        for name, pool in self._pools_of(room):
+            if self.may_have(room, address, name):
+                pool.resting.append((since, address, room))
+                if pool.is_bloated:
+                    pool.keep(entry for entry in pool.resting if self.is_current(entry, name))
 
     def _as_taken(self, block: Block) -> Block:
         taken = self.taken.get(block.cidr)
@@ -211,36 +236,40 @@ class OwnBlocks:
     def _new_room(self, block: Block) -> Room:
         network = self.networks.get(block.network)
         room = self.rooms[block.cidr] = Room(block)
+        room.is_open = block.cidr not in self.closed
         if network is not None and network.bits is not None:
             room.first, room.step = offsets(network)
             room.cursor, room.is_computed = room.first, True
         self._lengths.add((block.cidr.family, block.cidr.length))
-        homes = [address for address in self._homeless if block.cidr.contains(address)]
-        self._homeless.difference_update(homes)
-        room.resting = dict(sorted(((one, self.rests.since(one) or 0) for one in homes), key=lambda pair: pair[1]))
+        strays = self._strays
+        for address in [address for address in strays.held if block.cidr.contains(address)]:
+            room.held[address] = strays.held.pop(address)
+        homes = [address for address in strays.past if block.cidr.contains(address)]
+        pasts: list[tuple[Past, Address]] = sorted((strays.past.pop(address), address) for address in homes)
+        room.past = {address: past for past, address in pasts}
         return room
 
     def _pools_of(self, room: Room) -> Iterator[tuple[str, Pool]]:
         """The pools of a block's identities, none of a closed one's."""
-        if room.block.cidr not in self.closed:
+        if room.is_open:
             pools = self.mixed if room.block.mixed else self.own
             for name in room.block.identities:
                 yield name, pools.setdefault((name, room.block.network), Pool())
 
     def _entries(self, room: Room, identity: str) -> Iterator[Entry]:
-        for address, since in room.resting.items():
+        for address, (since, _) in room.past.items():
             if self.may_have(room, address, identity):
-                yield since, room.block.cidr, address
+                yield since, address, room
 
     def _enter(self, room: Room) -> None:
         """Offer a block to the identities it is not offered to yet, or as stock."""
         cidr = room.block.cidr
         self._class_up(room)
-        if cidr not in self.closed and room.block.is_stock:
+        if room.is_open and room.block.is_stock:
             self.stock.setdefault(room.block.network, {})[cidr] = None
         for name, pool in self._pools_of(room):
             if cidr not in pool.blocks:
-                pool.add(cidr, self._entries(room, name))
+                pool.add(room, self._entries(room, name))
 
     def _leave(self, room: Room, identities: Iterable[str]) -> None:
         """Offer a block to these identities no longer, nor as stock."""
@@ -258,10 +287,11 @@ class OwnBlocks:
             self.confirmed[cidr] = self.taken.pop(cidr).sequence
         room = self.rooms.pop(cidr, None)
         if room is not None:
+            room.is_open = False
             self._leave(room, room.block.identities)
-            for address in room.resting:
-                self._homeless.add(address)
-                self.rests.again(address)
+            self._strays.held |= room.held
+            self._strays.past |= room.past
+            self._unreported.extend((since, address) for address, (since, _) in room.past.items())
 
     def _class_up(self, room: Room) -> None:
         classes = {self._classes.get(name) for name in room.block.identities}
@@ -275,7 +305,7 @@ class OwnBlocks:
             room.cursor = room.first
             self._class_up(room)
             for name, pool in self._pools_of(room):
-                pool.blocks[room.block.cidr] = pool.fresh[room.block.cidr] = None
+                pool.blocks[room.block.cidr] = pool.fresh[room.block.cidr] = room
                 pool.resting.extend(self._entries(room, name))
         for pool in (*self.own.values(), *self.mixed.values()):
-            pool.keep(sorted(pool.resting))
+            pool.keep(in_order(pool.resting))
