@@ -7,6 +7,7 @@ from enum import StrEnum
 import msgspec
 
 from romana.model.address import Address, Prefix
+from romana.model.route import ObservedRoutes, RouteDifference
 from romana.model.tenancy import Owner
 
 
@@ -26,7 +27,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     It is sent between two publications: what the agent published before is known to the control plane (at the revision
     `published`), and what it did since is in `pending_endpoints` (ids) and `pending_blocks`. `revision` is that of the
     view which the book was made from. `endpoints` are those of the agent's durable memory, with the sequence of each of
-    their addresses; `strays` are addresses that the kernel routes to links of ours and that none of these has.
+    their addresses; `strays` are addresses that the kernel routes to links of ours and that none of these has. `routes`
+    are the other routes, and what the routing daemon was told.
     """
 
     host: str
@@ -40,6 +42,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     strays: dict[Address, str] = {}
     pending_endpoints: tuple[str, ...] = ()
     pending_blocks: tuple[Prefix, ...] = ()
+    routes: ObservedRoutes | None = None
 
 
 class FindingKind(StrEnum):
@@ -106,7 +109,7 @@ class Audited(msgspec.Struct, frozen=True, kw_only=True):
     """What the last observation of a host showed, judged by the romanad that it came to.
 
     `resting` has addresses at rest by network; `cut` are links that a person had condemned: the host's agent cuts them
-    off as long as nobody allocated what they use.
+    off as long as nobody allocated what they use. `routes` is how the host differs from the route plan.
     """
 
     number: int
@@ -114,6 +117,7 @@ class Audited(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...] = ()
     resting: dict[str, int] = {}
     cut: tuple[str, ...] = ()
+    routes: tuple[RouteDifference, ...] = ()
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -102,3 +102,50 @@ class RouteException(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""
     home: str = ""
     devices: tuple[str, ...] = ()
+
+
+class ObservedRoutes(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host has beside its endpoints' routes: the blackholes in its kernel, and what is in the include file of
+    its routing daemon (None: there is no file). `unrouted` are addresses of endpoints that the kernel has no route to.
+
+    `revision` is that of the view that both are known to have, 0 for none. `daemon` tells whether there is to be one,
+    `held` whether the host may use its addresses: it announces nothing else. `problem` is why the last round over
+    kernel and daemon failed, empty when it worked.
+    """
+
+    blackholes: tuple[Prefix, ...] = ()
+    unrouted: tuple[Address, ...] = ()
+    announced: tuple[Prefix, ...] | None = None
+    daemon: bool = True
+    held: bool = True
+    revision: int = 0
+    problem: str = ""
+
+
+class Mismatch(StrEnum):
+    """How plan, kernel and routing daemon of a host can differ."""
+
+    NO_BLACKHOLE = "no-blackhole"
+    STRAY_BLACKHOLE = "stray-blackhole"
+    NOT_ANNOUNCED = "not-announced"
+    STRAY_ANNOUNCEMENT = "stray-announcement"
+    NO_ENDPOINT_ROUTE = "no-endpoint-route"
+    STRAY_ENDPOINT_ROUTE = "stray-endpoint-route"
+    LED_ELSEWHERE = "led-elsewhere"
+
+
+class RouteDifference(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that is not as planned on a host; the `sentence` says what it means and what becomes of it."""
+
+    host: str
+    kind: Mismatch
+    prefix: Prefix
+    sentence: str
+
+
+class RouteCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """What a comparison of all hosts showed. Nothing is known about `unreachable` hosts, which did not answer."""
+
+    differences: tuple[RouteDifference, ...]
+    observed: int
+    unreachable: tuple[str, ...] = ()

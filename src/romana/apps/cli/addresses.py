@@ -1,9 +1,8 @@
-"""`romana block`, `romana route`: who holds which addresses, and which devices hold which routes."""
+"""`romana block`: who holds which addresses."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated
 
 import typer
 
@@ -13,7 +12,6 @@ from romana.apps.cli.table import Column
 from romana.apps.cli.tenancy import owner_text
 
 block_app = typer.Typer(help="Blocks: the unit of ownership and of policy.", no_args_is_help=True)
-route_app = typer.Typer(help="The route plan: which device holds which routes.", no_args_is_help=True)
 
 BLOCK = (
     Column("block", "cidr"),
@@ -24,23 +22,6 @@ BLOCK = (
     Column("used", "used"),
     Column("identities", lambda item: len(item.get("identities", []))),
 )
-DEVICE = (
-    Column("device", "device"),
-    Column("serves", "serves"),
-    Column("originates", "originates"),
-    Column("routes", lambda item: len(item["routes"])),
-    Column("to endpoints", lambda item: sum(route["reach"] == "below" for route in item["routes"])),
-)
-ROUTE = (
-    Column("device", "device"),
-    Column("prefix", "prefix"),
-    Column("reach", "reach"),
-    Column("toward", "toward"),
-)
-Device = Annotated[
-    str | None,
-    typer.Option("--device", help="Only this device: a host, or the path of a router's group (/ is a spine)."),
-]
 
 
 @command(block_app, "list")
@@ -54,17 +35,3 @@ def block_list(session: Session, host: OnHost = None) -> None:
 def _addresses_in_use(session: Session) -> Counter[str]:
     endpoints = session.items("endpoints")
     return Counter(allocation["block"] for endpoint in endpoints for allocation in endpoint["allocations"])
-
-
-@command(route_app, "plan")
-def route_plan(session: Session, device: Device = None) -> None:
-    """Every device: what it originates, how many routes it holds, and how many of them lead to endpoints."""
-    session.show(session.get("routes", device=device), DEVICE, empty="no devices; load an address plan first")
-
-
-@command(route_app, "list")
-def route_list(session: Session, device: Device = None) -> None:
-    """Every route that every device should hold."""
-    plans = session.get("routes", device=device)
-    found = [{"device": plan["device"], **route} for plan in plans for route in plan["routes"]]
-    session.show(found, ROUTE, empty="no routes; hosts announce spans when endpoints start")

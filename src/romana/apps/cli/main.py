@@ -7,13 +7,14 @@ from typing import Annotated
 import typer
 
 from romana import __version__
-from romana.apps.cli.addresses import block_app, route_app
+from romana.apps.cli.addresses import block_app
 from romana.apps.cli.backup import add_backup
 from romana.apps.cli.fixed import address_app
 from romana.apps.cli.hosts import host_app
 from romana.apps.cli.ipam import ipam_app
 from romana.apps.cli.plan import add_plan
 from romana.apps.cli.policy import add_trace, policy_app
+from romana.apps.cli.route import route_app
 from romana.apps.cli.tenancy import endpoint_app, segment_app, tenant_app
 from romana.apps.cli.topology import network_app, topology_app
 

@@ -14,17 +14,16 @@ from romana.apps.server.ipam import ipam_endpoints
 from romana.apps.server.listing import list_endpoints
 from romana.apps.server.plan import plan_endpoints
 from romana.apps.server.proofs import proof_endpoints
+from romana.apps.server.routes import route_endpoints
 from romana.codec.document import convert
 from romana.codec.records import KINDS, as_json
 from romana.codec.text import parse_address
 from romana.codec.traffic import parse_traffic
 from romana.core.policy.trace import Trace, trace
-from romana.core.routing.plan import device_plan, devices
 from romana.model.address import Address
 from romana.model.endpoint import Endpoint as Workload
 from romana.model.errors import Fault, Invalid, NotFound
 from romana.model.policy import Policy
-from romana.model.route import DevicePlan
 from romana.model.tenancy import Segment, Tenant
 from romana.model.topology import Host, Network
 from romana.model.view import Claim, ClaimAnswer, Hello, Publication, ViewChange, Welcome
@@ -117,13 +116,6 @@ class Api:
                 f"{text!r} is neither an address nor an endpoint; `romana endpoint list` shows them"
             ) from None
 
-    async def routes(self, call: Call) -> list[DevicePlan]:
-        """What devices originate and hold."""
-        state = self.core.state
-        wanted = call.query.get("device")
-        names = [wanted] if wanted else devices(state.plan, state.hosts)
-        return [device_plan(state.plan, state.hosts, state.spans.values(), name) for name in names]
-
     async def watch(self, call: Call) -> Stream:
         """Changes from a revision on."""
         after = call.number("from", self.core.state.revision)
@@ -200,6 +192,8 @@ def endpoints(api: Api) -> list[Endpoint]:
     async def policies(call: Call) -> list[Policy]:
         return await tenancy.apply_policies(call.document())
 
+    auditor = Auditor(api.core, api.liveness.clock, patience=api.liveness.settings.patience)
+
     def network(name: str) -> Network | None:
         return next((found for found in state.plan.networks if found.name == name), None)
 
@@ -209,7 +203,7 @@ def endpoints(api: Api) -> list[Endpoint]:
         *plan_endpoints(api.core),
         *address_endpoints(api.core, api.addresses),
         *proof_endpoints(api.core),
-        *ipam_endpoints(api.core, Auditor(api.core, api.liveness.clock, patience=api.liveness.settings.patience)),
+        *ipam_endpoints(api.core, auditor),
         *host_endpoints(api.core, api.liveness, agents, api.hosts),
         _line("GET", "/v1/hosts/{name}", "One host", _getter("host", state.hosts.get, "name"), gives=Host),
         _line(
@@ -265,15 +259,7 @@ def endpoints(api: Api) -> list[Endpoint]:
         _line(
             "DELETE", "/v1/policies/{name:path}", "Take a policy out of force", _plain(tenancy.remove_policy, "name")
         ),
-        _line(
-            "GET",
-            "/v1/routes",
-            "The route plan of all devices, or of one",
-            api.routes,
-            gives=list[DevicePlan],
-            query=("device",),
-            rel="routes",
-        ),
+        *route_endpoints(api.core, auditor),
         _line(
             "POST",
             "/v1/trace",

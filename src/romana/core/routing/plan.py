@@ -48,7 +48,7 @@ class RoutePlan:
     ) -> None:
         self._hosts = {host.name: host for host in hosts}
         self._spans = {span.cidr: span for span in spans}
-        self._asked = {one.prefix: one for one in exceptions}
+        self._asked = {one.prefix: one for one in map(_plain, exceptions)}
         self._start(plan)
 
     def set_plan(self, plan: AddressPlan) -> None:
@@ -90,7 +90,7 @@ class RoutePlan:
 
     def put_exception(self, one: RouteException) -> set[str]:
         """Such a prefix is on such a host, wherever its aggregates lead; one that its host's spans cover is none."""
-        self._asked[one.prefix] = one
+        self._asked[one.prefix] = _plain(one)
         return self._place_within(one.prefix)
 
     def drop_exception(self, prefix: Prefix) -> set[str]:
@@ -312,6 +312,11 @@ class RoutePlan:
         found = self.devices()
         more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
         return ", ".join(found[:MOST_NAMED]) + more or "none; load an address plan first"
+
+
+def _plain(one: RouteException) -> RouteException:
+    """The same with an address written as a prefix, as everything else in the plan is."""
+    return msgspec.structs.replace(one, prefix=one.prefix.supernet(one.prefix.length))
 
 
 def devices(plan: AddressPlan, hosts: Mapping[str, Host]) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Conflict, NotFound
 from romana.model.ipam import Retired
-from romana.model.route import Route
+from romana.model.route import Route, RouteKind
 from romana.model.view import View
 from romana.ports import Connections, Fence, Filter, LinkPlan, Links, LinkState, Routes
 from romana.services.agent.condemnation import Condemnation
@@ -147,6 +147,11 @@ class Kernel:
         """The addresses that are routed to links, with the link."""
         routes = self._ports.routes.read()
         return {prefix.address(0): route.link for prefix, route in routes.items() if route.link and prefix.is_address}
+
+    def blackholes(self) -> list[Prefix]:
+        """What the kernel discards by routes of ours."""
+        found = self._ports.routes.read()
+        return [prefix for prefix, route in found.items() if route.kind is RouteKind.BLACKHOLE]
 
     def state(self, link: str) -> LinkState | None:
         """The host's side of a link, None when there is none."""

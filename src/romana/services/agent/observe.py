@@ -7,10 +7,14 @@ are read in one step of the kernel's worker, where endpoints come and go; nothin
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
+import msgspec
 import structlog
 
 from romana.model.errors import RomanaError
 from romana.model.report import Observation
+from romana.model.route import ObservedRoutes
 from romana.model.view import View
 from romana.ports import ControlPlane
 from romana.services.agent.attachments import Attachments
@@ -33,6 +37,8 @@ class Observer:
         self._attachments = attachments
         self._backoff = backoff
         self._sent = ("", 0)
+        self.look: Callable[[], Awaitable[ObservedRoutes | None]] = _unseen
+        """Looks at the routes of kernel and routing daemon."""
 
     async def run(self) -> None:
         """Answer what is asked, for ever."""
@@ -75,12 +81,15 @@ class Observer:
         ledger, view = self._ledger, self._ledger.view
         # The book is read before the log: what it has taken or given back is in the log by then.
         blocks = ledger.book.blocks(ledger.clock.boottime())
+        routes = await self.look()
         memory, routed = await self._attachments.held()
         uses = {
             name: {held.address: held.sequence for held in endpoint.allocations}
             for name, endpoint in memory.endpoints.items()
         }
         known = {address for held in uses.values() for address in held}
+        if routes is not None:
+            routes = msgspec.structs.replace(routes, unrouted=tuple(sorted(known - routed.keys())))
         entries = [one for entry in memory.pending for one in (entry.started, entry.released) if one is not None]
         changed = [one.cidr for entry in memory.pending for one in (entry.taken, entry.returned) if one is not None]
         return Observation(
@@ -95,4 +104,9 @@ class Observer:
             strays={address: link for address, link in routed.items() if address not in known},
             pending_endpoints=tuple(sorted({endpoint.id for endpoint in entries})),
             pending_blocks=tuple(sorted(set(changed))),
+            routes=routes,
         )
+
+
+async def _unseen() -> None:
+    """Nobody looks at routes."""

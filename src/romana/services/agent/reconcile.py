@@ -14,6 +14,7 @@ import structlog
 from romana.core.routing import announcements
 from romana.model.address import Prefix
 from romana.model.errors import RomanaError
+from romana.model.route import ObservedRoutes
 from romana.model.view import View
 from romana.ports import Clock, RouteDaemon
 from romana.services.agent.follower import Follower
@@ -68,6 +69,20 @@ class Reconciler:
         """Somebody else changed what is ours: make a full round now."""
         self._fresh = True
         self._follower.changed.ring()
+
+    async def look(self) -> ObservedRoutes:
+        """What kernel and routing daemon have now."""
+        applied = self.applied
+        blackholes = await self._workers.kernel(self._kernel.blackholes)
+        said = None if self._daemon is None else await self._workers.slow(self._daemon.read)
+        return ObservedRoutes(
+            blackholes=tuple(sorted(blackholes)),
+            announced=None if said is None else tuple(sorted(said)),
+            daemon=self._daemon is not None,
+            held=self.is_held(),
+            revision=0 if applied is None else applied.revision,
+            problem=self.problem,
+        )
 
     async def run(self) -> None:
         """Rounds, for ever."""

@@ -28,6 +28,7 @@ from romana.model.usage import Usage
 from romana.ports import Clock
 from romana.services.control.core import Core, Draft
 from romana.services.control.hosts import bound_host
+from romana.services.control.routes import judged_routes
 from romana.services.control.settled import check_host_settled
 from romana.services.control.state import State
 
@@ -103,11 +104,8 @@ class Auditor:
 
     async def check(self, request: CheckRequest) -> Report:
         """Ask every agent, wait for the answers, and check everything."""
-        began = self._clock.boottime()
-        number, asked = await self._ask()
-        await self._answered(asked, number, request.wait)
-        state = self._core.state
-        heard = {name for name in asked if self.is_heard(state, name, number)}
+        began, state = self._clock.boottime(), self._core.state
+        number, asked, heard = await self.ask(request.wait)
         seen = [finding for name in sorted(heard) for finding in state.audited[name].findings]
         self._see(seen, heard, began)
         findings = {one.key: one for one in (*map(self.dated, seen), *await self._check_records())}
@@ -120,6 +118,14 @@ class Auditor:
             observed=len(heard),
             unreachable=tuple(sorted(name for name in asked - heard if name in state.hosts)),
         )
+
+    async def ask(self, wait: float) -> tuple[int, set[str], set[str]]:
+        """Ask every agent, and wait so many seconds for answers: the audit's number, the hosts that were asked, and
+        those that answered.
+        """
+        number, asked = await self._ask()
+        await self._answered(asked, number, wait)
+        return number, asked, {name for name in asked if self.is_heard(self._core.state, name, number)}
 
     def dated(self, finding: Finding) -> Finding:
         """A finding of an observation with the time between its observations, and whether that is enough."""
@@ -170,6 +176,7 @@ class Auditor:
                 findings=findings,
                 resting=_resting(state, observation),
                 cut=tuple(link for link in cut if link in links),
+                routes=judged_routes(state, observation),
             )
             draft.read(HOST.key(name))
             draft.put(AUDITED, AUDITED.key(name), audited)

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import msgspec
 
+from romana.codec.json import decode, encode
 from romana.codec.text import parse_address, parse_prefix
 from romana.core.routing.plan import RoutePlan
-from romana.model.route import Away, RouteException
+from romana.model.route import Away, DevicePlan, RouteException
 from romana.model.topology import Host
+from romana.model.view import View
 from tests.unit.core.routing.test_plan import HOSTS, PLAN, SPANS, carved, placed, routes, span
 from tests.unit.core.routing.worlds import all_plans
 
@@ -20,7 +22,7 @@ def held(plan: RoutePlan, text: str) -> dict[str, str]:
     found = {}
     for device, one in all_plans(plan).items():
         for route in one.routes:
-            if str(route.prefix) == text and route.exception:
+            if route.prefix == parse_address(text) and route.exception:
                 found[device] = f"{route.reach} {route.toward}".strip()
     return found
 
@@ -29,7 +31,7 @@ def test_a_fixed_address_in_its_own_rack_is_no_matter_above_it() -> None:
     plan = RoutePlan(*WORLD, [fixed("10.112.9.1", "h12")])
     assert held(plan, "10.112.9.1") == {"h12": "discard", "/rack1": "below h12"}
     assert [(one.home, one.devices) for one in plan.exceptions()] == [("/rack1", ("h12", "/rack1"))]
-    assert [str(prefix) for prefix in plan.exceptions_of("h12")] == ["10.112.9.1"]
+    assert [str(prefix) for prefix in plan.exceptions_of("h12")] == ["10.112.9.1/32"]
 
 
 def test_away_from_its_rack_it_goes_up_to_where_both_meet_and_down_to_its_rack() -> None:
@@ -121,3 +123,12 @@ def test_a_host_that_is_alone_in_all_of_a_group_is_not_discarded_there() -> None
     assert empty.put_span(span("h1", "10.112.0.0/13")) == {"h1", "/a"}
     assert routes(empty.device_plan("/a"))["10.112.0.0/13"] == "below h1"
     assert routes(empty.device_plan("/"))["10.112.0.0/13"] == "below /a"
+
+
+def test_everything_about_an_address_can_be_written_and_read_again() -> None:
+    plan = RoutePlan(*WORLD, [fixed("10.112.9.1", "h21")])
+    [one] = plan.exceptions()
+    assert decode(encode(one), RouteException) == one
+    assert decode(encode(plan.device_plan("/")), DevicePlan) == plan.device_plan("/")
+    view = View(announced=plan.exceptions_of("h21"))
+    assert decode(encode(view), View) == view
