@@ -150,6 +150,37 @@ def places(body: bytes) -> list[tuple[Family, int, int, int]]:
     return listed
 
 
+def spots(body: bytes) -> list[tuple[int, int]]:
+    """The block of each allocation, as one number, and the offset of the address in it; quicker than `places`.
+
+    The number is the first address, nine bits for length and family: `start << 9 | length << 1 | IPv6`.
+    """
+    if body[0] == AS_JSON:
+        return [_room(family, value, length) for family, value, length, _ in places(body)]
+    at = 1
+    found = []
+    for _ in range(body[0]):
+        length = body[at]
+        if length < _V6_MARK:
+            value = int.from_bytes(body[at + 9 : at + 13])
+            offset = value & (1 << 32 - length) - 1
+            found.append((value - offset << 9 | length << 1, offset))
+            at += _V4.size
+        else:
+            value = int.from_bytes(body[at + 9 : at + 25])
+            offset = value & (1 << 128 + _V6_MARK - length) - 1
+            found.append((value - offset << 9 | length - _V6_MARK << 1 | 1, offset))
+            at += _V6.size
+    if at > len(body):
+        raise ValueError("the record ends before its addresses")
+    return found
+
+
+def _room(family: Family, value: int, length: int) -> tuple[int, int]:
+    offset = value & (1 << family.bits - length) - 1
+    return value - offset << 9 | length << 1 | (family is Family.V6), offset
+
+
 def _end_of_places(body: bytes) -> int:
     at = 1
     for _ in range(body[0]):

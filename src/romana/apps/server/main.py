@@ -94,8 +94,8 @@ async def _serve(settings: ServerConfig, sockets: list[socket.socket]) -> None:
         asyncio.get_running_loop().add_signal_handler(number, opening.cancel)
     try:
         core = await opening
-        gc.collect()
         gc.freeze()  # what was read stays for long: looking through it again and again would stop everybody
+        gc.enable()
     except asyncio.CancelledError:  # told to stop before there was anything to stop
         return
     replica = secrets.token_hex(4) if settings.store.kind == "etcd" else ""
@@ -146,6 +146,7 @@ async def _serve(settings: ServerConfig, sockets: list[socket.socket]) -> None:
 
 async def _opened(settings: ServerConfig) -> Core:
     """The core with all that its store has."""
+    gc.disable()  # next to nothing of what is read now is garbage
     core = Core(await open_store(settings))
     try:
         await core.load()

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from romana.codec.endpoint_record import AS_JSON, endpoint_of, identity_of, places
+from romana.codec.endpoint_record import AS_JSON, endpoint_of, identity_of, places, spots
 from romana.codec.records import ENDPOINT
 from romana.model.address import Address, Family, Prefix
 from romana.model.endpoint import Endpoint
@@ -26,7 +26,6 @@ DENSE = 64
 """Offsets below this one are places in a list; a block's others are in a dict."""
 _HEAD = struct.Struct("<QII")  # revision, number of the host, number of the identity
 _CONTAINER = 64
-_BITS = {Family.V4: Family.V4.bits, Family.V6: Family.V6.bits}
 Room = int
 """A block's CIDR as one number (`room_of`)."""
 
@@ -59,8 +58,8 @@ class EndpointTable(Mapping[str, Endpoint]):
 
     def __init__(self) -> None:
         self._packed: dict[bytes, bytes] = {}
-        self._hosts: Shared[str] = Shared(bytes.decode)
-        self._identities: Shared[_Known] = Shared(_Known.read)
+        self._hosts: Shared[str, str] = Shared(str)
+        self._identities: Shared[bytes, _Known] = Shared(_Known.read)
         self._near: dict[Room, list[bytes | None]] = {}
         self._far: dict[Room, dict[int, bytes]] = {}
         self._lengths: dict[tuple[Family, int], int] = {}  # -> number of rooms
@@ -76,20 +75,20 @@ class EndpointTable(Mapping[str, Endpoint]):
         """The endpoint's record as it now is."""
         key, packed = _key(id_), ENDPOINT.unpack(text)
         try:
-            spots = _spots(packed.body)
+            found = spots(packed.body)
             identity = self._identities.take(bytes(packed.identity))
         except (msgspec.DecodeError, ValueError, LookupError, struct.error) as error:
             raise Unavailable(f"the record of endpoint {id_} cannot be read: {error}") from error
         if key in self._packed:
             self._drop(key)
-        host = self._hosts.take(packed.host.encode())
+        host = self._hosts.take(packed.host)
         self._packed[key] = _HEAD.pack(revision, host, identity) + packed.body
-        for room, offset in spots:
+        for room, offset in found:
             self._settle(room, offset, key)
-        if spots:  # it is found again through its last room, which is the widest
-            _count(self._rooms_of_host, host, spots[-1][0], 1)
-            _count(self._rooms_of_identity, identity, spots[-1][0], 1)
-        if not spots or packed.body[0] == AS_JSON:
+        if found:  # it is found again through its last room, which is the widest
+            _count(self._rooms_of_host, host, found[-1][0], 1)
+            _count(self._rooms_of_identity, identity, found[-1][0], 1)
+        if not found or packed.body[0] == AS_JSON:
             self._loosen(key)
 
     def remove(self, id_: str) -> None:
@@ -135,10 +134,10 @@ class EndpointTable(Mapping[str, Endpoint]):
 
     def uses_on(self, host: str) -> dict[str, dict[Address, int]]:
         """A host's endpoints by id, each with the sequences of its addresses."""
-        number = self._hosts.number(host.encode())
-        rooms = self._rooms_of_host.get(number, {}) if number is not None else {}
+        number = self._hosts.number(host)
+        there = self._rooms_of_host.get(number, {}) if number is not None else {}
         found = {}
-        for key in self._candidates(rooms):
+        for key in self._candidates(there):
             value = self._packed[key]
             if _HEAD.unpack_from(value)[1] == number:
                 held = places(value[_HEAD.size :])
@@ -158,9 +157,9 @@ class EndpointTable(Mapping[str, Endpoint]):
 
     def on_host(self, host: str) -> set[str]:
         """The ids of a host's endpoints."""
-        number = self._hosts.number(host.encode())
-        rooms = self._rooms_of_host.get(number, {}) if number is not None else {}
-        return {_id(key) for key in self._candidates(rooms) if _HEAD.unpack_from(self._packed[key])[1] == number}
+        number = self._hosts.number(host)
+        there = self._rooms_of_host.get(number, {}) if number is not None else {}
+        return {_id(key) for key in self._candidates(there) if _HEAD.unpack_from(self._packed[key])[1] == number}
 
     def of_owner(self, tenant: str | None, segment: str | None = None) -> set[str]:
         """The ids of the endpoints of a tenant, of one of its segments, or of all segments of that name."""
@@ -208,17 +207,17 @@ class EndpointTable(Mapping[str, Endpoint]):
     def _drop(self, key: bytes) -> None:
         value = self._packed.pop(key)
         _, host, identity = _HEAD.unpack_from(value)
-        spots = _spots(value[_HEAD.size :])
-        for room, offset in spots:
+        found = spots(value[_HEAD.size :])
+        for room, offset in found:
             if self._at(room, offset) == key:
                 self._leave(room, offset)
                 for other in self._loose:  # whoever has it too has it alone now
-                    if other != key and (room, offset) in _spots(self._packed[other][_HEAD.size :]):
+                    if other != key and (room, offset) in spots(self._packed[other][_HEAD.size :]):
                         self._settle(room, offset, other)
                         break
-        if spots:
-            _count(self._rooms_of_host, host, spots[-1][0], -1)
-            _count(self._rooms_of_identity, identity, spots[-1][0], -1)
+        if found:
+            _count(self._rooms_of_host, host, found[-1][0], -1)
+            _count(self._rooms_of_identity, identity, found[-1][0], -1)
         if key in self._loose:
             self._loose.remove(key)
             self.loose_changes += 1
@@ -327,16 +326,6 @@ def _count(rooms_of: dict[int, dict[Room, int]], number: int, room: Room, by: in
         del rooms[room]
         if not rooms:
             del rooms_of[number]
-
-
-def _spots(body: bytes) -> list[tuple[Room, int]]:
-    """Which places of which rooms the addresses of an endpoint are."""
-    found = []
-    for family, value, length, _ in places(body):
-        shift = _BITS[family] - length
-        start = value >> shift << shift
-        found.append((start << 9 | length << 1 | (family == Family.V6), value - start))
-    return found
 
 
 class Holders(Mapping[Address, str]):

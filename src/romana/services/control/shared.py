@@ -8,24 +8,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 
-class Shared(Generic[T]):
-    """Values by number, known by their bytes; `read` makes a value of its bytes."""
+class Shared(Generic[K, T]):
+    """Values by number, known by their keys; `read` makes a value of its key."""
 
-    def __init__(self, read: Callable[[bytes], T]) -> None:
+    def __init__(self, read: Callable[[K], T]) -> None:
         self._read = read
-        self._numbers: dict[bytes, int] = {}
-        self._entries: list[tuple[bytes, T] | None] = []
+        self._numbers: dict[K, int] = {}
+        self._entries: list[tuple[K, T] | None] = []
         self._counts: list[int] = []
         self._free: list[int] = []
 
-    def take(self, text: bytes) -> int:
-        """The number of the value of these bytes, once more."""
-        number = self._numbers.get(text)
+    def take(self, key: K) -> int:
+        """The number of a value, once more."""
+        number = self._numbers.get(key)
         if number is None:
-            entry = (text, self._read(text))
+            entry = (key, self._read(key))
             if self._free:
                 number = self._free.pop()
                 self._entries[number] = entry
@@ -33,7 +34,7 @@ class Shared(Generic[T]):
                 number = len(self._entries)
                 self._entries.append(entry)
                 self._counts.append(0)
-            self._numbers[text] = number
+            self._numbers[key] = number
         self._counts[number] += 1
         return number
 
@@ -53,9 +54,9 @@ class Shared(Generic[T]):
             raise KeyError(number)
         return entry[1]
 
-    def number(self, text: bytes) -> int | None:
-        """The number of the value of these bytes, None when nobody has it."""
-        return self._numbers.get(text)
+    def number(self, key: K) -> int | None:
+        """The number of a value, None when nobody has it."""
+        return self._numbers.get(key)
 
     def items(self) -> Iterator[tuple[int, T]]:
         """All numbers that are taken, with their values."""
