@@ -204,10 +204,22 @@ def test_addresses_in_use_are_counted_from_network_to_endpoint(romana: Romana) -
 def test_the_route_plan_names_what_each_device_holds(romana: Romana) -> None:
     (rack,) = romana.json("route", "plan", "--device", "/rack1")
     assert rack["originates"] == ["10.112.0.0/13", "fd00:10:110::/45"]
-    rows = [line.split() for line in romana("route", "list", "--device", "/").splitlines()]
+    assert (rack["above"], rack["discards"], rack["exceptions"]) == (2, 2, 0)
+    assert rack["total"] == len(romana.json("route", "show", "/rack1"))
+    rows = [line.split()[:4] for line in romana("route", "list", "--device", "/").splitlines()]
     assert ["/", "10.112.0.0/13", "below", "/rack1"] in rows
     told = romana.fails("route", "list", "--device", "nope", status=ExitStatus.NOT_FOUND)
     assert "known are" in told
+    assert romana.json("route", "exceptions") == []
+
+
+def test_the_fabric_is_drawn_and_compared_with_its_hosts(romana: Romana, tmp_path: Path) -> None:
+    romana("route", "draw", "--svg", str(tmp_path / "fabric.svg"))
+    assert 'data-path="/rack1"' in (tmp_path / "fabric.svg").read_text()
+    told = romana.fails("route", "draw", "--svg", str(tmp_path / "no" / "fabric.svg"), status=ExitStatus.INVALID)
+    assert "cannot be written" in told
+    checked = romana.json("route", "check", "--wait", "0")
+    assert checked["differences"] == []
 
 
 def test_policies_are_applied_shown_explained_and_removed(romana: Romana, tmp_path: Path) -> None:

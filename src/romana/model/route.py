@@ -69,10 +69,13 @@ class DevicePlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeviceRoutes(msgspec.Struct, frozen=True, kw_only=True):
-    """How many routes a device should hold: learned from above and below, discards, and exceptions of any reach."""
+    """What a device originates, and how many routes it should hold: learned from above and below, discards, and how
+    many of these are exceptions.
+    """
 
     device: str
     serves: str
+    originates: tuple[Prefix, ...]
     above: int
     below: int
     discards: int

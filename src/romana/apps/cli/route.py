@@ -24,6 +24,7 @@ route_app = typer.Typer(help="The route plan: which device holds which routes.",
 DEVICE = (
     Column("device", "device"),
     Column("serves", "serves"),
+    Column("originates", "originates"),
     Column("from above", "above"),
     Column("from below", "below"),
     Column("discards", "discards"),

@@ -123,10 +123,12 @@ class RoutePlan:
     def counts(self, device: str) -> DeviceRoutes:
         """How many routes a device should hold; NotFound as `device_plan`."""
         routes = self._routes(device).values()
+        originates = sorted(route.prefix for route in routes if route.reach is Reach.DISCARD)
         reaches = [route.reach for route in routes]
         return DeviceRoutes(
             device=device,
             serves=self._serves(device),
+            originates=tuple(originates),
             above=reaches.count(Reach.ABOVE),
             below=reaches.count(Reach.BELOW),
             discards=reaches.count(Reach.DISCARD),
