@@ -130,6 +130,25 @@ def host_prefix(address: Prefix) -> Prefix:
     return Prefix(address.family, address.value, address.length)
 
 
+def test_a_blackhole_gives_way_to_an_endpoint_and_outlives_its_link(
+    routes: KernelRoutes, paths: dict[str, str]
+) -> None:
+    addresses = (parse_address("10.1.0.7"), parse_address("fd00:1::7"))
+    black = {one: Route(prefix=one, kind=RouteKind.BLACKHOLE) for one in addresses}
+    plan = LinkPlan(link="romtest1", netns=paths["pod"], interface="eth0", addresses=addresses, mtu=1450)
+    routes.apply(Changes(black, {}, {}))
+    with KernelLinks() as links:
+        with pytest.raises(AlreadyExists):
+            links.create(plan)
+        routes.apply(Changes({}, {}, black))
+        links.create(plan)
+        assert {route.link for route in routes.read().values()} == {"romtest1"}
+        routes.apply(Changes({}, black, {}))
+        assert routes.read() == black
+        links.delete("romtest1")
+    assert routes.read() == black
+
+
 def test_thousands_of_routes_go_in_and_out(routes: KernelRoutes) -> None:
     spans = [*SPAN.subnets(27), *itertools.islice(SPAN6.subnets(120), 2048)]
     wanted = {span: forms(span)["blackhole"] for span in spans}
