@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import secrets
+import shutil
 import sqlite3
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -443,6 +444,23 @@ def test_a_really_full_disk_loses_nothing_that_was_answered(tmp_path: Path) -> N
         asyncio.run(body())
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_the_log_stays_small_though_the_program_is_killed_again_and_again(tmp_path: Path) -> None:
+    async def body() -> None:
+        for life in range(3):
+            store = SqliteStore(tmp_path / str(life) / "store.db")
+            for number in range(240):  # just not enough for a checkpoint of its own
+                await store.commit(Transaction(puts={f"k{number % 50}": bytes(700)}))
+            left = tmp_path / str(life + 1)
+            left.mkdir()
+            for name in ("store.db", "store.db-wal"):  # as a kill leaves them
+                shutil.copy(tmp_path / str(life) / name, left / name)
+            assert (left / "store.db-wal").stat().st_size < 3 << 20
+            await store.close()
+
+    (tmp_path / "0").mkdir()
+    asyncio.run(body())
 
 
 def test_a_store_that_cannot_be_opened_says_which_and_why(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from romana.ports import Record, StoreEvent, Transaction
 BATCH = 256
 """Transactions in one commit at most."""
 MOST_VALUE = 64 << 20
-CHECKPOINT = 1000
+CHECKPOINT = 500
 """Rows and commits between two checkpoints of the write-ahead log, which takes two or three pages for each."""
 T = TypeVar("T")
 
@@ -170,7 +170,7 @@ class _Writer:
         self.snapshots: set[Snapshot] = set()
         self.jobs: queue.SimpleQueue[_Job | _Look | None] = queue.SimpleQueue()
         self._tell = tell
-        self._written = 0  # rows and commits since the last checkpoint
+        self._written = CHECKPOINT  # rows and commits since the last checkpoint; at first the log may hold any number
         self._failure = ""
         self._full = False
 
