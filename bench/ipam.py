@@ -104,7 +104,7 @@ class NextFree:
 
 
 def main() -> None:
-    chosen = arguments(__doc__ or "", endpoints=1_000_000, few=1_000, turns=20_000, rounds=7)
+    chosen = arguments(__doc__ or "", endpoints=1_000_000, few=1_000, turns=5_000, rounds=15)
     report = Report(benchmark="ipam", versions=versions())
     cases: dict[str, Callable[[], Filled | NextFree]] = {
         "few": lambda: Filled(chosen.few, fill=0.5),
@@ -118,10 +118,10 @@ def main() -> None:
     }
     made = {name: make() for name, make in cases.items()}
     times: dict[str, list[float]] = {name: [] for name in cases}
-    gc.collect()
-    gc.freeze()
     for turn in range(chosen.rounds):
         for name in cases if turn % 2 else reversed(cases):
+            gc.collect()
+            gc.freeze()  # as a program does after its start: what it holds is not looked through again and again
             micros = made[name].turn(chosen.turns) / chosen.turns * 1e6
             times[name].append(micros)
             report.runs.append({"case": name, "allocation_us": micros})

@@ -18,7 +18,7 @@ from enum import IntEnum
 import msgspec
 
 from romana.core.ipam.own_blocks import OwnBlocks
-from romana.core.ipam.rooms import UNKNOWN, Pool, Room
+from romana.core.ipam.rooms import UNKNOWN, Pool, Rest, Room
 from romana.model.address import Address, Family, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Conflict, Exhausted
@@ -136,7 +136,7 @@ class AddressBook:
         chosen: list[tuple[Room, Address]] = []
         name = identity.id
         for family, names in self._by_family(networks):
-            found = self._find(name, self._pools(name, identity.owner, names, need), now, need)
+            found = self._find(self._pools(name, identity.owner, names, need), now, need)
             if found is None:
                 raise Exhausted(self._numbers(name, family, names, now))
             chosen.append(found)
@@ -144,7 +144,8 @@ class AddressBook:
             raise Exhausted(f"host {self.host} draws from none of the networks {', '.join(networks) or '(none)'}")
         allocations = []
         for room, address in chosen:
-            self.hurried += room.past.get(address, (now - self.rest,))[0] + self.rest > now
+            before = room.known.get(room.offset(address))
+            self.hurried += isinstance(before, Rest) and before.since + self.rest > now
             self._sequence += 1
             allocation = Allocation(address=address, block=room.block.cidr, endpoint=endpoint, sequence=self._sequence)
             self._blocks.hold(allocation, room)
@@ -221,7 +222,7 @@ class AddressBook:
         return {
             cidr: (room.block.sequence, room.uses)
             for cidr, room in self._blocks.rooms.items()
-            if cidr not in kept and not room.held and now >= room.not_before and not room.rests(now, self.rest)
+            if cidr not in kept and room.is_idle(now, self.rest)
         }
 
     def close(self, cidr: Prefix) -> BlockReturned:
@@ -303,8 +304,8 @@ class AddressBook:
                 sequence=room.block.sequence,
                 owner=room.block.owner,
                 mixed=room.block.mixed,
-                used=len(room.held),
-                resting=room.count_resting(now, self.rest),
+                used=room.held,
+                resting=self._blocks.count_resting(now, self.rest, [room]),
             )
             for cidr, room in self._blocks.rooms.items()
         }
@@ -332,15 +333,15 @@ class AddressBook:
                 found.append(self._blocks.mixed.get((identity, network)))
         return [pool for pool in found if pool is not None]
 
-    def _find(self, identity: str, pools: Sequence[Pool], now: int, need: Need) -> tuple[Room, Address] | None:
+    def _find(self, pools: Sequence[Pool], now: int, need: Need) -> tuple[Room, Address] | None:
         """The next address for an identity, nothing of it taken yet."""
         for pool in pools:
-            found = self._pick_fresh(pool, now) or self._pick_rested(identity, pool, now, self.rest)
+            found = self._pick_fresh(pool, now) or self._pick_rested(pool, now, self.rest)
             if found is not None:
                 return found
         if need is Need.HURRY:
             for pool in pools:
-                found = self._pick_rested(identity, pool, now, min(self.rest, SHORT_REST))
+                found = self._pick_rested(pool, now, min(self.rest, SHORT_REST))
                 if found is not None and now >= found[0].not_before:
                     return found
         return None
@@ -360,12 +361,12 @@ class AddressBook:
             del pool.fresh[cidr]
         return found
 
-    def _pick_rested(self, identity: str, pool: Pool, now: int, rest: int) -> tuple[Room, Address] | None:
+    def _pick_rested(self, pool: Pool, now: int, rest: int) -> tuple[Room, Address] | None:
         while pool.resting:
-            entry = pool.resting[0]
-            if self._blocks.is_current(entry, identity):
-                since, address, room = entry
-                return (room, address) if since + rest <= now else None
+            found = pool.resting[0]
+            room = found.room
+            if found.is_true and room is not None and room.is_open:
+                return (room, found.address) if found.since + rest <= now else None
             pool.resting.popleft()
         return None
 
@@ -377,9 +378,9 @@ class AddressBook:
                 return address
         return next(
             (
-                address
-                for address, (since, _) in room.past.items()
-                if since + self.rest <= now and self._blocks.may_have(room, address, identity)
+                one.address
+                for one in room.rests()
+                if one.since + self.rest <= now and self._blocks.may_have(one, identity)
             ),
             None,
         )
@@ -391,8 +392,8 @@ class AddressBook:
                 count += room.untouched
             if count >= enough:
                 return count
-        for since, _, _ in pool.resting:
-            if count >= enough or since + self.rest > now:
+        for one in pool.resting:
+            if count >= enough or one.since + self.rest > now:
                 break
             count += 1
         return count
@@ -409,8 +410,8 @@ class AddressBook:
         for name in networks:
             rooms = [self._blocks.rooms[cidr] for cidr in self._blocks.serving(identity, name)]
             size = sum(room.block.cidr.size for room in rooms)
-            held = sum(len(room.held) for room in rooms)
-            resting = sum(room.count_resting(now, self.rest) for room in rooms)
+            held = sum(room.held for room in rooms)
+            resting = self._blocks.count_resting(now, self.rest, rooms)
             words.append(
                 f"network {name}: {len(rooms)} block(s) serve it with {size} address(es), {held} in use, "
                 f"{resting} resting, {size - held - resting} reserved or waiting; "

@@ -2,8 +2,8 @@
 
 Owns the pools in which an identity looks for an address. Refuses to choose one, and to know endpoints. Invariants: a
 pool has every block that serves its identity, and none that is closed; an address is known in the block that it lies
-in, or as a stray; one with a past in a block that several classes may live in is only for an identity of the class that
-had it last.
+in, or as a stray; one that was used, in a block that several classes may live in, is only for an identity of the class
+that had it last.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 
 from romana.core.ipam.bits import offsets
-from romana.core.ipam.rooms import UNKNOWN, Entry, Past, Pool, Room, in_order
+from romana.core.ipam.rooms import UNKNOWN, Pool, Rest, Room, in_order
 from romana.model.address import Address, Family, Prefix
 from romana.model.ipam import Allocation, Block
 from romana.model.topology import Network
 from romana.model.view import BlockTaken
 
-_NOWHERE = Prefix(Family.V4, 0, 0)
 Pools = dict[tuple[str, str], Pool]
 """(identity id, network name) -> where it may get an address."""
 
@@ -46,9 +45,8 @@ class OwnBlocks:
         """What was taken, as a view has said since, with the sequence of that."""
         self._classes: Mapping[str, str] = {}
         self._lengths: set[tuple[Family, int]] = set()  # of all blocks there ever were
-        self._strays = Room(Block(cidr=_NOWHERE, span=_NOWHERE, network="", host="", allocator=""))
-        """What is in use or has a past, in no block we know of (yet)."""
-        self._unreported: deque[tuple[int, Address]] = deque()  # pasts that `rested` has to look at, about oldest first
+        self._strays: dict[Address, Allocation | Rest] = {}  # what is known of addresses in no block (yet)
+        self._unreported: deque[Rest] = deque()  # what `rested` has to look at, about oldest first
 
     def update(
         self, networks: Mapping[str, Network], blocks: Mapping[Prefix, Block], classes: Mapping[str, str]
@@ -70,29 +68,18 @@ class OwnBlocks:
             block = self._as_taken(shown)
             room = self.rooms.get(cidr)
             if room is None or (room.block != block and room.block.sequence <= block.sequence):
-                self.put(block)
+                self._put(block)
         if changed or (before != self._classes and any(room.is_shared for room in self.rooms.values())):
             self._rebuild()
 
     def take(self, taken: BlockTaken) -> None:
         """An ownerless block has an owner now, whatever views say until they know of it."""
-        room = self.rooms.get(taken.cidr)
         self.taken[taken.cidr] = taken
+        room = self.rooms.get(taken.cidr)
         if room is not None:
             block = self._as_taken(room.block)
             if block != room.block:
-                self.put(block)
-
-    def put(self, block: Block) -> None:
-        """A block as it now is: new, or with another owner or other identities."""
-        room = self.rooms.get(block.cidr)
-        if room is None:
-            self._enter(self._new_room(block))
-            return
-        gone = [name for name in room.block.identities if name not in block.identities]
-        self._leave(room, gone if room.block.mixed == block.mixed else room.block.identities)
-        room.block = block
-        self._enter(room)
+                self._put(block)
 
     def close(self, cidr: Prefix, sequence: int) -> None:
         """Offer a block to nobody any more, unless it comes with a later sequence."""
@@ -100,7 +87,7 @@ class OwnBlocks:
         room = self.rooms.get(cidr)
         if room is not None:
             room.is_open = False
-            self._leave(room, room.block.identities)
+            self._leave(room)
 
     def home(self, address: Address) -> Room | None:
         """The block that an address lies in."""
@@ -110,107 +97,121 @@ class OwnBlocks:
 
     def holder(self, address: Address) -> Allocation | None:
         """The allocation that has an address."""
-        return (self.home(address) or self._strays).held.get(address)
+        room = self.home(address)
+        known = self._strays.get(address) if room is None else room.known.get(room.offset(address))
+        return known if isinstance(known, Allocation) else None
 
     def hold(self, allocation: Allocation, room: Room | None = None) -> None:
         """An address begins to be used; `room` is where it lies, when that is known."""
         address = allocation.address
+        room = room or self._room_of(allocation)
         if room is None:
-            room = self.rooms.get(allocation.block) or self.home(address) or self._strays
-        room.past.pop(address, None)
-        room.held[address] = allocation
-        room.uses += 1
+            before, self._strays[address] = self._strays.get(address), allocation
+        else:
+            offset = room.offset(address)
+            before, room.known[offset] = room.known.get(offset), allocation
+            room.held += 1
+            room.uses += 1
+        if isinstance(before, Rest):
+            before.is_true = False
 
     def end(self, allocation: Allocation, since: int, identity: str) -> None:
         """An address is used no longer, and an identity (its id) had it."""
-        room = self.rooms.get(allocation.block) or self.home(allocation.address) or self._strays
-        del room.held[allocation.address]
-        self._begin_rest(allocation.address, room, since, identity)
+        room = self._room_of(allocation)
+        if room is not None:
+            room.held -= 1
+        self._begin(Rest(allocation.address, since, identity, room))
 
     def rest(self, address: Address, since: int, identity: str) -> None:
         """The same for an address that was in use when nothing of this was in memory."""
-        self._begin_rest(address, self.home(address) or self._strays, since, identity)
+        self._begin(Rest(address, since, identity, self.home(address)))
 
     def rest_everything(self, now: int, until: int) -> None:
-        """All that is not in use rests from `now` on, and what has no past until `until`."""
-        for room in (*self.rooms.values(), self._strays):
+        """All that is not in use rests from `now` on, and what was never used until `until`."""
+        known = [one for one in self._strays.values() if isinstance(one, Rest)]
+        for room in self.rooms.values():
             room.not_before = until
-            for address, (_, identity) in sorted(room.past.items()):
-                self._begin_rest(address, room, now, identity)
+            known += room.rests()
+        for rest in in_order(known):
+            self._begin(Rest(rest.address, now, rest.last, rest.room))
 
     def rested(self, now: int, rest: int) -> list[Address]:
         """Addresses whose rest is over since the last call and whose past need not be remembered any longer."""
         forgotten = []
-        while self._unreported and self._unreported[0][0] + rest <= now:
-            since, address = self._unreported.popleft()
-            room = self.home(address) or self._strays
-            if room.past.get(address, (None,))[0] != since:
+        while self._unreported and self._unreported[0].since + rest <= now:
+            one = self._unreported.popleft()
+            if not one.is_true or (one.room is not None and one.room.is_shared):
                 continue
-            if room is self._strays and not self._may_come_again(address):
-                del room.past[address]
-                forgotten.append(address)
-            elif room is not self._strays and not room.is_shared:
-                forgotten.append(address)
+            if one.room is None:
+                if self._may_come_again(one.address):
+                    continue
+                del self._strays[one.address]
+            forgotten.append(one.address)
         return forgotten
 
-    def count_resting(self, now: int, rest: int) -> int:
-        """How many addresses rest."""
-        return sum(room.count_resting(now, rest) for room in (*self.rooms.values(), self._strays))
+    def count_resting(self, now: int, rest: int, rooms: Iterable[Room] | None = None) -> int:
+        """How many addresses rest, of some blocks or of all there are and were."""
+        known = [one for room in (self.rooms.values() if rooms is None else rooms) for one in room.rests()]
+        if rooms is None:
+            known += [one for one in self._strays.values() if isinstance(one, Rest)]
+        return sum(one.since + rest > now for one in known)
 
     def serving(self, identity: str, network: str) -> list[Prefix]:
         """All blocks that serve an identity in a network, in order."""
         pools = (self.own.get((identity, network)), self.mixed.get((identity, network)))
         return sorted(cidr for pool in pools if pool is not None for cidr in pool.blocks)
 
-    def is_current(self, entry: Entry, identity: str) -> bool:
-        """Whether an entry of a pool still says the truth; entries are left behind and dropped when they come up."""
-        since, address, room = entry
-        past = room.past.get(address)
-        return (
-            past is not None
-            and past[0] == since
-            and room.is_open
-            and identity in room.block.identities
-            and self.may_have(room, address, identity)
-        )
-
-    def may_have(self, room: Room, address: Address, identity: str) -> bool:
-        """Whether an identity may have an address with a past: it, or one that is in its class, had it before."""
-        if self._kept_out(room.block, address) is not None:
+    def may_have(self, rest: Rest, identity: str) -> bool:
+        """Whether an identity may have an address that was used: it, or one that is in its class, had it before."""
+        room = rest.room
+        if room is None or self._kept_out(room.block, rest.address) is not None:
             return False
-        if not room.is_shared:
+        if rest.last == identity:
             return True
-        last = room.past[address][1]
-        if last == identity:
-            return True
-        if last == UNKNOWN:
+        if rest.last == UNKNOWN:
             return room.one_class and not room.block.mixed
         own_class = self._classes.get(identity)
-        return own_class is not None and own_class == self._classes.get(last)
+        return own_class is not None and own_class == self._classes.get(rest.last)
 
     def untouched(self, room: Room) -> Address | None:
         """The first address of a block from its cursor on that was never used, as far as we know."""
-        cidr = room.block.cidr
+        cidr = room.cidr
         while room.is_fresh_usable and room.cursor < cidr.size:
+            if room.cursor in room.known:
+                room.cursor += room.step
+                continue
             address = cidr.address(room.cursor)
             kept = self._kept_out(room.block, address)
-            if kept is not None:
-                room.skip_to(min(kept.last, cidr.last) - cidr.value + 1)
-            elif address in room.held or address in room.past:
-                room.cursor += room.step
-            else:
+            if kept is None:
                 return address
+            room.skip_to(min(kept.last, cidr.last) - cidr.value + 1)
         return None
 
-    def _begin_rest(self, address: Address, room: Room, since: int, identity: str) -> None:
-        room.past.pop(address, None)
-        room.past[address] = (since, identity)
-        self._unreported.append((since, address))
-        for name, pool in self._pools_of(room):
-            if self.may_have(room, address, name):
-                pool.resting.append((since, address, room))
+    def _room_of(self, allocation: Allocation) -> Room | None:
+        return self.rooms.get(allocation.block) or self.home(allocation.address)
+
+    def _begin(self, rest: Rest) -> None:
+        """An address begins to rest: it is known where it lies, and offered to whom may have it then."""
+        self._know(rest)
+        room = rest.room
+        for name, pool in self._pools_of(room) if room is not None else ():
+            if self.may_have(rest, name):
+                pool.resting.append(rest)
                 if pool.is_bloated:
-                    pool.keep(entry for entry in pool.resting if self.is_current(entry, name))
+                    pool.keep(one for one in pool.resting if one.is_offered)
+
+    def _know(self, rest: Rest) -> None:
+        """A rest in place of what was known of its address."""
+        room = rest.room
+        if room is None:
+            before, self._strays[rest.address] = self._strays.get(rest.address), rest
+        else:
+            offset = room.offset(rest.address)
+            before, room.known[offset] = room.known.get(offset), rest
+            room.freed = max(room.freed, rest.since)
+        if isinstance(before, Rest):
+            before.is_true = False  # no pool offers it any more
+        self._unreported.append(rest)
 
     def _as_taken(self, block: Block) -> Block:
         taken = self.taken.get(block.cidr)
@@ -233,6 +234,18 @@ class OwnBlocks:
         """Whether its block may come back to the same owner at once, as one with bits placement does."""
         return any(one.bits is not None and one.cidr.contains(address) for one in self.networks.values())
 
+    def _put(self, block: Block) -> None:
+        """A block as it now is: new, or with another owner or other identities."""
+        room = self.rooms.get(block.cidr)
+        if room is None:
+            room = self._new_room(block)
+        else:
+            self._leave(room)
+            room.block = block
+            for rest in list(room.rests()):  # who may have it is decided anew
+                self._know(rest.moved(room))
+        self._enter(room)
+
     def _new_room(self, block: Block) -> Room:
         network = self.networks.get(block.network)
         room = self.rooms[block.cidr] = Room(block)
@@ -241,12 +254,13 @@ class OwnBlocks:
             room.first, room.step = offsets(network)
             room.cursor, room.is_computed = room.first, True
         self._lengths.add((block.cidr.family, block.cidr.length))
-        strays = self._strays
-        for address in [address for address in strays.held if block.cidr.contains(address)]:
-            room.held[address] = strays.held.pop(address)
-        homes = [address for address in strays.past if block.cidr.contains(address)]
-        pasts: list[tuple[Past, Address]] = sorted((strays.past.pop(address), address) for address in homes)
-        room.past = {address: past for past, address in pasts}
+        for address in [address for address in self._strays if block.cidr.contains(address)]:
+            known = self._strays.pop(address)
+            if isinstance(known, Rest):
+                self._know(known.moved(room))
+            else:
+                room.known[room.offset(address)] = known
+                room.held += 1
         return room
 
     def _pools_of(self, room: Room) -> Iterator[tuple[str, Pool]]:
@@ -256,29 +270,28 @@ class OwnBlocks:
             for name in room.block.identities:
                 yield name, pools.setdefault((name, room.block.network), Pool())
 
-    def _entries(self, room: Room, identity: str) -> Iterator[Entry]:
-        for address, (since, _) in room.past.items():
-            if self.may_have(room, address, identity):
-                yield since, address, room
+    def _offers(self, room: Room, identity: str) -> Iterator[Rest]:
+        return (rest for rest in room.rests() if self.may_have(rest, identity))
 
     def _enter(self, room: Room) -> None:
-        """Offer a block to the identities it is not offered to yet, or as stock."""
-        cidr = room.block.cidr
+        """Offer a block to its identities, or as stock."""
         self._class_up(room)
         if room.is_open and room.block.is_stock:
-            self.stock.setdefault(room.block.network, {})[cidr] = None
+            self.stock.setdefault(room.block.network, {})[room.cidr] = None
         for name, pool in self._pools_of(room):
-            if cidr not in pool.blocks:
-                pool.add(room, self._entries(room, name))
+            pool.add(room, self._offers(room, name))
 
-    def _leave(self, room: Room, identities: Iterable[str]) -> None:
-        """Offer a block to these identities no longer, nor as stock."""
-        cidr, network = room.block.cidr, room.block.network
-        self.stock.get(network, {}).pop(cidr, None)
+    def _leave(self, room: Room) -> None:
+        """Offer a block to nobody, nor as stock."""
+        network = room.block.network
+        self.stock.get(network, {}).pop(room.cidr, None)
         pools = self.mixed if room.block.mixed else self.own
-        for name in identities:
-            if (name, network) in pools:
-                pools[name, network].forget(cidr)
+        for name in room.block.identities:
+            pool = pools.get((name, network))
+            if pool is not None:
+                pool.forget(room.cidr)
+                if not pool.blocks:
+                    del pools[name, network]
 
     def _drop(self, cidr: Prefix) -> None:
         if cidr in self.closed:
@@ -286,12 +299,15 @@ class OwnBlocks:
         if cidr in self.taken:
             self.confirmed[cidr] = self.taken.pop(cidr).sequence
         room = self.rooms.pop(cidr, None)
-        if room is not None:
-            room.is_open = False
-            self._leave(room, room.block.identities)
-            self._strays.held |= room.held
-            self._strays.past |= room.past
-            self._unreported.extend((since, address) for address, (since, _) in room.past.items())
+        if room is None:
+            return
+        room.is_open = False
+        self._leave(room)
+        for offset, known in room.known.items():
+            if isinstance(known, Rest):
+                self._know(known.moved(None))
+            else:
+                self._strays[cidr.address(offset)] = known
 
     def _class_up(self, room: Room) -> None:
         classes = {self._classes.get(name) for name in room.block.identities}
@@ -305,7 +321,7 @@ class OwnBlocks:
             room.cursor = room.first
             self._class_up(room)
             for name, pool in self._pools_of(room):
-                pool.blocks[room.block.cidr] = pool.fresh[room.block.cidr] = room
-                pool.resting.extend(self._entries(room, name))
+                pool.blocks[room.cidr] = pool.fresh[room.cidr] = room
+                pool.resting.extend(self._offers(room, name))
         for pool in (*self.own.values(), *self.mixed.values()):
             pool.keep(in_order(pool.resting))

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from romana.core.ipam.occupied import Occupied
 from romana.core.ipam.own_blocks import OwnBlocks
+from romana.core.ipam.rooms import Rest
 from romana.model.errors import RomanaError
 from tests.soak import ipam_control
 from tests.soak.ipam_machine import OPERATIONS, Machine, run_part
@@ -45,17 +46,20 @@ def test_a_random_part_ends_empty_and_every_operation_was_made(seed: int) -> Non
     assert machine.counts.keys() == {operation.__name__ for operation in OPERATIONS}
 
 
-rest = OwnBlocks._begin_rest
+know = OwnBlocks._know
+
+
+def forget_since(blocks: OwnBlocks, rest: Rest) -> None:
+    rest.since = -999
+    know(blocks, rest)
+
+
 PLANTED: dict[str, tuple[object, str, Callable[..., object]]] = {
-    "anybody may have an address": (OwnBlocks, "may_have", lambda blocks, room, address, identity: True),
+    "anybody may have an address": (OwnBlocks, "may_have", lambda blocks, rest, identity: True),
     "nothing is taken": (Occupied, "over", lambda occupied, candidate: None),
     "a closed block goes on": (OwnBlocks, "close", lambda blocks, cidr, sequence: None),
     "what was taken is stock again": (OwnBlocks, "_as_taken", lambda blocks, block: block),
-    "nothing rests": (
-        OwnBlocks,
-        "_begin_rest",
-        lambda blocks, address, room, since, who: rest(blocks, address, room, -999, who),
-    ),
+    "nothing rests": (OwnBlocks, "_know", forget_since),
     "what is retired is free": (ipam_control, "acknowledged", lambda retired, applied: list(retired)),
 }
 
