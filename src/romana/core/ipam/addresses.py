@@ -144,8 +144,9 @@ class AddressBook:
             raise Exhausted(f"host {self.host} draws from none of the networks {', '.join(networks) or '(none)'}")
         allocations = []
         for room, address in chosen:
-            before = room.known.get(room.offset(address))
-            self.hurried += isinstance(before, Rest) and before.since + self.rest > now
+            if need is Need.HURRY:
+                before = room.known.get(room.offset(address))
+                self.hurried += isinstance(before, Rest) and before.since + self.rest > now
             self._sequence += 1
             allocation = Allocation(address=address, block=room.block.cidr, endpoint=endpoint, sequence=self._sequence)
             self._blocks.hold(allocation, room)
