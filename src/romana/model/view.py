@@ -106,11 +106,13 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True):
     """What a host really holds, told to a store that knows another history, in one or several parts.
 
     The `first` has all spans and blocks, the identities of the blocks, and the ids of all endpoints; every one has some
-    of the endpoints. An agent without a `memory` says so, and keeps what the store knows of it.
+    of the endpoints. An agent without a `memory` says so, and keeps what the store knows of it. `since` is the revision
+    of the Welcome before it: an inventory that arrives after the host did something else is out of date.
     """
 
     host: str
     epoch: int
+    since: int = 0
     spans: tuple[Span, ...] = ()
     blocks: tuple[Block, ...] = ()
     identities: tuple[Identity, ...] = ()
@@ -141,6 +143,18 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     networks: tuple[str, ...] = ()
     full: tuple[Prefix, ...] = ()
     present: int = 0
+
+
+class AddressUse(msgspec.Struct, frozen=True, kw_only=True):
+    """An endpoint of a host begins to use fixed addresses: those of a name, or, where `addresses` are given, exactly
+    these, under a new name.
+    """
+
+    name: str
+    host: str
+    endpoint: str
+    identity: Identity
+    addresses: tuple[Address, ...] = ()
 
 
 class ClaimAnswer(msgspec.Struct, frozen=True, kw_only=True):

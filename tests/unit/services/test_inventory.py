@@ -254,3 +254,36 @@ def test_an_inventory_of_an_earlier_epoch_changes_nothing() -> None:
 def _bare(host: str, cidr: object) -> Inventory:
     span = Span(cidr=parse_prefix(str(cidr)), network="pods", host=host)
     return Inventory(host=host, epoch=1, spans=(span,))
+
+
+def test_an_inventory_that_was_held_up_takes_nothing_away_that_began_after_it() -> None:
+    async def before(one: Replica) -> None:
+        await one.start("h1", "a")
+
+    async def test(one: Replica, inventories: dict[str, Inventory]) -> None:
+        welcome = await one.hello("h1")
+        late = msgspec.structs.replace(inventories["h1"], since=welcome.revision, ids=(), endpoints=())
+        await one.inventories.inventory(inventories["h1"])
+        await one.inventories.inventory(inventories["h2"])
+        await one.start("h1", "b", 2)
+        for part in (late, msgspec.structs.replace(late, first=False)):
+            with pytest.raises(Conflict, match="after this inventory began"):
+                await one.inventories.inventory(part)
+        assert set(one.core.state.endpoints) == {"a", "b"}
+
+    restored(before, nothing, test)
+
+
+def test_a_host_that_is_settled_may_only_say_more() -> None:
+    async def before(one: Replica) -> None:
+        await one.start("h1", "a")
+
+    async def test(one: Replica, inventories: dict[str, Inventory]) -> None:
+        await one.inventories.inventory(inventories["h1"])
+        await one.inventories.inventory(inventories["h2"])
+        spans, blocks = dict(one.core.state.spans), dict(one.core.state.blocks)
+        await one.inventories.inventory(Inventory(host="h1", epoch=1))
+        assert (one.core.state.spans, one.core.state.blocks) == (spans, blocks)
+        assert "a" in one.core.state.endpoints
+
+    restored(before, nothing, test)

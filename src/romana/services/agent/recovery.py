@@ -142,6 +142,7 @@ class Recovery:
         whole = Inventory(
             host=ledger.host,
             epoch=welcome.epoch,
+            since=welcome.revision,
             spans=tuple(view.spans[cidr] for cidr in sorted(view.spans)),
             blocks=_held_blocks(ledger, memory),
             identities=tuple(view.identities[name].identity for name in sorted(view.identities)),
@@ -151,7 +152,8 @@ class Recovery:
         for first in range(0, max(1, len(endpoints)), AT_ONCE):
             part = tuple(endpoints[first : first + AT_ONCE])
             last = first + AT_ONCE >= len(endpoints)
-            base = whole if not first else Inventory(host=ledger.host, epoch=welcome.epoch, first=False)
+            bare = Inventory(host=ledger.host, epoch=welcome.epoch, since=welcome.revision)
+            base = whole if not first else msgspec.structs.replace(bare, first=False)
             answer = await self._control.inventory(msgspec.structs.replace(base, endpoints=part, last=last))
             for why in answer.refused:
                 log.error("the restored store has given away what this host holds", what=why)

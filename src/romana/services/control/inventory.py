@@ -15,6 +15,7 @@ from romana.codec.records import (
     HOST,
     IDENTITY,
     PLAN_KEY,
+    PUBLISHED,
     RETIRED,
     SEEN,
     SEGMENT,
@@ -26,7 +27,7 @@ from romana.codec.records import (
 )
 from romana.core.ipam.inventory import InventoryState, drop, take_over
 from romana.model.endpoint import Endpoint
-from romana.model.errors import Unavailable
+from romana.model.errors import Conflict, Unavailable
 from romana.model.tenancy import Owner, Segment, Tenant
 from romana.model.topology import Host
 from romana.model.view import Inventory, InventoryAnswer
@@ -60,6 +61,21 @@ class InventoryVerbs:
         return InventoryAnswer(revision=revision, refused=tuple(refused))
 
 
+def _current(state: State, draft: Draft, inventory: Inventory) -> Host:
+    """The host, of which nothing may have been heard since its agent reported in; Conflict when something was.
+
+    A part that was held up would take away what began after it.
+    """
+    host = bound_host(state, inventory.host, inventory.epoch)
+    later = (SEEN.key(host.name), PUBLISHED.key(host.name))
+    draft.read(HOST.key(host.name), UNSETTLED.key(host.name), *later)
+    if any(draft.compares[key] > inventory.since for key in later):
+        raise Conflict(
+            f"host {host.name} was settled, or published something, after this inventory began; report in again"
+        )
+    return host
+
+
 def _state(state: State, host: Host) -> InventoryState:
     return InventoryState(
         networks=state.networks,
@@ -72,7 +88,9 @@ def _state(state: State, host: Host) -> InventoryState:
 
 def _drop(state: State, draft: Draft, inventory: Inventory) -> None:
     """Retire what the store says the host holds and the host does not; its endpoints go first."""
-    host = bound_host(state, inventory.host, inventory.epoch)
+    host = _current(state, draft, inventory)
+    if host.name not in state.unsettled:  # it says more than the store knows, never less
+        return
     gone = drop(_state(state, host), inventory)
     ids = set(inventory.ids)
     for endpoint in state.endpoints_on(host.name):
@@ -89,7 +107,7 @@ def _drop(state: State, draft: Draft, inventory: Inventory) -> None:
 
 
 def _take_over(state: State, draft: Draft, inventory: Inventory) -> list[str]:
-    host = bound_host(state, inventory.host, inventory.epoch)
+    host = _current(state, draft, inventory)
     draft.read(PLAN_KEY)
     found = take_over(_state(state, host), inventory)
     if found.waiting:
@@ -124,7 +142,7 @@ def _put_owner(state: State, draft: Draft, owner: Owner) -> None:
 
 def _make_way(state: State, draft: Draft, inventory: Inventory) -> None:
     """Endpoints of the host whose addresses it has given to others since: they are told again, with their own."""
-    host = bound_host(state, inventory.host, inventory.epoch)
+    host = _current(state, draft, inventory)
     for endpoint in inventory.endpoints:
         for allocation in endpoint.allocations:
             holder = state.holder(allocation.address)
@@ -134,8 +152,7 @@ def _make_way(state: State, draft: Draft, inventory: Inventory) -> None:
 
 def _endpoints(state: State, draft: Draft, inventory: Inventory) -> list[str]:
     """Take over endpoints; with the last part the host is settled."""
-    host = bound_host(state, inventory.host, inventory.epoch)
-    draft.read(HOST.key(host.name))
+    host = _current(state, draft, inventory)
     refused = []
     for endpoint in inventory.endpoints:
         why = _fault(state, host, endpoint)
