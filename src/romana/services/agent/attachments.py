@@ -19,7 +19,6 @@ from romana.model.address import Address
 from romana.model.endpoint import Endpoint, endpoint_id
 from romana.model.errors import AlreadyExists, NotFound
 from romana.model.tenancy import Identity
-from romana.model.view import View
 from romana.ports import AgentMemory, LinkPlan, LinkState
 from romana.services.agent.kernel import Kernel
 from romana.services.agent.ledger import Ledger
@@ -167,7 +166,7 @@ class Attachments:
         durable: list[Endpoint] = []
         try:
             await self._removals.finish(endpoint.id, endpoint.addresses)
-            link = await self._workers.kernel(self._make, endpoint, self._ledger.view, durable)
+            link = await self._workers.kernel(self._make, endpoint, durable)
         except BaseException:
             if durable:  # even its release could not be written: it stays, for a DEL
                 self._ledger.started(endpoint)
@@ -181,8 +180,11 @@ class Attachments:
         log.info("endpoint started", endpoint=endpoint.id, owner=owner, addresses=_shown(endpoint))
         return _attached(endpoint, link)
 
-    def _make(self, endpoint: Endpoint, view: View, durable: list[Endpoint]) -> LinkState:
-        """On the kernel's worker: `durable` has the endpoint as long as the durable state has it."""
+    def _make(self, endpoint: Endpoint, durable: list[Endpoint]) -> LinkState:
+        """On the kernel's worker: `durable` has the endpoint as long as the durable state has it.
+
+        The view is that of now: since this was asked for, a round may have brought a newer one into the kernel.
+        """
 
         def forget() -> None:
             self._ledger.state.release(endpoint, self._ledger.clock.boottime())
@@ -192,7 +194,7 @@ class Attachments:
             self._ledger.state.start(endpoint)
             durable.append(endpoint)
             undo.callback(forget)
-            link = self._kernel.admit(endpoint, link_plan(endpoint), view)
+            link = self._kernel.admit(endpoint, link_plan(endpoint), self._ledger.view)
             undo.pop_all()
         return link
 
@@ -205,14 +207,16 @@ class Attachments:
             )
         link, missing = await self._workers.kernel(self._look, known)
         if link is None or not link.finished:
-            plan = link_plan(known)
-            return _attached(known, await self._workers.kernel(self._kernel.complete, known, plan, self._ledger.view))
+            return _attached(known, await self._workers.kernel(self._complete, known))
         if missing:
             raise AlreadyExists(
                 f"container {wanted.container} has interface {wanted.interface} already, and it is not as it was made: "
                 f"{'; '.join(missing)}; DEL comes before another ADD"
             )
         return _attached(known, link)
+
+    def _complete(self, endpoint: Endpoint) -> LinkState:
+        return self._kernel.complete(endpoint, link_plan(endpoint), self._ledger.view)
 
     def _look(self, endpoint: Endpoint) -> tuple[LinkState | None, list[str]]:
         link = self._kernel.state(endpoint.link)

@@ -91,7 +91,7 @@ class Kernel:
     def admit(self, endpoint: Endpoint, plan: LinkPlan, view: View) -> LinkState:
         """The view's rules, the endpoint's, then the link; when it fails, nothing of the endpoint is left.
 
-        NotFound when the view has no rows for it.
+        The view is not older than that of any call before. NotFound when it has no rows for the endpoint.
         """
         if view is not self._view:
             self._take_in(view)

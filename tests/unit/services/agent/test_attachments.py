@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,8 +15,9 @@ from romana.model.ipam import Allocation
 from romana.model.tenancy import Identity, Owner
 from romana.services.agent.attachments import Attached, link_name
 from romana.services.agent.ledger import stand_in
+from romana.services.control.tenancy import TenancyVerbs
 from tests.fakes.kernel import HOST_MAC
-from tests.unit.services.agent.site import DB, WEB, Site, run
+from tests.unit.services.agent.site import DB, WEB, Site, here, run
 
 
 def test_added_endpoint_is_in_memory_kernel_and_plan() -> None:
@@ -117,6 +120,38 @@ def test_address_is_used_again_after_its_rest_over_restarts_and_a_new_boot_rests
         await site.start()
         assert site.agent.ledger.book.counts(site.clock.now)["resting"] == 16
         assert (await site.add(9)).endpoint.allocations[0].block != block
+
+    run(test)
+
+
+@pytest.mark.parametrize("half_made", [False, True])
+def test_an_add_that_waited_for_its_turn_does_not_bring_back_an_older_view(half_made: bool) -> None:
+    async def test(site: Site) -> None:
+        first = (await site.add(1)).endpoint
+        turn = asyncio.Event()
+        waiting: list[str] = []
+
+        async def busy(function: Callable[..., Any], *arguments: object) -> Any:
+            if (name := function.__name__.strip("_")) in ("make", "complete"):
+                waiting.append(name)
+                await turn.wait()
+            return await here(function, *arguments)
+
+        site.agent.attachments._workers.kernel = busy
+        if half_made:
+            site.kernel.ports.links.delete(first.link)
+        adding = asyncio.create_task(site.add(1 if half_made else 2))
+        await site.until(lambda: bool(waiting))
+        assert site.kernel.filter.table is not None
+        before = site.kernel.filter.table
+        await TenancyVerbs(site.control.core).set_tenant("red", {"isolation": "none"})
+        await site.until(lambda: site.kernel.filter.table != before)
+        newer = site.kernel.filter.table
+        turn.set()
+        await adding
+        assert (newer.rows, newer.profiles) != (before.rows, before.profiles)
+        assert site.kernel.filter.table.rows == newer.rows
+        assert site.kernel.filter.table.profiles == newer.profiles
 
     run(test)
 
