@@ -230,7 +230,7 @@ ONE_STEP = st.one_of(
 READY = [("identity", 0, True), ("identity", 2, True), ("identity", 3, True), ("block", NARROW[0], (0,), True)]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(ONE_STEP, max_size=14))
 def test_policy_is_the_same_with_the_endpoints_it_needs_as_with_all(steps: list[Any]) -> None:
     core = Core(MemoryStore())

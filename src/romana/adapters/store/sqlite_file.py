@@ -115,13 +115,15 @@ class Snapshot:
             "SELECT key, value, revision FROM records WHERE key > ? AND key >= ? ORDER BY key LIMIT ?",
             (self._last, self._prefix, PAGE),
         ).fetchall()
-        inside = [row for row in rows if row[0].startswith(self._prefix)]
+        inside = [row for row in rows if row[0].startswith(self._prefix)] if self._prefix else rows
         self.ended = len(inside) < PAGE
+        if not self.ended:
+            self._last = inside[-1][0]
+        if not self._kept:
+            return [Record(key, value, revision) for key, value, revision in inside if revision <= self._revision]
         for key, value, revision in inside:
             if revision <= self._revision:
                 found[key] = Record(key, value, revision)
-        if not self.ended:
-            self._last = inside[-1][0]
         for key in [key for key in self._kept if self.ended or key <= self._last]:
             found[key] = self._kept.pop(key)
         return [found[key] for key in sorted(found)]

@@ -21,7 +21,7 @@ from romana.model.endpoint import Endpoint
 from romana.model.errors import Conflict, Unavailable
 from romana.model.program import Program
 from romana.model.tenancy import Identity
-from romana.ports import Store, StoreEvent, Transaction
+from romana.ports import Store, Transaction
 from romana.services.control.state import Changed, State
 
 T = TypeVar("T")
@@ -96,7 +96,7 @@ class Core:
         self.incarnation = await self.store.incarnation()
         revision, pages = await self.store.read()
         async for page in pages:
-            self.state.apply(StoreEvent(record.key, record.value, record.revision) for record in page)
+            self.state.load(page)
         self.state.revision = revision
 
     async def run(self) -> None:

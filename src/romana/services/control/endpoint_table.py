@@ -72,24 +72,36 @@ class EndpointTable(Mapping[str, Endpoint]):
         """Rooms in which an endpoint came or went; whoever acts on it clears it."""
 
     def put(self, id_: str, text: bytes, revision: int) -> None:
-        """The endpoint's record as it now is."""
-        key, packed = _key(id_), ENDPOINT.unpack(text)
-        try:
-            found = spots(packed.body)
-            identity = self._identities.take(bytes(packed.identity))
-        except (msgspec.DecodeError, ValueError, LookupError, struct.error) as error:
-            raise Unavailable(f"the record of endpoint {id_} cannot be read: {error}") from error
-        if key in self._packed:
-            self._drop(key)
-        host = self._hosts.take(packed.host)
-        self._packed[key] = _HEAD.pack(revision, host, identity) + packed.body
-        for room, offset in found:
-            self._settle(room, offset, key)
-        if found:  # it is found again through its last room, which is the widest
-            _count(self._rooms_of_host, host, found[-1][0], 1)
-            _count(self._rooms_of_identity, identity, found[-1][0], 1)
-        if not found or packed.body[0] == AS_JSON:
-            self._loosen(key)
+        """The endpoint's record as it now is; Unavailable when it cannot be read."""
+        self.put_all([(id_, text, revision)])
+
+    def put_all(self, records: Iterable[tuple[str, bytes, int]]) -> None:
+        """The same for many: their ids, records and revisions."""
+        unpack, pack, packed, near = ENDPOINT.unpack, _HEAD.pack, self._packed, self._near
+        for id_, text, revision in records:
+            key, record = _key(id_), unpack(text)
+            body = record.body
+            try:
+                found = spots(body)
+                identity = self._identities.take(bytes(record.identity))
+            except (msgspec.DecodeError, ValueError, LookupError, struct.error) as error:
+                raise Unavailable(f"the record of endpoint {id_} cannot be read: {error}") from error
+            if key in packed:
+                self._drop(key)
+            host = self._hosts.take(record.host)
+            packed[key] = pack(revision, host, identity) + body
+            for room, offset in found:
+                self.touched.add(room)
+                there = near.get(room)
+                if there is not None and offset < len(there) and there[offset] is None:
+                    there[offset] = key
+                else:
+                    self._settle(room, offset, key)
+            if found:  # it is found again through its last room, which is the widest
+                _count(self._rooms_of_host, host, room, 1)
+                _count(self._rooms_of_identity, identity, room, 1)
+            if not found or body[0] == AS_JSON:
+                self._loosen(key)
 
     def remove(self, id_: str) -> None:
         """The endpoint has no record any more; none before is fine."""
@@ -229,25 +241,26 @@ class EndpointTable(Mapping[str, Endpoint]):
         self.loose_changes += 1
 
     def _settle(self, room: Room, offset: int, key: bytes) -> None:
+        """Have an endpoint in a place of a room."""
         self.touched.add(room)
-        places = self._near.get(room)
-        if places is not None and offset < len(places):
-            other = places[offset]
-            places[offset] = key
+        near = self._near.get(room)
+        if near is not None and offset < len(near):
+            other = near[offset]
+            near[offset] = key
         elif offset < DENSE:
             other = None
-            if places is None:
+            if near is None:
                 self._begin(room)
-                places = self._near[room] = []
-            places.extend([None] * (offset - len(places)))
-            places.append(key)
+                near = self._near[room] = []
+            near.extend([None] * (offset - len(near)))
+            near.append(key)
         else:
             self._begin(room)
             far = self._far.setdefault(room, {})
             other = far.get(offset)
             far[offset] = key
-        if other not in (None, key):
-            self._loosen(*filter(None, (other, key)))
+        if other is not None and other != key:
+            self._loosen(other, key)
 
     def _begin(self, room: Room) -> None:
         """Somebody is about to be in a room, the first one perhaps."""

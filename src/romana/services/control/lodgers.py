@@ -70,9 +70,9 @@ class Lodgers:
 
     def _exact_rooms(self, classes: Mapping[str, str]) -> frozenset[Room]:
         self._refresh()
-        return frozenset(
-            room for room, strange in self._special.items() if strange or not self._is_plain(room, classes)
-        )
+        special = (room for room, strange in self._special.items() if strange or not self._is_plain(room, classes))
+        loose = (self._table[id_].allocations for id_ in self._table.loose())
+        return frozenset(special).union(room_of(one.block) for allocations in loose for one in allocations)
 
     def _look(self, room: Room) -> bool | None:
         """None for a room that is not special."""

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from romana.codec import records
-from romana.codec.records import FixedAddress, Published, Seen, Unsettled
+from romana.codec.records import Bound, FixedAddress, Published, Seen, Unsettled
 from romana.codec.text import parse_address, parse_prefix
 from romana.core.ipam.occupied import Occupied
 from romana.core.policy.world import PolicyWorld
@@ -26,7 +26,7 @@ from romana.model.report import Audit, Audited
 from romana.model.route import Away, RouteException
 from romana.model.tenancy import Identity, Segment, Tenant
 from romana.model.topology import AddressPlan, Host, Network
-from romana.ports import StoreEvent
+from romana.ports import Record, StoreEvent
 from romana.services.control.endpoint_table import EndpointTable, Holders, Used
 from romana.services.control.lodgers import Lodgers
 
@@ -55,6 +55,7 @@ TABLES = {
     "numbers": "numbers",
     "reservation": "reservations",
     "fixed": "fixed",
+    "bound": "bound",
     "seen": "seen",
     "unsettled": "unsettled",
     "audit": "audits",
@@ -129,6 +130,7 @@ class State:
         self.numbers: dict[str, Numbers] = {}  # by network
         self.reservations: dict[str, Reservation] = {}
         self.fixed: dict[Address, FixedAddress] = {}
+        self.bound: dict[str, Bound] = {}  # by endpoint
         self.seen: dict[str, Seen] = {}  # by host
         self.unsettled: dict[str, Unsettled] = {}  # by host
         self.audits: dict[str, Audit] = {}  # one at most, under `current`
@@ -220,6 +222,17 @@ class State:
             endpoints=endpoints or {},
             hosts=self.hosts,
         )
+
+    def load(self, page: Iterable[Record]) -> None:
+        """Take over records of a store that is read for the first time."""
+        endpoints, others = [], []
+        for record in page:
+            if record.key.startswith(ENDPOINT):
+                endpoints.append((record.key[len(ENDPOINT) :], record.value, record.revision))
+            else:
+                others.append(StoreEvent(record.key, record.value, record.revision))
+        self.endpoints.put_all(endpoints)
+        self.apply(others)
 
     def apply(self, events: Iterable[StoreEvent]) -> Changed:
         """Take over one transaction of the store, and say whose views it may concern."""
