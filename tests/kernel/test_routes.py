@@ -134,7 +134,7 @@ def test_a_blackhole_gives_way_to_an_endpoint_and_outlives_its_link(
     routes: KernelRoutes, paths: dict[str, str]
 ) -> None:
     addresses = (parse_address("10.1.0.7"), parse_address("fd00:1::7"))
-    black = {one: Route(prefix=one, kind=RouteKind.BLACKHOLE) for one in addresses}
+    black: dict[Prefix, Route] = {one: Route(prefix=one, kind=RouteKind.BLACKHOLE) for one in addresses}
     plan = LinkPlan(link="romtest1", netns=paths["pod"], interface="eth0", addresses=addresses, mtu=1450)
     routes.apply(Changes(black, {}, {}))
     with KernelLinks() as links:

@@ -30,6 +30,10 @@ load_all = markup.load_all
 _KEY_END = re.compile(rb'"\s*:')
 
 
+UNKNOWN = "unknown field"
+"""How the sentence about a key that nobody knows begins."""
+
+
 def convert(value: object, kind: type[T]) -> T:
     """The loaded document as a value of `kind`; Invalid with every fault."""
     found = faults(value, kind)
@@ -37,6 +41,16 @@ def convert(value: object, kind: type[T]) -> T:
         raise Invalid(*found)
     converted: T = _converted(value, kind)
     return converted
+
+
+def convert_known(value: object, kind: type[T]) -> tuple[T | None, list[Fault]]:
+    """The loaded document without the keys that nobody knows, and all its faults; None when those are not the only
+    ones.
+    """
+    found = faults(value, kind)
+    if all(fault.sentence.startswith(UNKNOWN) for fault in found):
+        return _converted(value, kind), found
+    return None, found
 
 
 def read(text: bytes, kind: type[T]) -> T:
@@ -215,7 +229,7 @@ class _Checker:
         tag = getattr(kind, "tag_field", None)
         for key in value:
             if key not in known and key != tag:
-                self.fault(field_path(path, key), f"unknown field; {suggestion(str(key), known)}")
+                self.fault(field_path(path, key), f"{UNKNOWN}; {suggestion(str(key), known)}")
         if tag is not None and value.get(tag, kind.tag) != kind.tag:
             self.fault(field_path(path, tag), f"expected {kind.tag}, got {_shown(value[tag])}")
         for name, field in known.items():

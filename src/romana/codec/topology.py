@@ -1,7 +1,7 @@
 """Topology documents: romana's own (`version: 1`) and Romana v2's, read into one neutral request.
 
-Owns both formats, by their own rules and words. Refuses to know carving. Invariant: a document gives a request, or
-Invalid with every unknown field, missing field and wrong type at once.
+Owns both formats, by their own rules and words. Invariant: a document gives a request, or Invalid with every unknown
+field, missing field and wrong type at once.
 
 Source of the second format: Romana v2's topology JSON, as its documents and test data show it.
 """
@@ -13,10 +13,12 @@ from typing import Literal
 
 import msgspec
 
-from romana.codec.document import convert, faults
+from romana.codec.document import convert_known
+from romana.core.topology import carve
 from romana.model.address import Address, Prefix
 from romana.model.errors import Fault, Invalid
 from romana.model.topology import (
+    AddressPlan,
     BitPlan,
     GroupRequest,
     HostRequest,
@@ -29,17 +31,43 @@ from romana.model.topology import (
 VERSION = 1
 
 
-def read_plan(document: object) -> PlanRequest:
-    """The request of a loaded document: ours when it has a `version`, else Romana v2's; Invalid with every fault."""
-    if isinstance(document, dict) and "version" in document:
-        return _read_ours(convert(document, PlanDocument))
-    found = faults(document, V2Document)
-    if found and not _looks_like_v2(document):
-        hint = f"is missing; romana's own documents say `version: {VERSION}`, all others are read as Romana v2's"
-        raise Invalid(Fault("version", hint), *found)
+def carved(document: object) -> AddressPlan:
+    """The plan of a loaded document; Invalid with every fault, of its form and of what it asks for."""
+    request, found = _read(document)
+    if request is None:
+        raise Invalid(*found)
+    try:
+        plan = carve(request)
+    except Invalid as error:
+        raise Invalid(*found, *error.faults) from error
     if found:
         raise Invalid(*found)
-    return _V2Reader().plan(convert(document, V2Document))
+    return plan
+
+
+def read_plan(document: object) -> PlanRequest:
+    """The request of a loaded document: ours when it has a `version`, else Romana v2's; Invalid with every fault."""
+    request, found = _read(document)
+    if request is None or found:
+        raise Invalid(*found)
+    return request
+
+
+def _read(document: object) -> tuple[PlanRequest | None, list[Fault]]:
+    """The request as far as the document can be understood, and its faults; only unknown keys leave it whole."""
+    if isinstance(document, dict) and "version" in document:
+        ours, found = convert_known(document, PlanDocument)
+        return (None if ours is None else _read_ours(ours)), found
+    theirs, found = convert_known(document, V2Document)
+    if found and not _looks_like_v2(document):
+        hint = f"is missing; romana's own documents say `version: {VERSION}`, all others are read as Romana v2's"
+        return None, [Fault("version", hint), *found]
+    if theirs is None:
+        return None, found
+    try:
+        return _V2Reader().plan(theirs), found
+    except Invalid as error:
+        return None, [*found, *error.faults]
 
 
 class NetworkDocument(msgspec.Struct, frozen=True, kw_only=True):

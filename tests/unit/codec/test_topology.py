@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from romana.codec.document import load
-from romana.codec.topology import read_plan
+from romana.codec.topology import carved, read_plan
 from romana.core.topology import carve, leaves
 from romana.model.errors import Invalid
 from romana.model.topology import AddressPlan
@@ -227,3 +227,29 @@ def test_ours_refuses_all_faults_at_once() -> None:
         "topologies[0].groups[0].hosts[1].nme",
         "topologies[0].groups[0].hosts[1].name",
     }
+
+
+def test_faults_of_form_do_not_hide_those_of_meaning() -> None:
+    document = {
+        "version": 1,
+        "networks": [{"name": "a", "cidr": "10.0.0.0/16", "blok_length": 29, "stock": -1}],
+        "topologies": [{"name": "t", "networks": ["a", "b"], "groups": [{"name": "r", "hosts": []}]}],
+    }
+    with pytest.raises(Invalid) as caught:
+        carved(document)
+    places = [fault.path for fault in caught.value.faults]
+    assert "networks[0].blok_length" in places
+    assert "networks[0].stock" in places
+    assert "topologies[0].networks[1]" in places
+    network = {"name": "a", "cidr": "10.0.0.0/16", "block_mask": 29, "colour": "red"}
+    v2 = {"networks": [network], "topologies": [{"networks": ["b"], "map": []}]}
+    with pytest.raises(Invalid) as caught:
+        carved(v2)
+    assert {"networks[0].colour", "topologies[0].networks[0]"} <= {fault.path for fault in caught.value.faults}
+
+
+def test_an_unknown_key_alone_is_refused() -> None:
+    document = {"version": 1, "networks": [{"name": "a", "cidr": "10.0.0.0/16", "blok_length": 29}]}
+    for take in (read_plan, carved):
+        with pytest.raises(Invalid, match="blok_length"):
+            take(document)

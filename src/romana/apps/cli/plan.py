@@ -13,12 +13,12 @@ from romana.apps.cli.plan_load import LoadOptions, load_of
 from romana.apps.cli.plan_table import print_comparison, print_report
 from romana.apps.cli.session import Session, command, in_file, read_document
 from romana.codec.json import decode, encode
-from romana.codec.topology import read_plan
+from romana.codec.topology import carved
 from romana.core.planner.compare import compare
 from romana.core.planner.load import ENOUGH, draw
 from romana.core.planner.report import PlanReport, plan_report
 from romana.core.planner.usage import Usage, modelled, recorded
-from romana.core.topology import PlanChange, carve
+from romana.core.topology import PlanChange
 from romana.model.errors import Fault, Invalid
 from romana.model.ipam import Block, Span
 from romana.model.topology import AddressPlan, Host
@@ -88,7 +88,7 @@ def _of_file(file: str, options: LoadOptions) -> PlanReport:
 
 def _carved(file: str, document: object) -> AddressPlan:
     try:
-        return carve(read_plan(document))
+        return carved(document)
     except Invalid as error:
         raise in_file(file, error) from error
 

@@ -14,8 +14,7 @@ from romana.apps.cli.session import Session, command, in_file, name_in_path, rea
 from romana.apps.cli.table import Column
 from romana.codec.json import encode
 from romana.codec.text import parse_prefix
-from romana.codec.topology import read_plan
-from romana.core.topology import carve
+from romana.codec.topology import carved
 from romana.model.errors import Fault, Invalid
 
 network_app = typer.Typer(help="Networks: the CIDRs that endpoint addresses come from.", no_args_is_help=True)
@@ -183,7 +182,7 @@ def _ends(change: Any) -> dict[str, str]:
 def topology_check(session: Session, file: File) -> None:
     """Carve a topology document here, without romanad, and show every CIDR, or every fault."""
     try:
-        plan = carve(read_plan(read_document(file)))
+        plan = carved(read_document(file))
     except Invalid as error:
         raise in_file(file, error) from error
     _show_plan(session, msgspec.json.decode(encode(plan)), None)

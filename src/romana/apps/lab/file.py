@@ -15,9 +15,8 @@ from typing import Literal
 import msgspec
 
 from romana.codec import document
-from romana.codec.topology import read_plan
+from romana.codec.topology import carved
 from romana.core.routing.plan import devices
-from romana.core.topology import carve
 from romana.model.address import Family, Prefix
 from romana.model.errors import Fault, Invalid
 from romana.model.tenancy import Isolation
@@ -108,7 +107,7 @@ def read_lab(path: Path) -> Lab:
     plan = None
     for index, (name, content) in enumerate(topologies):
         try:
-            plan = carve(read_plan(content))
+            plan = carved(content)
         except Invalid as error:
             place = f"topology[{index}] ({name})"
             faults += [Fault(f"{place}: {fault.path}", fault.sentence) for fault in error.faults]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from romana.codec.json import encode
 from romana.codec.records import HOST, NUMBERS, PLAN, PLAN_KEY, ROSTER_KEY, StoredPlan
-from romana.codec.topology import read_plan
-from romana.core.topology import InUse, PlanChange, affected, carve, check_change, plan_change
+from romana.codec.topology import carved
+from romana.core.topology import InUse, PlanChange, affected, check_change, plan_change
 from romana.model.errors import Fault, Invalid
 from romana.model.topology import AddressPlan
 from romana.services.control.core import Core, Draft
@@ -83,7 +83,7 @@ def renumbered(old: AddressPlan, new: AddressPlan) -> set[str]:
 
 
 def _carved(document: object) -> tuple[AddressPlan, StoredPlan]:
-    plan = carve(read_plan(document))
+    plan = carved(document)
     stored = StoredPlan(plan=plan, document=encode(document).decode())
     size = len(PLAN.encode(stored))
     if size > MOST_BYTES:
