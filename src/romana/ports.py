@@ -16,9 +16,11 @@ from romana.core.diff import Changes
 from romana.core.ruleset import Ruleset, RulesetChanges
 from romana.model.address import Address, Family, Prefix
 from romana.model.endpoint import Endpoint
+from romana.model.ipam import Reservation
 from romana.model.report import Observation
 from romana.model.route import Route
 from romana.model.view import (
+    AddressUse,
     BlockReturned,
     BlockTaken,
     Claim,
@@ -142,6 +144,14 @@ class ControlPlane(Protocol):
     async def claim(self, claim: Claim) -> ClaimAnswer:
         """Room for an identity; NotFound for an unknown tenant or segment, Exhausted when no block is left."""
 
+    async def use_addresses(self, use: AddressUse) -> Reservation:
+        """Fixed addresses for an endpoint; NotFound for an unknown name, Conflict while another endpoint uses them,
+        Invalid for addresses that are not the control plane's to give.
+        """
+
+    async def end_use(self, name: str, endpoint: str) -> None:
+        """The endpoint uses the addresses of that name no more; it never did is success."""
+
     async def publish(self, publication: Publication) -> int:
         """Make the agent's own doings known; answers the revision that has them."""
 
@@ -177,6 +187,9 @@ class AgentState(Protocol):
         """Forget an endpoint; remember that its addresses rest since `released_at` (CLOCK_BOOTTIME, seconds), that its
         link is to be removed, and that this is to be published.
         """
+
+    def say_released(self, endpoint: Endpoint) -> None:
+        """Remember only that a release is to be published: of a use that this memory has no more, or never had."""
 
     def unlinked(self, *endpoints: str) -> None:
         """The links of released endpoints are gone."""

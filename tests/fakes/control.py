@@ -9,8 +9,10 @@ from typing import Any
 from romana.adapters.store.memory import MemoryStore
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Unavailable
+from romana.model.ipam import Reservation
 from romana.model.report import Observation
 from romana.model.view import (
+    AddressUse,
     Claim,
     ClaimAnswer,
     Heartbeat,
@@ -22,6 +24,7 @@ from romana.model.view import (
     ViewChange,
     Welcome,
 )
+from romana.services.control.addresses import AddressVerbs
 from romana.services.control.agents import AgentVerbs
 from romana.services.control.audit import Auditor
 from romana.services.control.core import Core
@@ -54,6 +57,7 @@ class FakeControlPlane:
         self.liveness = Liveness(self.core, self.clock, HostSettings())
         self.retirement = Retirement(self.core, self.liveness)
         self.auditor = Auditor(self.core, self.clock)
+        self.addresses = AddressVerbs(self.core)
         self._inventories = InventoryVerbs(self.core)
         self._verbs = AgentVerbs(self.core, self._views, self.liveness)
         self.hosts = HostVerbs(self.core, self._verbs.is_connected)
@@ -93,6 +97,25 @@ class FakeControlPlane:
         self._meet()
         self.claims += 1
         return await self._rooms.claim(claim)
+
+    async def use_addresses(self, use: AddressUse) -> Reservation:
+        self._meet()
+        owner = use.identity.owner
+        user = {
+            "host": use.host,
+            "endpoint": use.endpoint,
+            "tenant": owner.tenant,
+            "segment": owner.segment,
+            "labels": use.identity.labels,
+        }
+        if not use.addresses:
+            return await self.addresses.use(use.name, user)
+        wanted = {"name": use.name, "addresses": [str(one) for one in use.addresses], **user}
+        return await self.addresses.give(wanted)
+
+    async def end_use(self, name: str, endpoint: str) -> None:
+        self._meet()
+        await self.addresses.end_use(name, endpoint)
 
     async def publish(self, publication: Publication) -> int:
         self._meet()

@@ -17,12 +17,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from romana.adapters.romanad import RomanadClient
 from romana.apps.server.main import outside_own_network
+from romana.codec.text import parse_address
 from romana.model.errors import Conflict, Invalid, NotFound, Unavailable
-from romana.model.view import Hello
+from romana.model.tenancy import Identity, Owner
+from romana.model.view import AddressUse, Hello
 
 ROMANAD = str(Path(sys.executable).parent / "romanad")
 NETWORKS = [{"name": "pods", "cidr": "10.1.0.0/16"}]
@@ -335,3 +338,39 @@ def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
 def test_version_is_printed() -> None:
     ended = subprocess.run([ROMANAD, "--version"], capture_output=True, timeout=15, check=True)
     assert ended.stdout.startswith(b"romanad 0.")
+
+
+def test_an_agent_uses_fixed_addresses_by_name_and_by_address(romanad: Romanad) -> None:
+    static = {"name": "vms", "cidr": "10.9.0.0/16", "static": ["10.9.128.0/17"]}
+    plan = {
+        "version": 1,
+        "networks": [static],
+        "topologies": [{"name": "t", "networks": ["vms"], "groups": [{"name": "r", "hosts": [{"name": "h1"}]}]}],
+    }
+    identity = Identity(owner=Owner("red", "web"), labels={"app": "db"})
+
+    async def body() -> None:
+        async with RomanadClient(f"unix://{romanad.socket}") as client:
+            await client.put("/v1/topology", plan)
+            await client.put("/v1/hosts/h1", {})
+            await client.put("/v1/tenants/red", {})
+            await client.put("/v1/tenants/red/segments/web", {})
+            whose = {"tenant": "red", "segment": "web", "labels": {"app": "db"}}
+            given = await client.post("/v1/addresses", {"name": "db-1", "sticky": True, **whose})
+            use = AddressUse(name="db-1", host="h1", endpoint="c1/eth0", identity=identity)
+            used = await client.use_addresses(use)
+            assert [str(one.address) for one in used.allocations] == [one["address"] for one in given["allocations"]]
+            assert (used.host, used.endpoint) == ("h1", "c1/eth0")
+            other = Identity(owner=identity.owner)
+            with pytest.raises(Invalid, match="was given to red/web"):
+                await client.use_addresses(msgspec.structs.replace(use, identity=other))
+            await client.end_use("db-1", "c1/eth0")
+            exact = msgspec.structs.replace(
+                use, name="endpoint-1", endpoint="c2/eth0", addresses=(parse_address("10.9.200.1"),)
+            )
+            assert await client.use_addresses(exact) == await client.use_addresses(exact)
+            await client.end_use("endpoint-1", "c2/eth0")
+            names = [one["name"] for one in await client.items("/v1/addresses")]
+            assert names == ["db-1"]
+
+    asyncio.run(body())

@@ -25,8 +25,10 @@ from romana.model.errors import (
     RomanaError,
     Unavailable,
 )
+from romana.model.ipam import Reservation
 from romana.model.report import Observation
 from romana.model.view import (
+    AddressUse,
     Claim,
     ClaimAnswer,
     Heartbeat,
@@ -130,6 +132,26 @@ class RomanadClient:
     async def claim(self, claim: Claim) -> ClaimAnswer:
         """Ask for room."""
         return decode(await self._call("POST", f"/v1/hosts/{claim.host}/claims", claim), ClaimAnswer)
+
+    async def use_addresses(self, use: AddressUse) -> Reservation:
+        """Begin to use fixed addresses."""
+        owner = use.identity.owner
+        user = {
+            "host": use.host,
+            "endpoint": use.endpoint,
+            "tenant": owner.tenant,
+            "segment": owner.segment,
+            "labels": use.identity.labels,
+        }
+        if not use.addresses:
+            path = f"/v1/addresses/{quote(use.name, safe='')}/use"
+            return decode(await self._call("PUT", path, user), Reservation)
+        wanted = {"name": use.name, "addresses": [str(one) for one in use.addresses], **user}
+        return decode(await self._call("POST", "/v1/addresses", wanted), Reservation)
+
+    async def end_use(self, name: str, endpoint: str) -> None:
+        """Use them no more."""
+        await self._call("DELETE", f"/v1/addresses/{quote(name, safe='')}/use?endpoint={quote(endpoint, safe='')}")
 
     async def publish(self, publication: Publication) -> int:
         """Say what was done."""

@@ -24,6 +24,8 @@ from romana.codec.cni_errors import (
     UNSUPPORTED_FIELD,
     CniFailure,
 )
+from romana.codec.text import parse_address
+from romana.model.address import Address
 from romana.model.errors import Invalid
 
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
@@ -178,6 +180,28 @@ def read_labels(text: str) -> dict[str, str]:
             raise CniFailure(BAD_ENVIRONMENT, f"ROMANA_LABELS: {part!r} is not written key=value")
         labels[key] = value
     return labels
+
+
+def read_addresses(request: CniRequest) -> tuple[Address, ...]:
+    """The addresses that the runtime asks for: `ips` of its capability or of `args.cni`, or IP of CNI_ARGS; a length
+    after the address is not looked at. CniFailure naming what is no address, or two of a family.
+    """
+    conventional = request.config.args.get("cni", {})
+    asked = [
+        ("runtimeConfig.ips", BAD_CONFIG, request.config.runtime_config.get("ips")),
+        ("args.cni.ips", BAD_CONFIG, conventional.get("ips") if isinstance(conventional, dict) else None),
+        ("CNI_ARGS: IP", BAD_ENVIRONMENT, [part for part in request.args.get("IP", "").split(",") if part]),
+    ]
+    where, code, texts = next((one for one in asked if one[2]), ("", BAD_CONFIG, []))
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise CniFailure(code, f"{where} is not a list of addresses", version=request.config.cni_version)
+    try:
+        found = tuple(parse_address(text.partition("/")[0]) for text in texts)
+    except ValueError as error:
+        raise CniFailure(code, f"{where}: {error}", version=request.config.cni_version) from error
+    if len({address.family for address in found}) != len(found):
+        raise CniFailure(code, f"{where} has two addresses of a family", version=request.config.cni_version)
+    return tuple(sorted(found))
 
 
 def version_answer(requested: str) -> dict[str, object]:

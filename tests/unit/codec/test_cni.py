@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from romana.codec.cni import VERSIONS, Attachment, Verb, read_labels, read_request, version_answer
+from romana.codec.cni import VERSIONS, Attachment, Verb, read_addresses, read_labels, read_request, version_answer
 from romana.codec.cni_errors import CODES, CniFailure, error_document, failure_from_error
 from romana.codec.cni_result import add_result, differences
 from romana.codec.text import parse_address, parse_prefix
@@ -134,6 +134,38 @@ def test_unsupported_field_is_shown_with_its_value(key: str, value: object) -> N
     assert failure.code == 2
     assert key in failure.sentence
     assert json.dumps(value, separators=(",", ":")) in failure.sentence
+
+
+@pytest.mark.parametrize(
+    ("keys", "args"),
+    [
+        ({"runtimeConfig": {"ips": ["2001:db8::5/64", "10.1.2.3/24"]}}, ""),
+        ({"args": {"cni": {"ips": ["10.1.2.3", "2001:db8::5"]}}}, ""),
+        ({}, ";IP=10.1.2.3/16,2001:db8::5"),
+        ({"runtimeConfig": {"ips": ["10.1.2.3", "2001:db8::5"]}}, ";IP=10.9.9.9"),
+    ],
+)
+def test_addresses_that_a_runtime_asks_for_are_read(keys: dict[str, Any], args: str) -> None:
+    environment = {**ENVIRONMENT, "CNI_ARGS": ENVIRONMENT["CNI_ARGS"] + args}
+    found = read_addresses(read_request(environment, config(**keys)))
+    assert list(map(str, found)) == ["10.1.2.3", "2001:db8::5"]
+    assert read_addresses(read_request(ENVIRONMENT, config())) == ()
+
+
+@pytest.mark.parametrize(
+    ("keys", "args", "code", "words"),
+    [
+        ({"runtimeConfig": {"ips": "10.1.2.3"}}, "", 7, "runtimeConfig.ips is not a list of addresses"),
+        ({"args": {"cni": {"ips": ["here"]}}}, "", 7, "args.cni.ips: "),
+        ({}, ";IP=10.1.2.3,10.1.2.4", 4, "CNI_ARGS: IP has two addresses of a family"),
+    ],
+)
+def test_what_is_no_address_is_refused_by_name(keys: dict[str, Any], args: str, code: int, words: str) -> None:
+    environment = {**ENVIRONMENT, "CNI_ARGS": ENVIRONMENT["CNI_ARGS"] + args}
+    with pytest.raises(CniFailure) as caught:
+        read_addresses(read_request(environment, config(**keys)))
+    assert caught.value.code == code
+    assert words in str(caught.value)
 
 
 def test_check_needs_the_earlier_result() -> None:

@@ -14,7 +14,15 @@ import structlog
 
 from romana.adapters.linux import netns
 from romana.apps.agent.config import CniSection
-from romana.codec.cni import CniRequest, Verb, read_labels, read_request, spoken, version_answer
+from romana.codec.cni import (
+    CniRequest,
+    Verb,
+    read_addresses,
+    read_labels,
+    read_request,
+    spoken,
+    version_answer,
+)
 from romana.codec.cni_errors import (
     BAD_CONFIG,
     BAD_ENVIRONMENT,
@@ -96,6 +104,8 @@ class Cni:
             identity=identity,
             name=_name(request),
             mtu=request.config.mtu or self._mtu,
+            reservation=request.args.get("ROMANA_ADDRESS", ""),
+            addresses=read_addresses(request),
         )
         attached = await self._agent.attachments.add(wanted)
         return add_result(request, attached.endpoint, attached.host_mac)

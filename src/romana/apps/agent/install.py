@@ -21,7 +21,7 @@ from romana.core.diff import Changes
 from romana.model.errors import NotFound, RomanaError, Unavailable
 
 PLUGINS: list[dict[str, object]] = [
-    {"type": "romana-cni"},
+    {"type": "romana-cni", "capabilities": {"ips": True}},
     {"type": "portmap", "capabilities": {"portMappings": True}},
 ]
 """The chain; a plugin that is not on the host is left out."""

@@ -17,9 +17,10 @@ import structlog
 
 from romana.model.address import Address
 from romana.model.endpoint import Endpoint, endpoint_id
-from romana.model.errors import AlreadyExists, NotFound
+from romana.model.errors import AlreadyExists, NotFound, RomanaError
 from romana.model.tenancy import Identity
 from romana.ports import AgentMemory, LinkPlan, LinkState
+from romana.services.agent.fixed import ad_hoc_name
 from romana.services.agent.kernel import Kernel
 from romana.services.agent.ledger import Ledger
 from romana.services.agent.removals import Removals
@@ -30,7 +31,9 @@ log = structlog.get_logger()
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """An interface that a runtime asks for. `name` is for people, `mtu` in bytes."""
+    """An interface that a runtime asks for. `name` is for people, `mtu` in bytes. It has addresses of its own where
+    `reservation` names some that romanad gave, or `addresses` lists some that it is to give.
+    """
 
     container: str
     interface: str
@@ -38,6 +41,13 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     identity: Identity
     name: str
     mtu: int
+    reservation: str = ""
+    addresses: tuple[Address, ...] = ()
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it asks for addresses of its own."""
+        return bool(self.reservation or self.addresses)
 
     @property
     def id(self) -> str:
@@ -75,7 +85,12 @@ class Attachments:
                     f"container {wanted.container} has interface {wanted.interface} already, from before the agent lost"
                     " its memory; DEL comes before another ADD"
                 )
-            allocations = await self._rooms.allocate(wanted.id, wanted.identity)
+            if wanted.is_fixed:
+                allocations = await self._rooms.fixed.use(
+                    wanted.id, wanted.identity, wanted.reservation, wanted.addresses
+                )
+            else:
+                allocations = await self._rooms.allocate(wanted.id, wanted.identity)
             endpoint = Endpoint(
                 id=wanted.id,
                 name=wanted.name,
@@ -87,7 +102,7 @@ class Attachments:
                 netns=wanted.netns,
                 mtu=wanted.mtu,
             )
-            return await self._start(endpoint)
+            return await (self._start_fixed(endpoint, wanted) if wanted.is_fixed else self._start(endpoint))
 
     async def delete(self, container: str, interface: str) -> bool:
         """Unmake an endpoint; whether there was one. Its link goes afterwards."""
@@ -162,6 +177,15 @@ class Attachments:
             await self._stop(endpoint)
             return True
 
+    async def _start_fixed(self, endpoint: Endpoint, wanted: Wanted) -> Attached:
+        try:
+            self._ledger.book.restore([endpoint], {}, now=self._ledger.clock.boottime())
+            return await self._start(endpoint)
+        except RomanaError:
+            if endpoint.id not in self._ledger.endpoints:
+                await self._rooms.fixed.end(wanted.reservation or ad_hoc_name(endpoint.id), endpoint.id)
+            raise
+
     async def _start(self, endpoint: Endpoint) -> Attached:
         durable: list[Endpoint] = []
         try:
@@ -204,6 +228,11 @@ class Attachments:
             raise AlreadyExists(
                 f"container {wanted.container} has interface {wanted.interface} already, as an endpoint of "
                 f"{known.identity.owner} in {known.netns}; DEL comes before another ADD"
+            )
+        if wanted.addresses and wanted.addresses != known.addresses:
+            raise AlreadyExists(
+                f"container {wanted.container} has interface {wanted.interface} already, with "
+                f"{', '.join(_shown(known))}; DEL comes before another ADD"
             )
         link, missing = await self._workers.kernel(self._look, known)
         if link is None or not link.finished:

@@ -19,6 +19,7 @@ from romana.model.ipam import Allocation
 from romana.model.tenancy import Identity
 from romana.model.view import Claim, ClaimAnswer
 from romana.ports import ControlPlane
+from romana.services.agent.fixed import FixedAddresses
 from romana.services.agent.ledger import Ledger
 from romana.services.agent.work import Workers
 
@@ -38,6 +39,8 @@ class Rooms:
         self._workers = workers
         self._wait = wait
         self._claims: dict[str, asyncio.Task[ClaimAnswer]] = {}
+        self.fixed = FixedAddresses(ledger, control, wait=wait)
+        """For endpoints that ask for addresses of their own."""
 
     async def allocate(self, endpoint: str, identity: Identity) -> tuple[Allocation, ...]:
         """Addresses for an endpoint, from its host's own blocks wherever possible.

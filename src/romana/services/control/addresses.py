@@ -20,7 +20,6 @@ from romana.codec.document import convert
 from romana.codec.records import (
     BLOCK,
     FIXED,
-    HOST,
     IDENTITY,
     PLAN_KEY,
     RESERVATION,
@@ -43,9 +42,11 @@ from romana.services.control.reservations import (
     candidates,
     check_document,
     check_free_endpoint,
+    check_identity,
     known_reservation,
     network_of,
     put_block,
+    put_bound,
     put_released,
     put_retired,
     put_use_ended,
@@ -129,9 +130,8 @@ class AddressVerbs:
         known_segment(state, wanted.tenant, wanted.segment)
         draft.read(PLAN_KEY, TENANT.key(wanted.tenant), SEGMENT.key(wanted.tenant, wanted.segment))
         if wanted.host:
-            known_host(state, wanted.host)
-            draft.read(HOST.key(wanted.host))
             check_free_endpoint(state, wanted.endpoint)
+            put_bound(draft, wanted.name, known_host(state, wanted.host), wanted.endpoint)
         found = self._choose(state, wanted, who, chosen)
         for address, cidr in found:
             draft.read(BLOCK.key(cidr))
@@ -298,13 +298,14 @@ class AddressVerbs:
 
         def decide(state: State, draft: Draft) -> Reservation:
             known = known_reservation(state, name)
+            check_identity(known, wanted)
             if (known.host, known.endpoint) == (wanted.host, wanted.endpoint):
                 return known
             if known.host:
                 raise Conflict(f"address {name} is in use by {known.endpoint} on host {known.host}; end that use first")
-            known_host(state, wanted.host)
+            host = known_host(state, wanted.host)
             check_free_endpoint(state, wanted.endpoint)
-            draft.read(HOST.key(wanted.host))
+            put_bound(draft, name, host, wanted.endpoint)
             used = with_use(state, known, wanted.host, wanted.endpoint)
             draft.put(RESERVATION, RESERVATION.key(name), used)
             return used
@@ -363,8 +364,8 @@ class AddressVerbs:
         state.served_touched.clear()
         now = self._clock()
         for address in state.fixed_touched:
-            fixed = state.fixed.get(address)
-            self._book.put_address(address, None if fixed is None else fixed.reservation, now)
+            fixed, revision = state.fixed.get(address), state.revisions.get(FIXED.key(address), 0)
+            self._book.put_address(address, None if fixed is None else fixed.reservation, now, revision)
         state.fixed_touched.clear()
 
     def _settle(self, chosen: list[Address]) -> None:

@@ -1,7 +1,7 @@
 """Fixed addresses: what a request says, which networks and addresses it may have, and how a reservation is written.
 
 Owns the rules and the records. Refuses to choose among free addresses, and to wait. Invariant: a reservation's record
-and its addresses' records are written and deleted together.
+and its addresses' records are written and deleted together; an endpoint uses one at most, on a host that is there.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ import msgspec
 
 from romana.codec.records import (
     BLOCK,
+    BOUND,
     FIXED,
+    HOST,
     RESERVATION,
     RETIRED,
     SPAN,
+    Bound,
     FixedAddress,
 )
 from romana.core.ipam.networks import candidate_networks
@@ -22,7 +25,7 @@ from romana.model.address import Address, Family, Prefix
 from romana.model.errors import AlreadyExists, Conflict, Fault, Invalid, NotFound
 from romana.model.ipam import SERVER, Block, Reservation, Retired, Span
 from romana.model.tenancy import Identity, Owner
-from romana.model.topology import Network
+from romana.model.topology import Host, Network
 from romana.services.control.core import Draft
 from romana.services.control.state import State
 
@@ -49,10 +52,15 @@ class AddressDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class UseDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who uses a reservation: the endpoint's id, and the host that it runs on."""
+    """Who uses a reservation: the endpoint's id, and the host that it runs on; with `tenant` also its identity, which
+    must be the reservation's.
+    """
 
     host: str
     endpoint: str
+    tenant: str = ""
+    segment: str = ""
+    labels: dict[str, str] = {}
 
 
 def known_reservation(state: State, name: str) -> Reservation:
@@ -61,6 +69,14 @@ def known_reservation(state: State, name: str) -> Reservation:
     if found is None:
         raise NotFound(f"no address {name!r}; `romana address list` shows them")
     return found
+
+
+def check_identity(known: Reservation, wanted: UseDocument) -> None:
+    """Invalid when a use says that it is of another identity than the reservation."""
+    identity = Identity(owner=Owner(wanted.tenant, wanted.segment), labels=wanted.labels)
+    if wanted.tenant and known.identity != identity:
+        theirs, ours = (f"{one.owner} with labels {one.labels or 'none'}" for one in (known.identity, identity))
+        raise Invalid(Fault("endpoint", f"address {known.name} was given to {theirs}, the endpoint is of {ours}"))
 
 
 def put_released(draft: Draft, reservation: Reservation) -> None:
@@ -72,10 +88,17 @@ def put_released(draft: Draft, reservation: Reservation) -> None:
 
 def put_use_ended(state: State, draft: Draft, reservation: Reservation) -> None:
     """Nobody uses the reservation any more: a sticky one stays, any other goes."""
+    draft.delete(BOUND.key(reservation.endpoint))
     if reservation.sticky:
         draft.put(RESERVATION, RESERVATION.key(reservation.name), with_use(state, reservation, "", ""))
     else:
         put_released(draft, reservation)
+
+
+def put_bound(draft: Draft, name: str, host: Host, endpoint: str) -> None:
+    """An endpoint begins to use a reservation: whoever removes its host meanwhile, or has it use another, sees that."""
+    draft.put(HOST, HOST.key(host.name), host)
+    draft.put(BOUND, BOUND.key(endpoint), Bound(reservation=name))
 
 
 def with_use(state: State, reservation: Reservation, host: str, endpoint: str) -> Reservation:
@@ -165,7 +188,7 @@ def network_of(state: State, tenant: str, address: Address) -> Network:
 
 def refuse_retired(state: State, cidr: Prefix) -> None:
     """Conflict while a block cannot be made because what it was before is not forgotten everywhere."""
-    over = state.served.over(cidr)
+    over = state.served.touching(cidr)
     if over is not None:
         raise Conflict(f"{over} was given back, and not every host has forgotten it yet; try later")
 

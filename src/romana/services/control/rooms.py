@@ -98,6 +98,7 @@ class RoomVerbs:
                 return
             changes = apply_publication(publication_state_of(state, host), publication)
             put_published(draft, changes)
+            _end_uses(state, draft, publication, changes)
             if changes.blocks and not host.draining and not state.unsettled:
                 _refill(state, draft, host, changes)
             draft.read(HOST.key(host.name))
@@ -139,12 +140,15 @@ def claim_state_of(state: State, host: Host, identity: Identity | None = None) -
 
 def put_claimed(draft: Draft, changes: ClaimChanges, host: Host) -> None:
     """Spans and blocks, and the host's record with them: whoever removes or moves the host, or takes a span away, must
-    see that it got room.
+    see that it got room. They are of this plan, and of nothing that was given back since.
     """
+    if changes.spans or changes.blocks:
+        draft.read(PLAN_KEY)
     for span in changes.spans:
+        draft.read(RETIRED.key(span.cidr))
         draft.put(SPAN, SPAN.key(span.cidr), span)
     for block in changes.blocks:
-        draft.read(SPAN.key(block.span))
+        draft.read(SPAN.key(block.span), RETIRED.key(block.cidr))
         draft.put(BLOCK, BLOCK.key(block.cidr), block)
     for network, numbers in changes.numbers.items():
         draft.put(NUMBERS, NUMBERS.key(network), numbers)
@@ -155,7 +159,7 @@ def put_claimed(draft: Draft, changes: ClaimChanges, host: Host) -> None:
 
 
 def put_published(draft: Draft, changes: PublicationChanges) -> None:
-    """Blocks and endpoints as an agent has them; what it gave back is retired, and who is gone uses nothing."""
+    """Blocks and endpoints as an agent has them; what it gave back is retired."""
     for block in changes.blocks:
         draft.put(BLOCK, BLOCK.key(block.cidr), block)
     state = draft.state
@@ -166,13 +170,21 @@ def put_published(draft: Draft, changes: PublicationChanges) -> None:
             draft.read(RESERVATION.key(used.name))
     for name in changes.released:
         draft.delete(ENDPOINT.key(name))
-        ended = state.reservation_of(name)
-        if ended is not None and ended.host == state.endpoints[name].host:
-            put_use_ended(state, draft, ended)
     for block in changes.returned:
         draft.delete(BLOCK.key(block.cidr))
         gone = Retired(cidr=block.cidr, network=block.network, host=block.host)
         draft.put(RETIRED, RETIRED.key(block.cidr), gone)
+
+
+def _end_uses(state: State, draft: Draft, publication: Publication, changes: PublicationChanges) -> None:
+    """Who is gone uses no fixed addresses any more, also when it came and went in one publication."""
+    stays = {endpoint.id for endpoint in changes.started}
+    for released in publication.released:
+        used = state.reservation_of(released.endpoint)
+        if used is None or used.host != publication.host or released.endpoint in stays:
+            continue
+        if {one.address: one.sequence for one in used.allocations} == released.sequences:
+            put_use_ended(state, draft, used)
 
 
 def _refill(state: State, draft: Draft, host: Host, changes: PublicationChanges) -> None:

@@ -1,0 +1,158 @@
+"""Endpoints that ask for addresses of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import pytest
+
+from romana.codec.text import parse_address
+from romana.model.errors import AlreadyExists, Conflict, Invalid, NotFound, RomanaError, Unavailable
+from romana.model.tenancy import Identity
+from romana.services.agent.attachments import Attached
+from tests.unit.services.agent.site import DB, PLAN, WEB, Site, run
+
+
+def fixed(test: Callable[[Site], Awaitable[None]]) -> None:
+    network = {**PLAN["networks"][0], "static": ["10.1.0.64/26"]}
+    topology = {**PLAN["topologies"][0], "networks": ["pods4"]}
+    run(test, {**PLAN, "networks": [network], "topologies": [topology]})
+
+
+async def reserve(site: Site, name: str, *, sticky: bool = True) -> str:
+    document = {"name": name, "tenant": "red", "segment": "web", "networks": ["pods4"], "sticky": sticky}
+    given = await site.control.addresses.give(document)
+    return str(given.allocations[0].address)
+
+
+async def add(site: Site, number: int, name: str = "", *addresses: str, identity: Identity = WEB) -> Attached:
+    wanted = site.wanted(number, identity)
+    asked = tuple(map(parse_address, addresses))
+    return await site.agent.attachments.add(msgspec.structs.replace(wanted, reservation=name, addresses=asked))
+
+
+def user(site: Site, name: str) -> tuple[str, str]:
+    reservation = site.control.core.state.reservations[name]
+    return reservation.host, reservation.endpoint
+
+
+def test_an_endpoint_has_the_addresses_of_its_reservation_until_it_ends() -> None:
+    async def test(site: Site) -> None:
+        address = await reserve(site, "db-1")
+        made = (await add(site, 1, "db-1")).endpoint
+        assert list(map(str, made.addresses)) == [address]
+        assert user(site, "db-1") == ("h1", "c1/eth0")
+        await site.until(lambda: "c1/eth0" in site.published())
+        assert (await add(site, 1, "db-1")).endpoint == made
+        assert (await site.agent.attachments.check("c1", "eth0"))[1] == []
+        with pytest.raises(Conflict, match="in use by c1/eth0 on host h1"):
+            await add(site, 2, "db-1")
+        await site.delete(1)
+        await site.until(lambda: user(site, "db-1") == ("", ""))
+        site.clock.now += 180
+        again = (await add(site, 3, "db-1")).endpoint
+        assert again.addresses == made.addresses
+        assert again.allocations[0].sequence > made.allocations[0].sequence
+
+    fixed(test)
+
+
+def test_an_endpoint_that_asks_for_an_address_has_it_and_gives_it_back() -> None:
+    async def test(site: Site) -> None:
+        made = (await add(site, 1, "", "10.1.0.70")).endpoint
+        assert list(map(str, made.addresses)) == ["10.1.0.70"]
+        with pytest.raises(AlreadyExists, match=r"with 10\.1\.0\.70; DEL comes before"):
+            await add(site, 1, "", "10.1.0.71")
+        await site.until(lambda: "c1/eth0" in site.published())
+        await site.delete(1)
+        await site.until(lambda: not site.control.core.state.reservations)
+
+    fixed(test)
+
+
+@pytest.mark.parametrize(
+    ("address", "error", "words"),
+    [
+        ("10.1.0.1", Invalid, r"10\.1\.0\.1 is in block 10\.1\.0\.0/29, which is delegated to host h1"),
+        ("10.1.0.60", Invalid, r"10\.1\.0\.60 is outside every static range"),
+        ("10.9.0.1", Invalid, r"outside every static range; fixed addresses come from static ranges: 10\.1\.0\.64/26"),
+    ],
+)
+def test_an_address_that_is_not_romanads_to_give_is_refused_by_name(
+    address: str, error: type[RomanaError], words: str
+) -> None:
+    async def test(site: Site) -> None:
+        await site.add(9)
+        with pytest.raises(error, match=words):
+            await add(site, 1, "", address)
+        assert "c1/eth0" not in site.agent.ledger.endpoints
+
+    fixed(test)
+
+
+def test_a_reservation_of_another_identity_is_refused_and_stays_unused() -> None:
+    async def test(site: Site) -> None:
+        await reserve(site, "db-1", sticky=False)
+        with pytest.raises(Invalid, match=r"db-1 was given to red/web .*, the endpoint is of red/db"):
+            await add(site, 1, "db-1", identity=DB)
+        assert user(site, "db-1") == ("", "")
+        with pytest.raises(NotFound, match="no address 'nobody'"):
+            await add(site, 1, "nobody")
+        with pytest.raises(Invalid, match="leave out the addresses"):
+            await add(site, 1, "db-1", "10.1.0.70")
+
+    fixed(test)
+
+
+def test_a_start_that_fails_ends_the_use() -> None:
+    async def test(site: Site) -> None:
+        await reserve(site, "db-1")
+        site.kernel.broken = {"links"}
+        with pytest.raises(Unavailable):
+            await add(site, 1, "db-1")
+        site.kernel.broken = set()
+        await site.until(lambda: user(site, "db-1") == ("", ""))
+        assert not site.agent.ledger.endpoints
+        site.clock.now += 180
+        await add(site, 2, "db-1")
+
+    fixed(test)
+
+
+def test_an_endpoint_that_came_and_went_before_romanad_heard_of_it_uses_nothing() -> None:
+    async def test(site: Site) -> None:
+        await reserve(site, "db-1")
+        site.control.refusing = True
+        await add(site, 1, "db-1")
+        await site.delete(1)
+        site.control.refusing = False
+        await site.until(lambda: user(site, "db-1") == ("", ""))
+        assert not site.published()
+
+    fixed(test)
+
+
+def test_a_restarted_agent_keeps_fixed_addresses() -> None:
+    async def test(site: Site) -> None:
+        await reserve(site, "db-1")
+        made = (await add(site, 1, "db-1")).endpoint
+        await site.until(lambda: "c1/eth0" in site.published())
+        await site.stop()
+        await site.start()
+        assert site.agent.ledger.book.holder(made.addresses[0]) == made.allocations[0]
+        assert (await site.agent.attachments.check("c1", "eth0"))[1] == []
+        await site.delete(1)
+        await site.until(lambda: user(site, "db-1") == ("", ""))
+
+    fixed(test)
+
+
+def test_without_romanad_there_is_no_fixed_address() -> None:
+    async def test(site: Site) -> None:
+        await reserve(site, "db-1")
+        site.control.leave()
+        with pytest.raises(Unavailable):
+            await add(site, 1, "db-1")
+
+    fixed(test)
