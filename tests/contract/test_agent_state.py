@@ -101,6 +101,16 @@ def test_released_endpoint_rests_unlinks_and_is_to_be_published(kept: Kept) -> N
     assert memory.sequence == 1
 
 
+def test_release_that_is_only_said_changes_nothing_else(kept: Kept) -> None:
+    kept.state.start(TWO)
+    before = kept.found()
+    old = pod("two", "10.0.0.2", 5)
+    kept.state.say_released(old)
+    memory = kept.found()
+    assert (memory.endpoints, memory.resting, memory.unlinking) == (before.endpoints, {}, {})
+    assert [entry.released for entry in memory.pending] == [None, old]
+
+
 def test_address_that_starts_again_no_longer_rests(kept: Kept) -> None:
     kept.state.start(ONE)
     kept.state.release(ONE, 100)

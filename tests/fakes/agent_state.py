@@ -62,6 +62,9 @@ class MemoryAgentState:
         self._unlinking[endpoint.id] = endpoint
         self._resting |= dict.fromkeys(endpoint.addresses, (released_at, self._boot_id, endpoint.identity.id))
 
+    def say_released(self, endpoint: Endpoint) -> None:
+        self._log(released=endpoint)
+
     def unlinked(self, *endpoints: str) -> None:
         self._writable()
         for endpoint in endpoints:

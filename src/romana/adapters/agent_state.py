@@ -110,6 +110,11 @@ class SqliteAgentState:
             rows.execute("INSERT OR REPLACE INTO unlinking VALUES (?, ?)", (endpoint.id, record))
             rows.execute("INSERT INTO pending (kind, record) VALUES ('released', ?)", (record,))
 
+    def say_released(self, endpoint: Endpoint) -> None:
+        """The log alone."""
+        with self._transaction() as rows:
+            rows.execute("INSERT INTO pending (kind, record) VALUES ('released', ?)", (encode(endpoint),))
+
     def unlinked(self, *endpoints: str) -> None:
         """The links of released endpoints are gone."""
         with self._transaction() as rows:

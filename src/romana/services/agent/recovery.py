@@ -46,7 +46,6 @@ class Recovery:
         self._kernel = kernel
         self._epoch = 0
         self._over_at = 0
-        self._stale = 0
         self._finding_out = False
         self._known: dict[str, Endpoint] = {}
 
@@ -70,12 +69,12 @@ class Recovery:
         self._ledger.epoch = 0
         async with self.publishing:
             pass  # from here on nothing is published until all is said
-        said = await self._say_what_is_held(welcome) if welcome.unsettled or other_store else None
+        if welcome.unsettled or other_store:
+            await self._say_what_is_held(welcome)
         if not other_store and not other_epoch:
             return False
-        memory = await self.workers.slow(self._ledger.state.load)
-        self._stale = _last(memory) if said is None else said
         if other_epoch:
+            memory = await self.workers.slow(self._ledger.state.load)
             self._epoch = welcome.epoch
             self._over_at = self._ledger.clock.boottime()
             if welcome.epoch == 1 and not memory.endpoints:  # nobody was here before
@@ -132,10 +131,8 @@ class Recovery:
             return True
         return mine is not None and mine.sequence == block.sequence + 1 and mine.identity == endpoint.identity.id
 
-    async def _say_what_is_held(self, welcome: Welcome) -> int:
-        """The inventory, in parts; afterwards the control plane has everything up to the number of the log that this
-        answers.
-        """
+    async def _say_what_is_held(self, welcome: Welcome) -> None:
+        """The inventory, in parts; afterwards the control plane has everything that is in the log before it."""
         ledger, view = self._ledger, self._ledger.view
         memory = await self.workers.slow(ledger.state.load)
         endpoints = [memory.endpoints[name] for name in sorted(memory.endpoints)]
@@ -160,39 +157,34 @@ class Recovery:
         log.warning("told a restored store what this host holds", endpoints=len(endpoints), blocks=len(whole.blocks))
         if whole.memory and memory.pending:
             await self.workers.slow(ledger.state.published, _last(memory))
-        return _last(memory)
 
     def _say_anew(self) -> None:
-        """On the kernel's worker: replace what the log had before the recovery by what is true now."""
+        """On the kernel's worker, where endpoints start and end: a log of what differs from the control plane's copy.
+
+        It takes the place of the whole log, which may be of another history. What is sent first must not clash with
+        what comes later: every release is before every start, and blocks go back last.
+        """
         state, blocks = self._ledger.state, self._ledger.view.blocks
         memory = state.load()
         for entry in memory.pending:
-            if entry.number > self._stale:
-                continue
-            taken, returned = entry.taken, entry.returned
+            taken = entry.taken
             if taken is not None and taken.cidr in blocks and blocks[taken.cidr].sequence + 1 == taken.sequence:
                 state.take(taken)
-            if returned is not None and returned.cidr in blocks:
-                state.give_back(returned)
-        logged = {
-            one.id
-            for entry in memory.pending
-            for one in (entry.started, entry.released)
-            if one is not None and entry.number > self._stale
-        }
-        for name, endpoint in memory.endpoints.items():
-            if self._known.get(name) != endpoint and name not in logged:
-                state.start(endpoint)
-        released = {
-            entry.released.allocations
-            for entry in memory.pending
-            if entry.released is not None and entry.number > self._stale
-        }
+        ended = {entry.released.allocations for entry in memory.pending if entry.released is not None}
         for name, endpoint in self._known.items():
-            if name not in memory.endpoints and endpoint.allocations not in released:
+            mine = memory.endpoints.get(name)
+            if mine is None and endpoint.allocations not in ended:
                 state.release(endpoint, self._ledger.clock.boottime())
-        state.published(self._stale)
-        self._known, self._stale = {}, 0
+            elif mine is None or mine.allocations != endpoint.allocations:
+                state.say_released(endpoint)
+        for name, endpoint in memory.endpoints.items():
+            if self._known.get(name) != endpoint:
+                state.start(endpoint)
+        for entry in memory.pending:
+            if entry.returned is not None and entry.returned.cidr in blocks:
+                state.give_back(entry.returned)
+        state.published(_last(memory))
+        self._known = {}
         self._ledger.grown.ring()
 
     async def _take_in(self, endpoint: Endpoint) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from romana.adapters.store.memory import MemoryStore
-from romana.codec.records import RETIRED, UNSETTLED, Unsettled
+from romana.codec.records import HOST, RETIRED, UNSETTLED, Unsettled
 from romana.codec.text import parse_address, parse_prefix
 from romana.model.address import Prefix
 from romana.model.endpoint import Endpoint
@@ -15,6 +16,7 @@ from romana.model.errors import Unavailable
 from romana.model.ipam import Retired
 from romana.model.view import Inventory, InventoryAnswer
 from romana.ports import Transaction
+from romana.services.agent import publisher
 from tests.fakes.control import FakeControlPlane
 from tests.fakes.kernel import FakeKernel
 from tests.unit.services.agent.site import DB, Site, run
@@ -383,6 +385,68 @@ def test_what_is_deleted_while_a_lost_memory_is_recovered_stays_deleted() -> Non
         assert site.published() == {one.id: one for one in site.agent.ledger.endpoints.values()}
         await site.until(lambda: len(site.in_kernel()[0]) == 3)
 
+    run(test)
+
+
+async def new_epoch(site: Site) -> None:
+    """The control plane has this host under another epoch, and all that it knew of it."""
+    known = site.control.core.state.hosts["h1"]
+    other = msgspec.structs.replace(known, epoch=known.epoch + 1)
+    await site.control.core.commit(lambda _, draft: draft.put(HOST, HOST.key("h1"), other))
+
+
+@pytest.mark.parametrize("at_once", [1, 200])
+def test_a_new_epoch_hears_of_the_end_of_what_has_other_addresses_by_now(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(site: Site) -> None:
+        first = (await site.add(1)).endpoint
+        await site.add(2)
+        await site.until(lambda: len(site.published()) == 2)
+        site.control.leave()
+        await site.delete(1)
+        await site.add(3)
+        again = (await site.add(1)).endpoint
+        assert set(again.addresses).isdisjoint(first.addresses)
+        await site.stop()
+        await new_epoch(site)
+        site.control.come_back()
+        await site.start()
+        await site.until(lambda: site.state.load().pending == ())
+        assert site.published() == {one.id: one for one in site.agent.ledger.endpoints.values()}
+        assert site.published()[again.id].addresses == again.addresses
+
+    monkeypatch.setattr(publisher, "AT_ONCE", at_once)
+    run(test)
+
+
+def test_an_endpoint_that_starts_while_a_new_epoch_begins_comes_after_the_end_of_its_last_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test(site: Site) -> None:
+        await site.add(1)
+        await site.until(lambda: len(site.published()) == 1)
+        site.control.leave()
+        await site.delete(1)
+        await site.stop()
+        await new_epoch(site)
+        site.control.come_back()
+        ask = site.control.endpoints
+
+        async def asked(host: str) -> tuple[Endpoint, ...]:
+            found = await ask(host)
+            site.agent.ledger.check_lease, check = (lambda: None), site.agent.ledger.check_lease
+            await site.add(1)  # it was on its way already
+            site.agent.ledger.check_lease = check
+            return found
+
+        site.control.endpoints = asked  # type: ignore[method-assign]
+        await site.start()
+        await site.until(lambda: site.state.load().pending == ())
+        assert site.published() == {one.id: one for one in site.agent.ledger.endpoints.values()}
+        assert list(site.published()) == ["c1/eth0"]
+
+    monkeypatch.setattr(publisher, "AT_ONCE", 1)
     run(test)
 
 
