@@ -8,42 +8,26 @@ beyond a limit are counted, not drawn.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from xml.sax.saxutils import escape
 
+from romana.codec.svg import LINE_WIDTH, MARGIN, WIDTH, draw_document, draw_page, draw_text, escaped, style_of
 from romana.core.routing import RoutePlan
 from romana.model.route import DeviceRoutes, RouteException
 
-WIDTH = 960
-MARGIN = 16
 STEP = 28
 BOX = 40
 GAP = 8
 LINE = 15
 MOST_ROUTERS = 400
 MOST_EXCEPTIONS = 60
-CHARACTER = 6.7
-"""Width of a character at 11 px in the fonts that are asked for, and a little more."""
-LABELLED = 'aria-labelledby="title desc"'
-QUOTE = {'"': "&quot;"}
 
-STYLE = """\
-text { font: 11px ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace; fill: #1c2733; }
-.head { font-weight: bold; }
-.small { fill: #51606f; }
-.page { fill: #ffffff; }
-.inner { fill: #f3f6f9; stroke: #7b8b9a; }
-.rack { fill: #ffffff; stroke: #2f6f9f; }
+STYLE = style_of(
+    """\
 .line { fill: none; stroke: #9aa7b3; }
-.away { fill: #b4402f; }
-@media (prefers-color-scheme: dark) {
-  text { fill: #e6edf3; }
-  .small { fill: #9fb0c0; }
-  .page { fill: #0f1720; }
-  .inner { fill: #17212c; stroke: #66788a; }
-  .rack { fill: #0f1720; stroke: #5aa3d6; }
+.away { fill: #b4402f; }""",
+    """\
   .line { stroke: #55636f; }
-  .away { fill: #e08a7d; }
-}"""
+  .away { fill: #e08a7d; }""",
+)
 
 
 def draw_fabric(plan: RoutePlan, title: str) -> str:
@@ -57,7 +41,8 @@ def draw_fabric(plan: RoutePlan, title: str) -> str:
         tops[path] = y
         y += BOX + GAP
     if len(routers) > MOST_ROUTERS:
-        lines.append(_text(MARGIN, y + LINE, f"and {len(routers) - MOST_ROUTERS:,} routers more", "small"))
+        more = f"and {len(routers) - MOST_ROUTERS:,} routers more"
+        lines.append(draw_text(MARGIN, y + LINE, more, "small", LINE_WIDTH))
         y += LINE + GAP
     lines += _exceptions(exceptions, y + GAP)
     y += GAP + LINE * (2 + min(len(exceptions), MOST_EXCEPTIONS + 1))
@@ -67,15 +52,9 @@ def draw_fabric(plan: RoutePlan, title: str) -> str:
         "group that it serves, under the one above it, with the aggregates that it originates and how many routes it "
         "holds."
     )
-    head = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y + MARGIN:.0f}" role="img" {LABELLED}>',
-        f'<title id="title">{escape(title)}</title>',
-        f'<desc id="desc">{escape(described)}</desc>',
-        f"<style>{STYLE}</style>",
-        f'<rect class="page" width="{WIDTH}" height="{y + MARGIN:.0f}"/>',
-        _text(MARGIN, MARGIN + 8, f"{title}: {len(routers):,} routers, {hosts:,} hosts", "head"),
-    ]
-    return "\n".join([*head, *(line for line in lines if line), "</svg>"]) + "\n"
+    height = y + MARGIN
+    head = draw_text(MARGIN, MARGIN + 8, f"{title}: {len(routers):,} routers, {hosts:,} hosts", "head", LINE_WIDTH)
+    return draw_document(title, described, STYLE, height, [draw_page(height), head, *lines])
 
 
 def _router(plan: RoutePlan, path: str, y: float, tops: dict[str, float]) -> Iterator[str]:
@@ -89,15 +68,14 @@ def _router(plan: RoutePlan, path: str, y: float, tops: dict[str, float]) -> Ite
         yield f'<path class="line" d="M{corner:.2f} {tops[over] + BOX:.2f}V{y + BOX / 2:.2f}H{x:.2f}"/>'
     own = " ".join(map(str, router.own)) or "nothing of its own"
     held = _held(counts, len(router.below))
-    yield f'<g data-path="{escape(path, QUOTE)}">'
-    yield f"<title>{escape(f'{path} originates {own}; {held}')}</title>"
+    yield f'<g data-path="{escaped(path)}">'
+    yield f"<title>{escaped(f'{path} originates {own}; {held}')}</title>"
     kind = "inner" if router.below else "rack"
     yield f'<rect class="{kind}" x="{x:.2f}" y="{y:.2f}" width="{width:.2f}" height="{BOX}"/>'
     name = path if path == "/" else path.rpartition("/")[2]
     room = width - 12
-    yield next((_text(x + 6, y + 15, words, "head") for words in (f"{name}  {own}", name) if _fits(words, room)), "")
-    if _fits(held, room):
-        yield _text(x + 6, y + 32, held, "away" if counts.exceptions else "small")
+    yield _first_fitting(x + 6, y + 15, (f"{name}  {own}", name), "head", room)
+    yield draw_text(x + 6, y + 32, held, "away" if counts.exceptions else "small", room)
     yield "</g>"
 
 
@@ -114,21 +92,16 @@ def _held(counts: DeviceRoutes, aggregates: int) -> str:
 
 
 def _exceptions(exceptions: Sequence[RouteException], y: float) -> Iterator[str]:
-    yield _text(MARGIN, y + 12, f"{len(exceptions):,} exceptions", "head" if exceptions else "small")
+    yield draw_text(MARGIN, y + 12, f"{len(exceptions):,} exceptions", "head" if exceptions else "small", LINE_WIDTH)
     for place, one in enumerate(exceptions[:MOST_EXCEPTIONS], 1):
         named = f" of {one.name}" if one.name else ""
         words = f"{one.prefix} on {one.host} ({one.reason}{named}), home {one.home or 'none'}"
         way = f"{words}: {' > '.join(reversed(one.devices))}"
-        shown = next((text for text in (way, words, str(one.prefix)) if _fits(text, WIDTH - 2 * MARGIN)), "")
-        yield _text(MARGIN, y + 12 + LINE * place, shown, "away")
+        yield _first_fitting(MARGIN, y + 12 + LINE * place, (way, words, str(one.prefix)), "away", LINE_WIDTH)
     if len(exceptions) > MOST_EXCEPTIONS:
         more = f"and {len(exceptions) - MOST_EXCEPTIONS:,} more"
-        yield _text(MARGIN, y + 12 + LINE * (MOST_EXCEPTIONS + 1), more, "small")
+        yield draw_text(MARGIN, y + 12 + LINE * (MOST_EXCEPTIONS + 1), more, "small", LINE_WIDTH)
 
 
-def _fits(words: str, room: float) -> bool:
-    return len(words) * CHARACTER <= room
-
-
-def _text(x: float, y: float, words: str, kind: str) -> str:
-    return f'<text class="{kind}" x="{x:.2f}" y="{y:.2f}" xml:space="preserve">{escape(words)}</text>'
+def _first_fitting(x: float, y: float, choices: Sequence[str], kind: str, room: float) -> str:
+    return next((drawn for words in choices if (drawn := draw_text(x, y, words, kind, room))), "")

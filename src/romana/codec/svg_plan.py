@@ -10,48 +10,33 @@ in rows; so parts of one size have boxes of one size, in the order of their addr
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from xml.sax.saxutils import escape
 
 import msgspec
 
 from romana.codec.plan_words import count_words
+from romana.codec.svg import CHARACTER, LINE_WIDTH, MARGIN, draw_document, draw_page, draw_text, escaped, style_of
 from romana.core.planner.report import GroupReport, NetworkReport, Part, PlanReport
 
-WIDTH = 960
-MARGIN = 16
 HEAD = 22
 PAD = 4
 GAP = 4
 LEAF_HEIGHT = 56
 MOST_HEIGHT = 1600
 """Of one network's box: with more groups than fit into it their boxes get lower, and lose their labels."""
-CHARACTER = 6.7
-"""Width of a character at 11 px in the fonts that are asked for, and a little more."""
 
-STYLE = """\
-text { font: 11px ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace; fill: #1c2733; }
-.head { font-weight: bold; }
-.small { fill: #51606f; }
-.page { fill: #ffffff; }
-.inner { fill: #f3f6f9; stroke: #7b8b9a; }
-.rack { fill: #ffffff; stroke: #2f6f9f; }
+STYLE = style_of(
+    """\
 .spare, .between { fill: url(#hatch); stroke: #9aa7b3; stroke-dasharray: 4 3; }
 .fill { fill: #b9d9ef; }
 .over { fill: #f2bcb3; }
-.hatch { stroke: #c3ccd4; }
-@media (prefers-color-scheme: dark) {
-  text { fill: #e6edf3; }
-  .small { fill: #9fb0c0; }
-  .page { fill: #0f1720; }
-  .inner { fill: #17212c; stroke: #66788a; }
-  .rack { fill: #0f1720; stroke: #5aa3d6; }
+.hatch { stroke: #c3ccd4; }""",
+    """\
   .spare, .between { stroke: #55636f; }
   .fill { fill: #1d4a6b; }
   .over { fill: #73302a; }
-  .hatch { stroke: #33424f; }
-}"""
+  .hatch { stroke: #33424f; }""",
+)
 
-LABELLED = 'aria-labelledby="title desc"'
 HATCH = """\
 <defs><pattern id="hatch" width="8" height="8" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">
 <line class="hatch" x1="0" y1="0" x2="0" y2="8" stroke-width="3"/></pattern></defs>"""
@@ -90,13 +75,13 @@ def draw_plan(report: PlanReport, title: str) -> str:
     y = MARGIN + 18.0
     for network in report.networks:
         root = _tree(report, network.name)
-        panels.append(_text(MARGIN, y + 12, _network_words(network), "head", WIDTH - 2 * MARGIN))
+        panels.append(draw_text(MARGIN, y + 12, _network_words(network), "head", LINE_WIDTH))
         y += 20
         if root is None:
-            panels.append(_text(MARGIN, y + 12, "in no topology: nobody draws from it", "small", WIDTH - 2 * MARGIN))
+            panels.append(draw_text(MARGIN, y + 12, "in no topology: nobody draws from it", "small", LINE_WIDTH))
             y += 30
             continue
-        width = WIDTH - 2 * MARGIN
+        width = LINE_WIDTH
         height = min(MOST_HEIGHT, _height(root, width))
         panels += _boxes(root, Box(x=MARGIN, y=y, width=width, height=height))
         y += height + 20
@@ -110,19 +95,14 @@ def _document(report: PlanReport, title: str, panels: Sequence[str], y: float) -
         "are spare."
     )
     legend = "filled: spans in use     hatched: spare, no host joins     red: more wanted than there is"
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y:.0f}" role="img" {LABELLED}>',
-        f'<title id="title">{escape(title)}</title>',
-        f'<desc id="desc">{escape(described)}</desc>',
-        f"<style>{STYLE}</style>",
+    drawn = [
         HATCH,
-        f'<rect class="page" width="{WIDTH}" height="{y:.0f}"/>',
-        _text(MARGIN, MARGIN + 8, title, "head", WIDTH - 2 * MARGIN),
+        draw_page(y),
+        draw_text(MARGIN, MARGIN + 8, title, "head", LINE_WIDTH),
         *panels,
-        _text(MARGIN, y - 12, legend, "small", WIDTH - 2 * MARGIN),
-        "</svg>",
+        draw_text(MARGIN, y - 12, legend, "small", LINE_WIDTH),
     ]
-    return "\n".join(line for line in lines if line) + "\n"
+    return draw_document(title, described, STYLE, y, drawn)
 
 
 def _tree(report: PlanReport, network: str) -> _Node | None:
@@ -168,8 +148,8 @@ def _cut(parent: _Node, child: _Node, box: Box) -> tuple[Box, int]:
 
 def _boxes(node: _Node, box: Box) -> Iterator[str]:
     kind = {"spare": "spare", "inner": "inner"}.get(node.group.kind, "rack")
-    yield f'<g data-path="{escape(node.group.path, QUOTE)}" data-cidr="{node.part.cidr}">'
-    yield f"<title>{escape(', '.join(node.lines))}</title>"
+    yield f'<g data-path="{escaped(node.group.path)}" data-cidr="{node.part.cidr}">'
+    yield f"<title>{escaped(', '.join(node.lines))}</title>"
     yield _rect(kind, box)
     if not node.children:
         yield from _leaf(node, box)
@@ -200,7 +180,7 @@ def _heading(node: _Node, box: Box) -> str:
     """As much of a group's lines as fits into one."""
     room = box.width - 12
     choices = ("  ".join(node.lines[:count]) for count in (3, 2, 1))
-    return next((drawn for words in choices if (drawn := _text(box.x + 6, box.y + 15, words, "head", room))), "")
+    return next((drawn for words in choices if (drawn := draw_text(box.x + 6, box.y + 15, words, "head", room))), "")
 
 
 def _leaf(node: _Node, box: Box) -> Iterator[str]:
@@ -214,7 +194,7 @@ def _leaf(node: _Node, box: Box) -> Iterator[str]:
     for index, line in enumerate(node.lines):
         baseline = box.y + 15 + 15 * index
         if baseline + 5 <= box.y + box.height:
-            yield _text(box.x + 6, baseline, line, ("head", "", "small")[min(index, 2)], box.width - 10)
+            yield draw_text(box.x + 6, baseline, line, ("head", "", "small")[min(index, 2)], box.width - 10)
 
 
 def _lines(group: GroupReport, part: Part) -> list[str]:
@@ -233,17 +213,6 @@ def _network_words(network: NetworkReport) -> str:
     )
 
 
-QUOTE = {'"': "&quot;"}
-
-
 def _rect(kind: str, box: Box) -> str:
     place = f'x="{box.x:.2f}" y="{box.y:.2f}" width="{box.width:.2f}" height="{box.height:.2f}"'
     return f'<rect class="{kind}" {place}/>'
-
-
-def _text(x: float, y: float, words: str, kind: str, room: float) -> str:
-    """A line of text, or nothing where it does not fit."""
-    if len(words) * CHARACTER > room:
-        return ""
-    named = f' class="{kind}"' if kind else ""
-    return f'<text{named} x="{x:.2f}" y="{y:.2f}" xml:space="preserve">{escape(words)}</text>'

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
-from romana.codec.svg_fabric import MOST_ROUTERS, WIDTH, draw_fabric
+from romana.codec.svg import WIDTH
+from romana.codec.svg_fabric import MOST_ROUTERS, draw_fabric
 from romana.codec.text import parse_address
 from romana.core.routing import RoutePlan
 from romana.model.route import Away, RouteException

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from romana.codec.document import load
 from romana.codec.plan_words import count_words, percent_words
-from romana.codec.svg_plan import CHARACTER, draw_plan
+from romana.codec.svg import CHARACTER
+from romana.codec.svg_plan import draw_plan
 from romana.codec.topology import read_plan
 from romana.core.planner.load import Load, draw
 from romana.core.planner.report import plan_report
