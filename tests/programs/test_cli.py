@@ -24,7 +24,7 @@ from romana.model.view import Claim, Hello, Publication
 PLAN = """\
 version: 1
 networks:
-  - {name: pods4, cidr: 10.112.0.0/12, block_length: 29, span_length: 24}
+  - {name: pods4, cidr: 10.112.0.0/12, block_length: 29, span_length: 24, mixed: 0}
   - {name: pods6, cidr: "fd00:10:110::/44", block_length: 122, span_length: 117}
 topologies:
   - name: datacentre
@@ -198,6 +198,10 @@ def test_addresses_in_use_are_counted_from_network_to_endpoint(romana: Romana) -
     blocks = {one["cidr"]: one for one in romana.json("block", "list", "--host", "h11")}
     assert blocks[block]["used"] == 1
     assert blocks[block]["owner"] == {"tenant": "blue", "segment": "web"}
+    spans = {one["cidr"]: one for one in romana.json("span", "list", "--host", "h11")}
+    assert spans[blocks[block]["span"]]["used"] == 1
+    assert sum(one["blocks"] for one in spans.values()) == len(blocks)
+    assert {one["host"] for one in spans.values()} == {"h11"}
     assert "no endpoint 'nobody'" in romana.fails("endpoint", "show", "nobody", status=ExitStatus.NOT_FOUND)
 
 
@@ -326,4 +330,5 @@ def test_a_host_is_drained_or_declared_lost_by_word(romana: Romana) -> None:
     assert taken["endpoints"] == 1
     assert not romana.json("block", "list", "--host", "h11")
     assert romana.json("host", "show", "h11")["life"]["state"] == "absent"
+    assert "there is nothing to give up" in romana("host", "lost", "h11", "--yes")
     assert romana("host", "remove", "h11") == "host h11 removed\n"

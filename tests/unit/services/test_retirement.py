@@ -383,6 +383,17 @@ def test_a_lost_host_frees_its_addresses_at_once_but_not_from_readers() -> None:
     run(test)
 
 
+def test_a_host_that_never_had_an_agent_has_nothing_to_lose() -> None:
+    async def test(cluster: Cluster) -> None:
+        one = await cluster.replica()
+        before = await one.hosts.set_host("h3", {"addresses": ["192.0.2.3"]})
+        taken = await one.hosts.lost("h3")
+        assert (taken.spans, taken.endpoints, taken.held) == ((), 0, False)
+        assert one.core.state.hosts["h3"] == before
+
+    run(test)
+
+
 def test_another_machine_gets_the_name_only_when_the_first_one_is_declared_off() -> None:
     async def test(cluster: Cluster) -> None:
         one = await cluster.replica()

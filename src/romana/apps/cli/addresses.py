@@ -1,4 +1,4 @@
-"""`romana block`: who holds which addresses."""
+"""`romana span` and `romana block`: who holds which addresses."""
 
 from __future__ import annotations
 
@@ -11,8 +11,16 @@ from romana.apps.cli.session import Session, command
 from romana.apps.cli.table import Column
 from romana.apps.cli.tenancy import owner_text
 
+span_app = typer.Typer(help="Spans: the unit of routing, claimed by hosts.", no_args_is_help=True)
 block_app = typer.Typer(help="Blocks: the unit of ownership and of policy.", no_args_is_help=True)
 
+SPAN = (
+    Column("span", "cidr"),
+    Column("host", "host"),
+    Column("network", "network"),
+    Column("blocks", "blocks"),
+    Column("used", "used"),
+)
 BLOCK = (
     Column("block", "cidr"),
     Column("owner", lambda item: owner_text(item.get("owner")) or ("(mixed)" if item.get("mixed") else "(stock)")),
@@ -22,6 +30,22 @@ BLOCK = (
     Column("used", "used"),
     Column("identities", lambda item: len(item.get("identities", []))),
 )
+
+
+@command(span_app, "list")
+def span_list(session: Session, host: OnHost = None) -> None:
+    """All spans with their hosts, the number of blocks in them, and of addresses in use."""
+    used = _addresses_in_use(session)
+    blocks: Counter[str] = Counter()
+    addresses: Counter[str] = Counter()
+    for block in session.items("blocks", host=host):
+        blocks[block["span"]] += 1
+        addresses[block["span"]] += used[block["cidr"]]
+    found = [
+        {**span, "blocks": blocks[span["cidr"]], "used": addresses[span["cidr"]]}
+        for span in session.items("spans", host=host)
+    ]
+    session.show(found, SPAN, empty="no spans; hosts claim them when endpoints start")
 
 
 @command(block_app, "list")

@@ -103,6 +103,9 @@ def host_lost(
             param_hint="--yes",
         )
     taken = session.post(f"hosts/{name_in_path(name)}/lost", None)
+    if not taken["held"]:
+        session.say(f"host {name} has no agent and holds nothing, so there is nothing to give up", taken)
+        return
     spans = ", ".join(taken["spans"]) or "no span"
     session.say(f"host {name} is given up: {spans} retired, {taken['endpoints']} endpoint(s) gone", taken)
 

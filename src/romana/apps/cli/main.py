@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from romana import __version__
-from romana.apps.cli.addresses import block_app
+from romana.apps.cli.addresses import block_app, span_app
 from romana.apps.cli.backup import add_backup
 from romana.apps.cli.fixed import address_app
 from romana.apps.cli.hosts import host_app
@@ -25,6 +25,7 @@ NOUNS = {
     "tenant": tenant_app,
     "segment": segment_app,
     "endpoint": endpoint_app,
+    "span": span_app,
     "block": block_app,
     "address": address_app,
     "policy": policy_app,

@@ -101,7 +101,7 @@ def _print_network(console: Console, network: NetworkReport) -> None:
             (capacity.spare, "spare"),
             (capacity.reserved, "reserved"),
             (capacity.static, "static"),
-            (capacity.kept, "beside static ranges or not usable"),
+            (capacity.kept, "that no endpoint may have, " + _why_kept(network)),
         )
         if number
     ]
@@ -126,6 +126,12 @@ def _print_network(console: Console, network: NetworkReport) -> None:
         if words:
             table.add_row(f"  {label}", words)
     console.print(table)
+
+
+def _why_kept(network: NetworkReport) -> str:
+    if network.placement == "bits":
+        return "such as the first three of each block"
+    return "beside static ranges, in their spans"
 
 
 def _rules_words(network: NetworkReport) -> str:

@@ -71,14 +71,15 @@ class HostVerbs:
         return host
 
     async def remove_host(self, name: str) -> None:
-        """Remove a host that holds no span and has no endpoint; Conflict when it does, because a silent host is not a
-        dead one.
+        """Remove a host that holds no span, has no endpoint and uses no fixed address; Conflict when it does, because a
+        silent host is not a dead one.
         """
 
         def decide(state: State, draft: Draft) -> None:
             if name not in state.hosts:
                 raise NotFound(f"no host {name!r}; `romana host list` shows them")
             held = [str(cidr) for cidr in state.spans_on(name)] + [one.id for one in state.endpoints_on(name)]
+            held += [f"address {one} for {use.endpoint}" for one, use in state.reservations_on(name).items()]
             if held:
                 raise Conflict(
                     f"host {name} still holds {', '.join(sorted(held))}; drain it first (`romana host drain {name}`), "
@@ -115,19 +116,37 @@ class HostVerbs:
                     f"the agent of host {name} is connected, so the machine is not off; stop it, or drain the host "
                     f"(`romana host drain {name}`)"
                 )
+            if not _holds_anything(state, host):
+                return Taken(host=name, spans=(), endpoints=0, held=False)
             return take_away(state, draft, host)
 
         _, taken = await self._core.commit(decide)
-        log.warning("host declared lost", host=name, spans=[str(cidr) for cidr in taken.spans])
+        if taken.held:
+            log.warning("host declared lost", host=name, spans=[str(cidr) for cidr in taken.spans])
         return taken
 
 
 class Taken(msgspec.Struct, frozen=True, kw_only=True):
-    """What was taken from a host."""
+    """What was taken from a host; not `held` when there was nothing, and no agent bound to its name."""
 
     host: str
     spans: tuple[Prefix, ...]
     endpoints: int
+    held: bool = True
+
+
+def _holds_anything(state: State, host: Host) -> bool:
+    name = host.name
+    known = (state.published, state.seen, state.unsettled)
+    return bool(
+        host.instance
+        or host.machine
+        or state.spans_on(name)
+        or state.blocks_on(name)
+        or state.endpoints_on(name)
+        or any(name in table for table in known)
+        or state.reservations_on(name)
+    )
 
 
 def take_away(state: State, draft: Draft, host: Host) -> Taken:
@@ -155,6 +174,7 @@ def take_away(state: State, draft: Draft, host: Host) -> Taken:
 def _forget(state: State, draft: Draft, name: str) -> None:
     """What is known of a host's agent."""
     for kind, table in ((PUBLISHED, state.published), (SEEN, state.seen), (UNSETTLED, state.unsettled)):
+        draft.read(kind.key(name))  # also its absence: the agent may be heard of meanwhile, for the first time
         if name in table:
             draft.delete(kind.key(name))
 
