@@ -84,10 +84,6 @@ class Kernel:
         """See to it that endpoints are cut off at some time, when nobody holds."""
         self._ports.fence.keep()
 
-    def distrust(self) -> None:
-        """Somebody else may have changed the table: read it before the next change."""
-        self._table = None
-
     def admit(self, endpoint: Endpoint, plan: LinkPlan, view: View) -> LinkState:
         """The view's rules, the endpoint's, then the link; when it fails, nothing of the endpoint is left.
 
