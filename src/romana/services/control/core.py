@@ -97,7 +97,7 @@ class Core:
         revision, pages = await self.store.read()
         async for page in pages:
             self.state.load(page)
-        self.state.revision = revision
+        self.state.loaded(revision)
 
     async def run(self) -> None:
         """Follow the store for ever; ends with the error that ended it."""

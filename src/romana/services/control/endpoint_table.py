@@ -75,8 +75,8 @@ class EndpointTable(Mapping[str, Endpoint]):
         """The endpoint's record as it now is; Unavailable when it cannot be read."""
         self.put_all([(id_, text, revision)])
 
-    def put_all(self, records: Iterable[tuple[str, bytes, int]]) -> None:
-        """The same for many: their ids, records and revisions."""
+    def put_all(self, records: Iterable[tuple[str, bytes, int]], *, quietly: bool = False) -> None:
+        """The same for many: their ids, records and revisions. `quietly` leaves out `touched`; say `touch_all` then."""
         unpack, pack, packed, near = ENDPOINT.unpack, _HEAD.pack, self._packed, self._near
         for id_, text, revision in records:
             key, record = _key(id_), unpack(text)
@@ -90,8 +90,9 @@ class EndpointTable(Mapping[str, Endpoint]):
                 self._drop(key)
             host = self._hosts.take(record.host)
             packed[key] = pack(revision, host, identity) + body
+            if not quietly:
+                self.touched.update(room for room, _ in found)
             for room, offset in found:
-                self.touched.add(room)
                 there = near.get(room)
                 if there is not None and offset < len(there) and there[offset] is None:
                     there[offset] = key
@@ -102,6 +103,10 @@ class EndpointTable(Mapping[str, Endpoint]):
                 _count(self._rooms_of_identity, identity, room, 1)
             if not found or body[0] == AS_JSON:
                 self._loosen(key)
+
+    def touch_all(self) -> None:
+        """Something happened in every room."""
+        self.touched.update(self.rooms())
 
     def remove(self, id_: str) -> None:
         """The endpoint has no record any more; none before is fine."""
@@ -242,7 +247,6 @@ class EndpointTable(Mapping[str, Endpoint]):
 
     def _settle(self, room: Room, offset: int, key: bytes) -> None:
         """Have an endpoint in a place of a room."""
-        self.touched.add(room)
         near = self._near.get(room)
         if near is not None and offset < len(near):
             other = near[offset]

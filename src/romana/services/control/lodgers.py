@@ -37,7 +37,7 @@ class Lodgers:
 
     def identity_went(self) -> None:
         """An identity has no record any more: any room may have it."""
-        self._table.touched.update(self._table.rooms())
+        self._table.touch_all()
 
     def stirred(self) -> bool:
         """Whether something happened, since the last `compiled`, that may change what `exact` answers."""

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from romana.codec import records
-from romana.codec.records import Bound, FixedAddress, Published, Seen, Unsettled
+from romana.codec.records import Bound, FixedAddress, Held, Published, Seen, Unsettled
 from romana.codec.text import parse_address, parse_prefix
 from romana.core.ipam.occupied import Occupied
 from romana.core.policy.world import PolicyWorld
@@ -58,6 +58,7 @@ TABLES = {
     "bound": "bound",
     "seen": "seen",
     "unsettled": "unsettled",
+    "held": "held",
     "audit": "audits",
     "audited": "audited",
 }
@@ -133,6 +134,7 @@ class State:
         self.bound: dict[str, Bound] = {}  # by endpoint
         self.seen: dict[str, Seen] = {}  # by host
         self.unsettled: dict[str, Unsettled] = {}  # by host
+        self.held: dict[str, Held] = {}  # one at most, under `fixed`
         self.audits: dict[str, Audit] = {}  # one at most, under `current`
         self.audited: dict[str, Audited] = {}  # by host
         self.holders = Holders(self.endpoints)
@@ -224,15 +226,20 @@ class State:
         )
 
     def load(self, page: Iterable[Record]) -> None:
-        """Take over records of a store that is read for the first time."""
+        """Take over records of a store that is read for the first time; say `loaded` after the last of them."""
         endpoints, others = [], []
         for record in page:
             if record.key.startswith(ENDPOINT):
                 endpoints.append((record.key[len(ENDPOINT) :], record.value, record.revision))
             else:
                 others.append(StoreEvent(record.key, record.value, record.revision))
-        self.endpoints.put_all(endpoints)
+        self.endpoints.put_all(endpoints, quietly=True)
         self.apply(others)
+
+    def loaded(self, revision: int) -> None:
+        """Everything was taken over, as of a revision."""
+        self.endpoints.touch_all()
+        self.revision = revision
 
     def apply(self, events: Iterable[StoreEvent]) -> Changed:
         """Take over one transaction of the store, and say whose views it may concern."""
