@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Tries for a long time what the tests try for a short one: soak.sh NAME [MINUTES] [SEED]
 #
-# NAME `ipam`: a million steps of random hosts on the pure allocator, 100,000 nearly valid documents, and rounds of faults
-# at sites of real programs until 40 minutes are over (or MINUTES); everything follows from SEED. PART=machine, PART=fuzz or
-# PART=faults does one of the three. Any other NAME: the tests whose names match, again and again, until one fails.
+# NAME `ipam`: a million steps of random hosts on the pure allocator, a million where hypothesis chooses, 100,000 nearly
+# valid documents, and rounds of faults at sites of real programs until 40 minutes are over (or MINUTES); everything follows
+# from SEED. PART=machine, PART=hypothesis, PART=fuzz or PART=faults does one of the four. Any other NAME: the tests whose names match, again and again, until one fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 name=${1:?"soak: what? make soak NAME=ipam [SEED=1], or make soak NAME=agent_restart [MINUTES=60]"}
@@ -21,6 +21,8 @@ if [ "$name" = ipam ]; then
     minutes=${2:-40}
     seed=${3:-1}
     part machine $python -m tests.soak.ipam_machine --steps 1000000 --seed "$seed"
+    # the same machine, where hypothesis chooses: 20,000 runs of 50 steps, made smaller when one fails
+    part hypothesis env ROMANA_TEST_EXAMPLES=20000 .venv/bin/pytest -q --no-header --hypothesis-seed="$seed" tests/unit/core/ipam/test_ipam_machine.py -k TestHosts
     part fuzz $python -m tests.fuzz.run --documents 100000 --seed "$seed"
     left=$((minutes * 60 - SECONDS - 90)) # a round that has begun is played to its end
     part faults $python -m tests.soak.faults --seed "$seed" --minutes "$((left > 60 ? left / 60 : 1))"

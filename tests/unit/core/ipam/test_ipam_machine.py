@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 
 import pytest
@@ -37,7 +38,9 @@ class Hosts(RuleBasedStateMachine):
 
 
 TestHosts = Hosts.TestCase
-TestHosts.settings = settings(max_examples=40, stateful_step_count=50, deadline=None)
+STEPS = 50
+EXAMPLES = int(os.environ.get("ROMANA_TEST_EXAMPLES", "40"))  # many more in the soak
+TestHosts.settings = settings(max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
