@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from romana.core.diff import Changes
 from romana.model.address import Address, Prefix
@@ -166,6 +166,8 @@ class FakeFence:
     def __init__(self, kernel: FakeKernel) -> None:
         self.open_for: int | None = None
         self.holds = 0
+        self.while_holding: Callable[[], None] = lambda: None
+        """Called when it is told to hold, before it does."""
         self._kernel = kernel
 
     def keep(self) -> None:
@@ -174,6 +176,7 @@ class FakeFence:
 
     def hold(self, seconds: int) -> None:
         self._kernel.meet("fence")
+        self.while_holding()
         self.open_for = seconds
         self.holds += 1
 

@@ -24,6 +24,9 @@ log = structlog.get_logger()
 NOTED = 300
 """Seconds of a lease that may go unnoted, so that a renewal seldom costs a write and a change of the kernel."""
 
+TRIES = 3
+"""How often the gate is opened anew when opening it took more than a second."""
+
 
 class Lease:
     """One host's lease."""
@@ -165,14 +168,14 @@ class Lease:
 
     async def _tell_now(self, *, doubted: bool) -> None:
         if self.is_held:
-            await self._workers.kernel(self._kernel.hold, self.left)
-            self._gate = True
-            return
-        if (self._gate is None or doubted) and not self._length:
+            if await self._workers.kernel(self._hold, self._until):
+                self._gate = True
+                return
+        elif (self._gate is None or doubted) and not self._length:
             await self._workers.kernel(self._kernel.keep)  # its own timer knows better than a lost memory
             self._gate = False
             return
-        if doubted and self._gate is False:  # cut off before, and somebody may have let go
+        elif doubted and self._gate is False:  # cut off before, and somebody may have let go
             await self._workers.kernel(self._kernel.cut)
             return
         if self._length:
@@ -182,3 +185,22 @@ class Lease:
         self._gate = False
         self._follower.restart()
         self._follower.changed.ring()
+
+    def _hold(self, until: int) -> bool:
+        """On the kernel's worker: open the gate until a time of the clock; whether that was not over meanwhile.
+
+        The machine may stand still at any moment, also while the kernel is told a number of seconds, which it counts
+        from when it hears of them: then it is told again.
+        """
+        clock = self._ledger.clock
+        for _ in range(TRIES):
+            left = until - clock.boottime()
+            if left <= 0:
+                break
+            self._kernel.hold(left)
+            if clock.boottime() + left <= until + 1:
+                return True
+        if clock.boottime() < until:
+            return True
+        self._kernel.cut()
+        return False
