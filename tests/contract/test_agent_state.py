@@ -101,6 +101,14 @@ def test_released_endpoint_rests_unlinks_and_is_to_be_published(kept: Kept) -> N
     assert memory.sequence == 1
 
 
+def test_release_of_what_was_never_started_rests_it_and_keeps_its_sequence(kept: Kept) -> None:
+    kept.state.release(TWO, 100)
+    memory = kept.found()
+    assert (memory.endpoints, memory.sequence) == ({}, 7)
+    assert memory.resting == {parse_address("10.0.0.2"): (100, "boot-1", WEB.id)}
+    assert [entry.released for entry in memory.pending] == [TWO]
+
+
 def test_release_that_is_only_said_changes_nothing_else(kept: Kept) -> None:
     kept.state.start(TWO)
     before = kept.found()

@@ -54,12 +54,13 @@ class MemoryAgentState:
         self._unlinking.pop(endpoint.id, None)
         for allocation in endpoint.allocations:
             self._resting.pop(allocation.address, None)
-            self._sequence = max(self._sequence, allocation.sequence)
+        self._count(endpoint)
 
     def release(self, endpoint: Endpoint, released_at: int) -> None:
         self._log(released=endpoint)
         self._endpoints.pop(endpoint.id, None)
         self._unlinking[endpoint.id] = endpoint
+        self._count(endpoint)
         self._resting |= dict.fromkeys(endpoint.addresses, (released_at, self._boot_id, endpoint.identity.id))
 
     def say_released(self, endpoint: Endpoint) -> None:
@@ -131,6 +132,9 @@ class MemoryAgentState:
         self._pending.append(
             PendingPublication(number=self._number, started=started, released=released, taken=taken, returned=returned)
         )
+
+    def _count(self, endpoint: Endpoint) -> None:
+        self._sequence = max([self._sequence, *(allocation.sequence for allocation in endpoint.allocations)])
 
     def _writable(self) -> None:
         if self.broken:

@@ -35,6 +35,7 @@ CREATE TABLE taken (cidr TEXT PRIMARY KEY, sequence INTEGER NOT NULL, record BLO
 CREATE TABLE unlinking (id TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE pending (number INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, record BLOB NOT NULL);
 """
+_HIGHEST_SEQUENCE = "UPDATE meta SET value = max(value, ?) WHERE name = 'sequence'"
 _UPGRADES = {
     1: """
 ALTER TABLE resting ADD COLUMN identity TEXT NOT NULL DEFAULT '';
@@ -91,16 +92,15 @@ class SqliteAgentState:
     def start(self, endpoint: Endpoint) -> None:
         """One transaction: the endpoint, its addresses rest no longer, the log, the largest sequence."""
         record = encode(endpoint)
-        sequence = max((allocation.sequence for allocation in endpoint.allocations), default=0)
         with self._transaction() as rows:
             rows.execute("INSERT OR REPLACE INTO endpoints VALUES (?, ?)", (endpoint.id, record))
             rows.executemany("DELETE FROM resting WHERE address = ?", [(str(one),) for one in endpoint.addresses])
             rows.execute("DELETE FROM unlinking WHERE id = ?", (endpoint.id,))
             rows.execute("INSERT INTO pending (kind, record) VALUES ('started', ?)", (record,))
-            rows.execute("UPDATE meta SET value = max(value, ?) WHERE name = 'sequence'", (sequence,))
+            rows.execute(_HIGHEST_SEQUENCE, (_sequence(endpoint),))
 
     def release(self, endpoint: Endpoint, released_at: int) -> None:
-        """One transaction: the endpoint is gone, its addresses rest, its link is to go, the log."""
+        """One transaction: the endpoint is gone, its addresses rest, its link is to go, the log, the largest sequence."""
         record = encode(endpoint)
         identity = endpoint.identity.id
         rests = [(str(address), released_at, self._boot_id, identity) for address in endpoint.addresses]
@@ -109,6 +109,7 @@ class SqliteAgentState:
             rows.executemany("INSERT OR REPLACE INTO resting VALUES (?, ?, ?, ?)", rests)
             rows.execute("INSERT OR REPLACE INTO unlinking VALUES (?, ?)", (endpoint.id, record))
             rows.execute("INSERT INTO pending (kind, record) VALUES ('released', ?)", (record,))
+            rows.execute(_HIGHEST_SEQUENCE, (_sequence(endpoint),))
 
     def say_released(self, endpoint: Endpoint) -> None:
         """The log alone."""
@@ -217,6 +218,10 @@ def _pending(row: tuple[int, str, bytes]) -> PendingPublication:
     if kind == "taken":
         return PendingPublication(number=number, taken=decode(record, BlockTaken))
     return PendingPublication(number=number, returned=decode(record, BlockReturned))
+
+
+def _sequence(endpoint: Endpoint) -> int:
+    return max((allocation.sequence for allocation in endpoint.allocations), default=0)
 
 
 def _renewed(row: tuple[str] | None) -> tuple[int, str, int] | None:

@@ -100,7 +100,7 @@ class Ledger:
         self.book.restore([holder], {}, now=self.clock.boottime())
 
     def recover(self, endpoint: Endpoint) -> None:
-        """An endpoint that the control plane knows of and this memory did not; it is durable now."""
+        """An endpoint that the control plane knows of and this memory did not; it, or its release, is durable now."""
         stand_in = self.orphans.pop(endpoint.link, None)
         if stand_in is not None:
             self.book.release(stand_in.id, self.clock.boottime())

@@ -195,20 +195,20 @@ class Recovery:
 
     async def _remember(self, endpoint: Endpoint) -> None:
         stand_in = self._ledger.orphans.get(endpoint.link)
-        alive = stand_in is not None
         holders = filter(None, map(self._ledger.book.holder, endpoint.addresses))
         same = stand_in is None or set(stand_in.addresses) <= set(endpoint.addresses)
         if not same or any(stand_in is None or holder.endpoint != stand_in.id for holder in holders):
             log.error("an endpoint came to an end, and its address or its name to another use", endpoint=endpoint.id)
             return
-        await self.workers.kernel(self._ledger.state.start, endpoint)
         if stand_in is not None:
+            await self.workers.kernel(self._ledger.state.start, endpoint)
             await self.workers.kernel(self._kernel.adopt, endpoint, stand_in)
-        self._ledger.recover(endpoint)
-        if not alive:
+            self._ledger.recover(endpoint)
+        else:  # it is never remembered as started: a kill in between would leave it so
             await self.workers.kernel(self._ledger.state.release, endpoint, self._ledger.clock.boottime())
+            self._ledger.recover(endpoint)
             self._ledger.released(endpoint)
-        log.info("endpoint taken in from the control plane", endpoint=endpoint.id, alive=alive)
+        log.info("endpoint taken in from the control plane", endpoint=endpoint.id, alive=stand_in is not None)
         self._ledger.grown.ring()
 
 

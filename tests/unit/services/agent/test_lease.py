@@ -450,6 +450,34 @@ def test_an_endpoint_that_starts_while_a_new_epoch_begins_comes_after_the_end_of
     run(test)
 
 
+def test_a_kill_while_a_dead_endpoint_is_taken_in_does_not_bring_it_back() -> None:
+    async def test(site: Site) -> None:
+        endpoint = (await site.add(1)).endpoint
+        await site.until(lambda: len(site.published()) == 1)
+        await site.stop()
+        site.forget()
+        site.kernel.ports.links.delete(endpoint.link)
+        killed = asyncio.Event()
+        release = site.state.release
+
+        def kill(*_: object) -> None:
+            killed.set()
+            raise Unavailable("killed before it was written")
+
+        site.state.release = kill  # type: ignore[method-assign]
+        await site.start(ready=False)
+        await killed.wait()
+        await site.stop()
+        site.state.release = release  # type: ignore[method-assign]
+        await site.start()
+        assert not site.agent.ledger.endpoints
+        await site.until(lambda: not site.published() and not site.state.load().pending)
+        rests = {address: (site.clock.now, "boot-1", endpoint.identity.id) for address in endpoint.addresses}
+        assert site.state.load().resting == rests
+
+    run(test)
+
+
 def test_an_agent_works_on_with_its_own_blocks_until_everybody_is_settled() -> None:
     async def test(site: Site) -> None:
         await site.add(1)
