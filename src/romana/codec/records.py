@@ -70,8 +70,20 @@ class Unsettled(msgspec.Struct, frozen=True, kw_only=True):
     host: str
 
 
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """A restored store: fixed addresses may have been given after the backup, and only people know which. While the
+    record is there, none is chosen for anybody.
+    """
+
+
 class FixedAddress(msgspec.Struct, frozen=True, kw_only=True):
     """Which reservation has an address: two that want the same one write the same record, so one of them loses."""
+
+    reservation: str
+
+
+class Bound(msgspec.Struct, frozen=True, kw_only=True):
+    """Which reservation an endpoint uses: two that it begins to use at once write the same record, as above."""
 
     reservation: str
 
@@ -92,14 +104,17 @@ BLACKOUT: Kind[Blackout] = Kind("blackout", Blackout)
 NUMBERS: Kind[Numbers] = Kind("numbers", Numbers)
 RESERVATION: Kind[Reservation] = Kind("reservation", Reservation)
 FIXED: Kind[FixedAddress] = Kind("fixed", FixedAddress)
+BOUND: Kind[Bound] = Kind("bound", Bound)
 SEEN: Kind[Seen] = Kind("seen", Seen)
 UNSETTLED: Kind[Unsettled] = Kind("unsettled", Unsettled)
+HELD: Kind[Held] = Kind("held", Held)
 AUDIT: Kind[Audit] = Kind("audit", Audit)
 AUDITED: Kind[Audited] = Kind("audited", Audited)
 
 PLAN_KEY = PLAN.key("current")
 ROSTER_KEY = ROSTER.key("current")
 AUDIT_KEY = AUDIT.key("current")
+HELD_KEY = HELD.key("fixed")
 KINDS: dict[str, Kind[Any]] = {
     kind.name: kind
     for kind in (
@@ -119,8 +134,10 @@ KINDS: dict[str, Kind[Any]] = {
         NUMBERS,
         RESERVATION,
         FIXED,
+        BOUND,
         SEEN,
         UNSETTLED,
+        HELD,
         AUDIT,
         AUDITED,
     )

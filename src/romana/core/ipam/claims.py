@@ -268,7 +268,8 @@ class _Draft:
         return cidr
 
     def span_over(self, candidate: Prefix) -> Prefix | None:
-        return candidate if candidate in self.new_spans else self.state.taken.over(candidate)
+        new = any(candidate.overlaps(span) for span in self.new_spans)
+        return candidate if new else self.state.taken.touching(candidate)
 
     def fill_stock(self) -> None:
         """From the spans the host has: a further span for stock alone could be the last one of a neighbour."""

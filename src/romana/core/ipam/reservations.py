@@ -32,7 +32,7 @@ def next_block(network: Network, occupied: Occupied) -> Prefix | None:
         index, count = 0, 1 << max(0, network.block_length - static.length)
         while index < count:
             candidate = static.subnet(network.block_length, index)
-            over = reserved.over(candidate) or occupied.over(candidate)
+            over = reserved.over(candidate) or occupied.touching(candidate)
             if over is None:
                 return candidate
             index = max(index, (min(over.last, static.last) - static.value) >> shift) + 1
@@ -45,15 +45,18 @@ def static_range(network: Network, cidr: Prefix) -> Prefix | None:
 
 
 class _Shelf:
-    """One block: what is held, what was used and is free since when, and before which offset nothing is untouched."""
+    """One block: what is held, what was used and is free since when and as of which revision, and before which offset
+    nothing is untouched.
+    """
 
-    __slots__ = ("block", "cursor", "held", "resting")
+    __slots__ = ("block", "cursor", "freed", "held", "resting")
 
     def __init__(self, block: Block) -> None:
         self.block = block
         self.cursor = 0
         self.held: dict[Address, str] = {}
         self.resting: dict[Address, float] = {}
+        self.freed: dict[Address, int] = {}
 
 
 class _Pool:
@@ -76,7 +79,7 @@ class FixedAddresses:
         self._shelves: dict[Prefix, _Shelf] = {}
         self._lengths: dict[int, int] = {}  # block length -> number of blocks
         self._pools: dict[tuple[str, str], _Pool] = {}  # (network, identity id)
-        self._chosen: set[Address] = set()
+        self._chosen: dict[Address, float | None] = {}  # since when it rested then
         self._own: set[Prefix] = set()
         self._of: dict[tuple[str, Owner | None], dict[Prefix, None]] = {}  # (network, owner) -> blocks
 
@@ -112,10 +115,11 @@ class FixedAddresses:
             shelf.block = block
         self._offer(shelf, new)
 
-    def put_address(self, address: Address, holder: str | None, now: float) -> None:
+    def put_address(self, address: Address, holder: str | None, now: float, revision: int = 0) -> None:
         """Who has an address: a reservation, nobody since it was used ("", its rest begins now), or nobody ever (None).
 
-        Its block must be known, else nothing happens.
+        `revision` says when that was written: one that is newer than it was at the beginning of a rest tells of a use
+        that nobody saw here, so the rest begins again. Its block must be known, else nothing happens.
         """
         shelf = self._shelf(address)
         if shelf is None:
@@ -126,8 +130,9 @@ class FixedAddresses:
             shelf.resting.pop(address, None)
         elif holder is None:
             shelf.resting.pop(address, None)
-        elif address not in shelf.resting:
+        elif address not in shelf.resting or shelf.freed[address] != revision:
             shelf.resting[address] = now
+            shelf.freed[address] = revision
             for identity in shelf.block.identities:
                 self._pool(shelf.block.network, identity).resting.append((now, address))
 
@@ -136,7 +141,7 @@ class FixedAddresses:
         pool = self._pools.get((network, identity))
         found = None if pool is None else self._next(pool, identity, now)
         if found is not None:
-            self._chosen.add(found)
+            self._choose(found)
         return found
 
     def choose_this(self, address: Address, now: float) -> str:
@@ -149,21 +154,21 @@ class FixedAddresses:
         left = shelf.resting[address] + self.rest - now if shelf is not None and address in shelf.resting else 0
         if left > 0:
             return f"was freed a moment ago and rests for {left:.0f} s more"
-        self._chosen.add(address)
+        self._choose(address)
         return ""
 
     def settle(self, address: Address) -> None:
         """It is known by now what became of a chosen address: it has a holder, or can be chosen again."""
-        self._chosen.discard(address)
+        before = self._chosen.pop(address, None)
         shelf = self._shelf(address)
         if shelf is None or address in shelf.held:
             return
         for identity in shelf.block.identities:
             pool = self._pool(shelf.block.network, identity)
-            if address in shelf.resting:
-                pool.resting.appendleft((shelf.resting[address], address))
-            else:
+            if address not in shelf.resting:
                 pool.back.append(address)
+            elif shelf.resting[address] == before:  # else its rest began meanwhile, and is noted behind the others
+                pool.resting.appendleft((before, address))
 
     def blocks_of(self, network: str, owner: Owner) -> Collection[Prefix]:
         """An owner's blocks in a network, oldest first."""
@@ -207,6 +212,10 @@ class FixedAddresses:
             and all(since + self.rest <= now for since in shelf.resting.values())
             and not any(cidr.contains(address) for address in self._chosen)
         ]
+
+    def _choose(self, address: Address) -> None:
+        shelf = self._shelf(address)
+        self._chosen[address] = None if shelf is None else shelf.resting.get(address)
 
     def _next(self, pool: _Pool, identity: str, now: float) -> Address | None:
         while pool.back:

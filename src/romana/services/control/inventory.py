@@ -116,8 +116,10 @@ def _take_over(state: State, draft: Draft, inventory: Inventory) -> list[str]:
             "yet what they hold; start their agents, or say `romana host lost NAME` of a machine that is off"
         )
     for span in found.spans:
+        draft.read(RETIRED.key(span.cidr))
         draft.put(SPAN, SPAN.key(span.cidr), span)
     for block in found.blocks:
+        draft.read(RETIRED.key(block.cidr))
         draft.put(BLOCK, BLOCK.key(block.cidr), block)
     for cidr in found.revived:
         draft.delete(RETIRED.key(cidr))

@@ -172,6 +172,16 @@ def test_a_group_of_one_host_is_its_span() -> None:
     assert list(map(str, cluster.spans)) == ["10.0.64.0/18"]
 
 
+def test_a_span_is_never_around_another_one_or_around_what_is_retired() -> None:
+    cluster = Cluster(network("n4", "10.0.0.0/16", 29, 24))
+    inside = parse_prefix("10.0.0.64/26")
+    cluster.spans[inside] = Span(cidr=inside, network="n4", host="other")
+    gone = parse_prefix("10.0.1.8/29")
+    cluster.retired[gone] = Retired(cidr=gone, network="n4", host="other")
+    cluster.claim(WEB)
+    assert [str(cidr) for cidr, span in cluster.spans.items() if span.host == "h"] == ["10.0.2.0/24"]
+
+
 def test_reserved_parts_are_skipped() -> None:
     reserved = tuple(map(parse_prefix, ("10.0.0.0/23", "10.0.2.0/28", "10.0.2.20/32")))
     cluster = Cluster(msgspec.structs.replace(N4, reserved=reserved))

@@ -41,7 +41,26 @@ def test_what_is_full_is_what_counting_addresses_says(added: list[Prefix], data:
             occupied.remove(prefix)
     for length in range(WHOLE.length, 33):
         for candidate in WHOLE.subnets(length):
-            assert occupied.over(candidate) == _widest(left, candidate), candidate
+            widest = _widest(left, candidate)
+            assert occupied.over(candidate) == widest, candidate
+            part = candidate if any(candidate.overlaps(one) for one in left) else None
+            assert occupied.touching(candidate) == (widest or part), candidate
+
+
+@given(st.lists(PREFIXES, max_size=12), st.data())
+def test_what_is_touched_stays_so_for_as_long_as_something_is_in_it(added: list[Prefix], data: st.DataObject) -> None:
+    occupied = Occupied()
+    left: list[Prefix] = []
+    for prefix in added:
+        candidate = data.draw(PREFIXES)
+        assert (occupied.touching(candidate) is not None) == any(candidate.overlaps(one) for one in left)
+        gone = data.draw(st.sampled_from(left)) if left and data.draw(st.booleans()) else None
+        if gone is not None:
+            left.remove(gone)
+            occupied.remove(gone)
+        else:
+            left.append(prefix)
+            occupied.add(prefix)
 
 
 def test_what_was_not_added_cannot_be_removed() -> None:

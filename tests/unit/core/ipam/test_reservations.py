@@ -218,6 +218,31 @@ def test_what_was_chosen_in_vain_comes_in_its_old_turn() -> None:
     assert book.choose("n", WEB.id, 50) == first
 
 
+def test_a_rest_begins_again_after_a_use_that_nobody_saw() -> None:
+    book = FixedAddresses(REST)
+    first = _full_block(book, WEB)[0]
+    book.put_address(first, "", 0, 7)
+    book.put_address(first, "", 50, 7)
+    assert book.choose("n", WEB.id, REST) == first
+    book.settle(first)
+    book.put_address(first, "", 100, 9)
+    assert book.choose("n", WEB.id, 100 + REST - 1) is None
+    assert book.choose("n", WEB.id, 100 + REST) == first
+
+
+def test_what_was_chosen_in_vain_and_rests_again_keeps_nobody_waiting() -> None:
+    book = FixedAddresses(REST)
+    first, second = _full_block(book, WEB)[:2]
+    book.put_address(first, "", 0, 7)
+    book.put_address(second, "", 1, 8)
+    assert book.choose("n", WEB.id, 50) == first
+    book.put_address(first, "", 50, 9)
+    book.settle(first)
+    assert book.choose("n", WEB.id, 50) == second
+    assert book.choose("n", WEB.id, 50) is None
+    assert book.choose("n", WEB.id, 50 + REST) == first
+
+
 def test_an_identity_that_joins_a_block_gets_what_rests_in_it() -> None:
     book = FixedAddresses(REST)
     first = _full_block(book, WEB)[0]
