@@ -128,12 +128,15 @@ class Clients:
         return await self._ask(host, Verb.ADD, self._new(host, owner))
 
     async def probe(self, path: Path, name: str) -> Told:
-        """Ask the agent at a socket that is no host's for one more container; it is not recorded."""
-        space = Space()
+        """Ask the agent at a socket that is no host's for one more container, and end it; nothing is recorded."""
+        one = Container(name=name, owner=OWNERS[0], space=Space())
         try:
-            return await _by_socket(path, _environment(Verb.ADD, Container(name=name, owner=OWNERS[0], space=space)))
+            told = await _by_socket(path, _environment(Verb.ADD, one))
+            if told.outcome is Outcome.DONE:
+                await _by_socket(path, _environment(Verb.DEL, one))
+            return told
         finally:
-            space.close()
+            one.space.close()
 
     async def _settle(self, host: str, one: Container, *, add: bool) -> None:
         until = time.monotonic() + SECONDS

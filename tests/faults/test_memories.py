@@ -32,12 +32,21 @@ def test_clones_of_an_agent_give_nothing_of_the_original(site: Site, seed: str) 
                     await asyncio.sleep(0.25)
                     if path.exists():
                         await _probe(run, name, path)
+                if name != "h5":
+                    await _forgotten(run, name)
             finally:
                 clone.end()
 
         return act
 
     asyncio.run(Run(site, seed).play(together(cloned("h5", "spare"), cloned("h9", "other"))))
+
+
+async def _forgotten(run: Run, name: str) -> None:
+    """romanad has heard that nothing runs on the clone any more."""
+    async with asyncio.timeout(20):
+        while await run.site.asked("p1", lambda client: client.items(f"/v1/endpoints?host={name}")):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
 
 
 async def _probe(run: Run, name: str, path: Path) -> None:
