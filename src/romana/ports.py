@@ -194,8 +194,10 @@ class AgentState(Protocol):
     def unlinked(self, *endpoints: str) -> None:
         """The links of released endpoints are gone."""
 
-    def rested(self, addresses: Collection[Address]) -> None:
-        """These addresses have rested, and nobody needs to know who had them."""
+    def rested(self, rests: Mapping[Address, int]) -> None:
+        """The rests of these addresses since these seconds are over, and nobody needs to know who had them. A rest of
+        an earlier boot is over as well; one that began later goes on.
+        """
 
     def take(self, taken: BlockTaken) -> None:
         """Remember that an ownerless block was given to an owner, and that this is to be published."""

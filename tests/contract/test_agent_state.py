@@ -134,9 +134,31 @@ def test_finished_rests_and_links_are_forgotten(kept: Kept) -> None:
     kept.state.release(ONE, 100)
     kept.state.unlinked("one/eth0")
     kept.state.unlinked("never-there/eth0")
-    kept.state.rested([parse_address("10.0.0.1"), parse_address("10.0.0.77")])
+    kept.state.rested({parse_address("10.0.0.1"): 100, parse_address("10.0.0.77"): 100})
     memory = kept.found()
     assert (memory.resting, memory.unlinking) == ({}, {})
+
+
+def test_rest_that_began_since_another_was_over_goes_on(kept: Kept) -> None:
+    address = parse_address("10.0.0.1")
+    kept.state.start(ONE)
+    kept.state.release(ONE, 100)
+    kept.state.start(ONE)
+    kept.state.release(ONE, 300)
+    kept.state.rested({address: 100})
+    assert kept.found().resting == {address: (300, "boot-1", WEB.id)}
+    kept.state.rested({address: 301})
+    assert kept.found().resting == {}
+
+
+def test_rest_of_an_earlier_boot_is_over_with_the_one_that_it_began_again(tmp_path: Path) -> None:
+    state = SqliteAgentState(tmp_path, boot_id="boot-1")
+    state.release(ONE, 5000)
+    state.close()
+    state = SqliteAgentState(tmp_path, boot_id="boot-2")
+    state.rested({parse_address("10.0.0.1"): 10})
+    assert state.load().resting == {}
+    state.close()
 
 
 def test_published_entries_go_and_numbers_never_come_back(kept: Kept) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
@@ -71,10 +71,12 @@ class MemoryAgentState:
         for endpoint in endpoints:
             self._unlinking.pop(endpoint, None)
 
-    def rested(self, addresses: Collection[Address]) -> None:
+    def rested(self, rests: Mapping[Address, int]) -> None:
         self._writable()
-        for address in addresses:
-            self._resting.pop(address, None)
+        for address, over in rests.items():
+            since, boot, _ = self._resting.get(address, (over + 1, self._boot_id, ""))
+            if boot != self._boot_id or since <= over:
+                del self._resting[address]
 
     def take(self, taken: BlockTaken) -> None:
         self._log(taken=taken)

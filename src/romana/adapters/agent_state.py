@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -100,7 +100,7 @@ class SqliteAgentState:
             rows.execute(_HIGHEST_SEQUENCE, (_sequence(endpoint),))
 
     def release(self, endpoint: Endpoint, released_at: int) -> None:
-        """One transaction: the endpoint is gone, its addresses rest, its link is to go, the log, the largest sequence."""
+        """One transaction: the endpoint is gone, its addresses rest, its link is to go, the log, the sequence."""
         record = encode(endpoint)
         identity = endpoint.identity.id
         rests = [(str(address), released_at, self._boot_id, identity) for address in endpoint.addresses]
@@ -121,10 +121,11 @@ class SqliteAgentState:
         with self._transaction() as rows:
             rows.executemany("DELETE FROM unlinking WHERE id = ?", [(endpoint,) for endpoint in endpoints])
 
-    def rested(self, addresses: Collection[Address]) -> None:
-        """These addresses have rested, and nobody asks for their past."""
+    def rested(self, rests: Mapping[Address, int]) -> None:
+        """These rests are over, and nobody asks for their past; an address may have begun another one meanwhile."""
+        over = [(str(address), self._boot_id, since) for address, since in rests.items()]
         with self._transaction() as rows:
-            rows.executemany("DELETE FROM resting WHERE address = ?", [(str(address),) for address in addresses])
+            rows.executemany("DELETE FROM resting WHERE address = ? AND (boot != ? OR since <= ?)", over)
 
     def take(self, taken: BlockTaken) -> None:
         """An ownerless block was given to an owner."""

@@ -268,9 +268,10 @@ class AddressBook:
         """The allocation that has an address."""
         return self._blocks.holder(address)
 
-    def rested(self, now: int) -> list[Address]:
-        """Addresses whose rest is over since the last call and whose past need not be remembered any longer: that of an
-        address in a block with several identities is. Ask only with a view that is not older than all this was.
+    def rested(self, now: int) -> dict[Address, int]:
+        """Addresses whose rest is over since the last call and whose past need not be remembered any longer, with since
+        when they rested: that of an address in a block with several identities is. Ask only with a view that is not
+        older than all this was.
         """
         return self._blocks.rested(now, self.rest)
 

@@ -135,9 +135,11 @@ class OwnBlocks:
         for rest in in_order(known):
             self._begin(Rest(rest.address, now, rest.last, rest.room))
 
-    def rested(self, now: int, rest: int) -> list[Address]:
-        """Addresses whose rest is over since the last call and whose past need not be remembered any longer."""
-        forgotten = []
+    def rested(self, now: int, rest: int) -> dict[Address, int]:
+        """Addresses whose rest is over since the last call and whose past need not be remembered any longer, with since
+        when they rested.
+        """
+        forgotten = {}
         while self._unreported and self._unreported[0].since + rest <= now:
             one = self._unreported.popleft()
             if not one.is_true or (one.room is not None and one.room.is_shared):
@@ -146,7 +148,7 @@ class OwnBlocks:
                 if self._may_come_again(one.address):
                     continue
                 del self._strays[one.address]
-            forgotten.append(one.address)
+            forgotten[one.address] = one.since
         return forgotten
 
     def count_resting(self, now: int, rest: int, rooms: Iterable[Room] | None = None) -> int:

@@ -464,7 +464,7 @@ def test_a_kill_while_a_dead_endpoint_is_taken_in_does_not_bring_it_back() -> No
             killed.set()
             raise Unavailable("killed before it was written")
 
-        site.state.release = kill  # type: ignore[method-assign]
+        site.state.release = kill  # type: ignore[method-assign, assignment]
         await site.start(ready=False)
         await killed.wait()
         await site.stop()
@@ -472,7 +472,7 @@ def test_a_kill_while_a_dead_endpoint_is_taken_in_does_not_bring_it_back() -> No
         await site.start()
         assert not site.agent.ledger.endpoints
         await site.until(lambda: not site.published() and not site.state.load().pending)
-        rests = {address: (site.clock.now, "boot-1", endpoint.identity.id) for address in endpoint.addresses}
+        rests = dict.fromkeys(endpoint.addresses, (site.clock.now, "boot-1", endpoint.identity.id))
         assert site.state.load().resting == rests
 
     run(test)
