@@ -103,7 +103,9 @@ class Lease:
                 self.problem = str(error)
             else:
                 self.problem = ""
-            await self._follower.beat.wait(min(self._every, self.left + 1) if self._gate else self._every)
+            await self._follower.beat.wait(
+                min(self._every, self.left + 1) if self._gate or self._doubted else self._every
+            )
 
     async def _tend(self) -> None:
         if self._gate is None or self._doubted or (self._gate and not self.is_held):
@@ -181,10 +183,10 @@ class Lease:
         if self._length:
             log.error("the lease is over: endpoints are cut off, routes withdrawn", seconds=self._length)
         self._stream = self._follower.stream + 1
-        await self._workers.kernel(self._kernel.cut)
-        self._gate = False
-        self._follower.restart()
+        self._follower.restart()  # at once, or a view that was asked for before would count as one from now on
         self._follower.changed.ring()
+        self._gate = False  # by its own timer; the cut makes sure, again and again until it works
+        await self._workers.kernel(self._kernel.cut)
 
     def _hold(self, until: int) -> bool:
         """On the kernel's worker: open the gate until a time of the clock; whether that was not over meanwhile.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Any, cast
 
 import pytest
 
 from romana.model.errors import Unavailable
+from romana.model.view import ViewChange
 from tests.unit.services.agent.site import Site, here, run
 
 DAY = 24 * 3600
@@ -80,5 +82,46 @@ def test_a_slow_kernel_does_not_keep_the_gate_closed() -> None:
         assert site.agent.lease._gate
         assert site.kernel.fence.open_for == site.agent.lease.left + 2
         await site.add(1)
+
+    run(test)
+
+
+def test_a_view_that_was_asked_for_before_the_cut_does_not_open_the_gate() -> None:
+    async def test(site: Site) -> None:
+        ask = site.control.view
+        answers = [asyncio.Event(), asyncio.Event()]
+        asked: list[str] = []
+        cutting, turn = asyncio.Event(), asyncio.Event()
+
+        async def view(host: str) -> AsyncGenerator[ViewChange, None]:
+            asked.append(host)
+            await answers[min(len(asked), 2) - 1].wait()
+            async with aclosing(cast("AsyncGenerator[ViewChange, None]", ask(host))) as changes:
+                async for change in changes:
+                    yield change
+
+        async def busy(function: Callable[..., Any], *arguments: object) -> Any:
+            if function.__name__ == "cut":
+                cutting.set()
+                await turn.wait()
+            return await here(function, *arguments)
+
+        site.control.view = view  # type: ignore[method-assign]
+        site.agent.lease._workers.kernel = busy
+        site.agent.follower.restart()
+        await site.until(lambda: bool(asked))
+        site.clock.now += DAY
+        site.agent.follower.beat.ring()
+        await cutting.wait()
+        answers[0].set()
+        await asyncio.sleep(0.02)
+        turn.set()
+        await site.until(lambda: len(asked) > 1)
+        for _ in range(3):
+            site.agent.follower.beat.ring()
+            await asyncio.sleep(0.01)
+        assert site.kernel.fence.open_for == 0
+        answers[1].set()
+        await site.until(lambda: site.kernel.fence.open_for == DAY)
 
     run(test)
