@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.probes.etcd import EtcdCluster
-from tests.programs.test_romanad import PLAN, Romanad
+from tests.programs.test_romanad import NETWORKS, PLAN, Romanad
 
 ROMANA = str(Path(sys.executable).parent / "romana")
 
@@ -58,6 +58,29 @@ def test_a_backup_is_restored_into_another_store_and_romanad_goes_on_from_there(
         assert romanad.get("/v1/topology")["plan"]["networks"][0]["name"] == "pods"
         assert romanad.get("/healthz")["incarnation"] != incarnation
         romanad.kill()
+
+
+def test_a_fixed_address_that_was_given_after_the_backup_is_not_given_again(romanad: Romanad, tmp_path: Path) -> None:
+    romanad.get("/v1/topology", "PUT", {**PLAN, "networks": [{**NETWORKS[0], "static": ["10.1.0.0/24"]}]})
+    romanad.get("/v1/tenants/a", "PUT", {})
+    romanad.get("/v1/tenants/a/segments/web", "PUT", {})
+    server = ("--server", f"unix://{romanad.socket}")
+    add = ("--tenant", "a", "--segment", "web", *server)
+    assert romana("backup", f"{tmp_path}/copy", *server).returncode == 0
+    given = romana("address", "add", "vma", *add).stdout.split()[-1]
+    romanad.kill()
+    done = romana("restore", f"{tmp_path}/copy", "--path", f"{tmp_path}/new.db")
+    assert "romana address confirm" in done.stdout
+    romanad.config.write_text(
+        f'[store]\npath = "{tmp_path}/new.db"\n[listen]\nsocket = "{romanad.socket}"\nport = {romanad.port}\n'
+    )
+    romanad.start()
+    refused = romana("address", "add", "vmb", *add)
+    assert (refused.returncode, "romana address confirm" in refused.stderr) == (7, True)
+    assert romana("address", "add", "vma", "--address", given, *add).returncode == 0
+    assert romana("address", "confirm", *server).returncode == 2
+    assert "given again" in romana("address", "confirm", "--yes", *server).stdout
+    assert romana("address", "add", "vmb", *add).stdout.split()[-1] not in ("", given)
 
 
 def test_bad_files_are_refused_with_a_sentence_and_nothing_is_written(romanad: Romanad, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from romana.adapters.store.memory import MemoryStore
 from romana.adapters.store.sqlite import SqliteStore
 from romana.adapters.store.sqlite_file import EmptyFile
 from romana.codec.backup import BackupWriter
-from romana.codec.records import HOST, TENANT, UNSETTLED, Unsettled
+from romana.codec.records import HELD, HELD_KEY, HOST, TENANT, UNSETTLED, Held, Unsettled
 from romana.model.errors import Invalid, Unavailable
 from romana.model.tenancy import Tenant
 from romana.model.topology import Host
@@ -73,6 +73,7 @@ def test_a_restored_store_has_everything_but_leases_and_knows_who_must_report(
         assert done.unsettled == ("h1", "h3")
         store = await opened()
         expected = content() | {UNSETTLED.key(name): UNSETTLED.encode(Unsettled(host=name)) for name in done.unsettled}
+        expected[HELD_KEY] = HELD.encode(Held())
         assert await records(store) == expected
         assert await store.incarnation() == done.incarnation != await original.incarnation()
         await store.commit(Transaction(compares={"tenant/t0000": (await store.scan("tenant/t0000"))[1][0].revision}))
@@ -82,7 +83,9 @@ def test_a_restored_store_has_everything_but_leases_and_knows_who_must_report(
         await store.close()
         with pytest.raises(Unavailable, match="has records"):
             await restored(text)
-        assert [line for line in again.splitlines()[1:-1] if b"unsettled" not in line] == text.splitlines()[1:-1]
+        assert [
+            line for line in again.splitlines()[1:-1] if b"unsettled" not in line and b"held/" not in line
+        ] == text.splitlines()[1:-1]
 
     asyncio.run(body())
 
@@ -129,7 +132,7 @@ def test_a_restore_into_etcd_that_died_is_no_store_and_is_begun_anew(etcd: EtcdC
             await dead.add([("tenant/more", b"{}")])
         await dead.abandon()
         store = await open_etcd(address)
-        assert set(await records(store)) == {*content(), "unsettled/h1", "unsettled/h3"}
+        assert set(await records(store)) == {*content(), "unsettled/h1", "unsettled/h3", "held/fixed"}
         await store.close()
 
     asyncio.run(body())

@@ -18,7 +18,7 @@ from romana.model.policy import Direction
 from romana.model.program import row_id
 from romana.model.tenancy import Identity, Owner
 from romana.model.view import Claim, Publication, Released
-from romana.ports import StoreEvent, Transaction
+from romana.ports import Store, StoreEvent, Transaction
 from romana.services.control.addresses import IDLE, AddressVerbs
 from romana.services.control.blackouts import BlackoutVerbs
 from romana.services.control.core import Core
@@ -51,7 +51,7 @@ class Clock:
 class Site:
     """One replica of a control plane, and others on the same store."""
 
-    def __init__(self, store: MemoryStore) -> None:
+    def __init__(self, store: Store) -> None:
         self.store = store
         self.clock = Clock()
         self.core = Core(store)

@@ -75,7 +75,7 @@ def _restore(
     """Fill an empty store from a backup, with no romanad running on it: all of it, or nothing.
 
     Hosts that had an agent are unsettled then: nobody gets new blocks until each of them has reported what it holds, or
-    was declared lost.
+    was declared lost. Fixed addresses are held back until `romana address confirm`.
     """
     if (path is None) == (not etcd):
         raise typer.BadParameter("say where to: --path DB or --etcd HOST:PORT,...")
@@ -93,6 +93,7 @@ def _restore(
             target = await _target(path, address)
             done = await restore(lambda: _lines(file), target)
         typer.echo(f"{done.records} records restored, as of revision {done.header.revision}")
+        typer.echo("no new fixed address is given before `romana address confirm`")
         if done.unsettled:
             typer.echo(
                 f"{len(done.unsettled)} hosts must report before anybody gets new blocks: {', '.join(done.unsettled)}"

@@ -62,6 +62,22 @@ def address_add(
     session.say(f"address {name}: {', '.join(one['address'] for one in given['allocations'])}", given)
 
 
+@command(address_app, "confirm")
+def address_confirm(
+    session: Session,
+    yes: Annotated[bool, typer.Option("--yes", help="Yes, every fixed address that was given is in the list.")] = False,
+) -> None:
+    """Say, after a restore, that all fixed addresses are in the list. Wrong, it has them given out twice."""
+    if not yes:
+        raise typer.BadParameter(
+            "an address that was given after the backup, and is not in `romana address list`, is given out twice; add "
+            "it first (`romana address add NAME --address ADDRESS`), and then say --yes",
+            param_hint="--yes",
+        )
+    done = session.post("addresses/confirm", None)
+    session.say("fixed addresses are given again" if done["held"] else "no fixed addresses were held back", done)
+
+
 @command(address_app, "remove")
 def address_remove(session: Session, name: Name) -> None:
     """Take the fixed addresses of a name back; refused while an endpoint uses them."""

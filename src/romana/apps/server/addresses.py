@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from romana.apps.server.http import Call, Endpoint, Page, page
 from romana.model.ipam import Reservation
 from romana.services.control.addresses import AddressVerbs
 from romana.services.control.core import Core
 from romana.services.control.reservations import AddressDocument, UseDocument, known_reservation
+
+
+class Confirmed(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether fixed addresses were held back until now."""
+
+    held: bool
 
 
 def address_endpoints(core: Core, verbs: AddressVerbs) -> list[Endpoint]:
@@ -34,6 +42,9 @@ def address_endpoints(core: Core, verbs: AddressVerbs) -> list[Endpoint]:
     async def end_use(call: Call) -> None:
         await verbs.end_use(call.path["name"], call.query.get("endpoint", ""))
 
+    async def confirm(_call: Call) -> Confirmed:
+        return Confirmed(held=await verbs.confirm())
+
     def line(method: str, path: str, summary: str, handler: object, **more: object) -> Endpoint:
         fields = {"method": method, "path": f"/v1/addresses{path}", "summary": summary, "handler": handler, **more}
         return Endpoint(**fields)  # type: ignore[arg-type]
@@ -49,6 +60,7 @@ def address_endpoints(core: Core, verbs: AddressVerbs) -> list[Endpoint]:
             rel="addresses",
         ),
         line("POST", "", "Give fixed addresses to a name", give, takes=AddressDocument, gives=Reservation),
+        line("POST", "/confirm", "Say that after a restore all fixed addresses are known", confirm, gives=Confirmed),
         line("GET", "/{name}", "The fixed addresses of a name", one, gives=Reservation),
         line("DELETE", "/{name}", "Take the fixed addresses of a name back", release),
         line("PUT", "/{name}/use", "Say which endpoint uses them", use, takes=UseDocument, gives=Reservation),

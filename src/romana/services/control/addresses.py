@@ -20,6 +20,7 @@ from romana.codec.document import convert
 from romana.codec.records import (
     BLOCK,
     FIXED,
+    HELD_KEY,
     IDENTITY,
     PLAN_KEY,
     RESERVATION,
@@ -54,7 +55,7 @@ from romana.services.control.reservations import (
     same_or_refuse,
     with_use,
 )
-from romana.services.control.settled import check_settled
+from romana.services.control.settled import check_not_held, check_settled
 from romana.services.control.state import State
 from romana.services.control.tenancy import known_segment
 
@@ -127,6 +128,8 @@ class AddressVerbs:
         if known is not None:
             return same_or_refuse(state, known, wanted)
         check_settled(state)
+        if wanted.host or not wanted.addresses:  # not somebody's word about an address that was given before
+            check_not_held(state)
         known_segment(state, wanted.tenant, wanted.segment)
         draft.read(PLAN_KEY, TENANT.key(wanted.tenant), SEGMENT.key(wanted.tenant, wanted.segment))
         if wanted.host:
@@ -330,10 +333,29 @@ class AddressVerbs:
 
         await self._core.commit(decide)
 
+    async def confirm(self) -> bool:
+        """Somebody's word, after a restore, that all fixed addresses that were given are known; whether it was needed.
+        Unavailable while hosts did not say yet which ones they use.
+        """
+
+        def decide(state: State, draft: Draft) -> bool:
+            if not state.held:
+                return False
+            check_settled(state)
+            draft.delete(HELD_KEY)
+            return True
+
+        _, held = await self._core.commit(decide)
+        if held:
+            log.warning("the fixed addresses of this restored store were confirmed")
+        return held
+
     async def give_back_idle(self) -> int:
         """Retire the control plane's blocks in which nobody has had an address for a while, so that other owners can
         have them; how many.
         """
+        if self._core.state.held:
+            return 0
         self._follow(self._core.state)
         now = self._clock()
         idle = self._book.idle(now)

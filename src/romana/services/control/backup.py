@@ -1,8 +1,8 @@
 """Copies of a store: taking one while romanad runs, and filling an empty store from one.
 
 Owns what a backup has (all records but leases) and what a restore adds: every host that had an agent is unsettled until
-it has said what it holds, for it may have done things that the copy does not know. Invariant: a restore that fails
-leaves the store empty.
+it has said what it holds, for it may have done things that the copy does not know; and fixed addresses are held back,
+for the control plane may have given some. Invariant: a restore that fails leaves the store empty.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import msgspec
 
 from romana import __version__
 from romana.codec.backup import BackupReader, BackupWriter, Header
-from romana.codec.records import HOST, KINDS, UNSETTLED, Unsettled
+from romana.codec.records import HELD, HELD_KEY, HOST, KINDS, UNSETTLED, Held, Unsettled
 from romana.model.errors import Fault, Invalid, Unavailable
 from romana.ports import EmptyStore, Store
 
@@ -71,7 +71,7 @@ async def restore(read: Callable[[], Iterable[bytes]], target: EmptyStore) -> Re
         reader = BackupReader()
         unsettled: list[str] = []
         batch: list[tuple[str, bytes]] = []
-        for key, value in _with_unsettled(reader.records(read()), unsettled):
+        for key, value in _with_doubts(reader.records(read()), unsettled):
             batch.append((key, value))
             if len(batch) == BATCH:
                 await target.add(batch)
@@ -85,14 +85,17 @@ async def restore(read: Callable[[], Iterable[bytes]], target: EmptyStore) -> Re
     return Restored(header=header, records=reader.count, unsettled=tuple(unsettled), incarnation=incarnation)
 
 
-def _with_unsettled(records: Iterator[tuple[str, bytes]], unsettled: list[str]) -> Iterator[tuple[str, bytes]]:
-    """The records, with one for each host that had an agent in place of those that were there; appends their names."""
+def _with_doubts(records: Iterator[tuple[str, bytes]], unsettled: list[str]) -> Iterator[tuple[str, bytes]]:
+    """The records, with what the copy may not know in place of such records that were there: one for each host that had
+    an agent, whose names are appended, and one for fixed addresses, also where the copy has no static range yet.
+    """
     for key, value in records:
         kind, _, name = key.partition("/")
-        if kind == UNSETTLED.name:
+        if kind in (UNSETTLED.name, HELD.name):
             continue
         if kind == HOST.name and HOST.decode(value, key).instance:
             unsettled.append(name)
         yield key, value
     for name in unsettled:
         yield UNSETTLED.key(name), UNSETTLED.encode(Unsettled(host=name))
+    yield HELD_KEY, HELD.encode(Held())

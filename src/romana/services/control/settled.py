@@ -1,6 +1,7 @@
-"""Stores that were restored from a backup: whether every host has said by now what it holds.
+"""Stores that were restored from a backup: whether hosts and people have said what the backup does not know.
 
-Owns the question alone. Invariant: while some host has not, nobody gets addresses that it may hold.
+Owns the question alone. Invariant: while some host has not, nobody gets addresses that it may hold; and no fixed
+address is chosen until somebody has confirmed that all that were given are known.
 """
 
 from __future__ import annotations
@@ -21,6 +22,16 @@ def check_settled(state: State) -> None:
         f"this store was restored from a backup, and {', '.join(names[:SHOWN])}{more} did not say yet what they hold; "
         "start their agents, or say `romana host lost NAME` of a machine that is off"
     )
+
+
+def check_not_held(state: State) -> None:
+    """Unavailable, with what to do, while fixed addresses that were given after the backup may be unknown."""
+    if state.held:
+        raise Unavailable(
+            "this store was restored from a backup, and fixed addresses may have been given after it; look through "
+            "`romana address list`, add what is missing (`romana address add NAME --address ADDRESS`), and say `romana "
+            "address confirm`"
+        )
 
 
 def check_host_settled(state: State, host: str) -> None:

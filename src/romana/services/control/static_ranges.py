@@ -17,6 +17,7 @@ from romana.model.ipam import SERVER, Block, Span
 from romana.model.topology import AddressPlan, Network
 from romana.services.control.core import Draft
 from romana.services.control.reservations import put_retired
+from romana.services.control.settled import check_not_held
 from romana.services.control.state import State
 
 MOST_RETIRED = 1024
@@ -24,7 +25,9 @@ MOST_RETIRED = 1024
 
 
 def move_static_ranges(state: State, draft: Draft, new: AddressPlan) -> None:
-    """Fit the control plane's spans and blocks to a new plan. Invalid when a block is too large to be given back."""
+    """Fit the control plane's spans and blocks to a new plan. Invalid when a block is too large to be given back;
+    Unavailable for a range that goes while it may have addresses that nobody knows.
+    """
     before = {network.name: network for network in state.plan.networks}
     after = {network.name: network for network in new.networks}
     for name, network in before.items():
@@ -32,6 +35,8 @@ def move_static_ranges(state: State, draft: Draft, new: AddressPlan) -> None:
         kept = () if now is None or now.block_length != network.block_length else now.static
         for static in network.static:
             if static not in kept:
+                if not any(one.contains(static) for one in kept):
+                    check_not_held(state)
                 _leave(state, draft, static, now)
 
 
