@@ -12,7 +12,7 @@ from romana.model.errors import Conflict, Unavailable
 from romana.model.view import Claim, Heartbeat
 from romana.ports import Transaction
 from romana.services.control.liveness import TOUCH, HostSettings
-from romana.services.control.retirement import EMPTY, MARGIN, PERSIST
+from romana.services.control.retirement import MARGIN, PERSIST
 from tests.unit.services.cluster import SETTINGS, WEB, Cluster, Replica, run
 
 GONE = "10.1.15.0/29"
@@ -158,7 +158,7 @@ def test_an_empty_span_goes_back_after_two_looks_but_not_a_hosts_last_one() -> N
         await one.give_back(*(cidr for cidr, block in state.blocks_on("h1").items() if block.span == second))
         lease = await cluster.store.lease("retirement", 30)
         await one.retirement.retire(lease)
-        cluster.clock.now += EMPTY - 1
+        cluster.clock.now += SETTINGS.empty - 1
         await one.retirement.retire(lease)
         assert second in state.spans_on("h1")
         cluster.clock.now += 61
@@ -167,7 +167,7 @@ def test_an_empty_span_goes_back_after_two_looks_but_not_a_hosts_last_one() -> N
         assert second in state.retired
         await one.give_back(*state.blocks_on("h1"))
         for _ in range(3):
-            cluster.clock.now += EMPTY
+            cluster.clock.now += SETTINGS.empty
             await one.retirement.retire(lease)
         assert list(state.spans_on("h1")) == [first]
         await one.hosts.drain("h1")

@@ -53,12 +53,14 @@ class HostsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     rest_seconds: at least the largest `rest_seconds` of the agents.
     round_seconds: how often romanad looks after hosts, and frees what was given back.
     check_seconds: how far apart two observations of a host lie before a repair acts on what both show.
+    empty_seconds: for how long a span has no block before it is taken back.
     """
 
     lease_seconds: int = 86400
     rest_seconds: int = 180
     round_seconds: float = 15.0
     check_seconds: int = 120
+    empty_seconds: int = 300
 
 
 class LogSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -163,6 +163,7 @@ def _host_settings(settings: ServerConfig) -> HostSettings:
         rest=hosts.rest_seconds,
         round=hosts.round_seconds,
         patience=hosts.check_seconds,
+        empty=hosts.empty_seconds,
     )
 
 

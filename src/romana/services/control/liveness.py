@@ -37,13 +37,15 @@ TOUCHED = "/touched"
 
 class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Times, in seconds: how long an agent's lease lasts, how long freed addresses rest at most, how often romanad
-    looks after hosts, and how far apart two observations lie before what both show is acted on.
+    looks after hosts, how far apart two observations lie before what both show is acted on, and for how long a span is
+    empty before it is taken back.
     """
 
     lease: int = 24 * 3600
     rest: int = 180
     round: float = 15.0
     patience: int = 120
+    empty: int = 300
 
 
 class Liveness:

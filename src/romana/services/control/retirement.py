@@ -34,10 +34,8 @@ PERSIST = 300
 MARGIN = 900
 """Seconds on top of lease and rest: more than was ever counted before it was written (PERSIST), than a replica answers
 after it lost touch with the store, and than an agent needs to fence itself."""
-EMPTY = 300
-"""Seconds for which a span is seen empty before it is retired."""
 LOOK = 60
-"""Seconds between two looks for empty spans."""
+"""Seconds between two looks for empty spans at most."""
 
 Job = Callable[[Lease], Awaitable[None]]
 
@@ -70,7 +68,7 @@ class Retirement:
             if freed:
                 log.info("free again", cidrs=[str(one.cidr) for one in freed])
         now = self._liveness.clock.boottime()
-        if self._looked_at is not None and now - self._looked_at < LOOK:
+        if self._looked_at is not None and now - self._looked_at < min(LOOK, self._liveness.settings.empty):
             return
         self._looked_at = now
         for span in await self._idle(state):
@@ -168,7 +166,7 @@ class Retirement:
             for span in _empty_on(state, host, retired.get(host.name, ())):
                 since = before.get(span.cidr)
                 self._empty[span.cidr] = now if since is None else since
-                if since is not None and (host.draining or now - since >= EMPTY):
+                if since is not None and (host.draining or now - since >= self._liveness.settings.empty):
                     due.append(span)
             await asyncio.sleep(0)  # others have their turn: a big store has many blocks
         return due
