@@ -54,8 +54,9 @@ def test_what_is_touched_stays_so_for_as_long_as_something_is_in_it(added: list[
     for prefix in added:
         candidate = data.draw(PREFIXES)
         assert (occupied.touching(candidate) is not None) == any(candidate.overlaps(one) for one in left)
-        gone = data.draw(st.sampled_from(left)) if left and data.draw(st.booleans()) else None
-        if gone is not None:
+        goes = data.draw(st.booleans())
+        if left and goes:
+            gone = data.draw(st.sampled_from(left))
             left.remove(gone)
             occupied.remove(gone)
         else:
