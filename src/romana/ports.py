@@ -217,6 +217,9 @@ class AgentState(Protocol):
     def pending(self, most: int) -> tuple[PendingPublication, ...]:
         """The first entries of the log that the control plane does not know yet, in order."""
 
+    def last_number(self) -> int:
+        """The largest number that an entry of the log ever had, 0 before the first one."""
+
     def published(self, number: int) -> None:
         """Everything up to this publication entry is known to the control plane."""
 

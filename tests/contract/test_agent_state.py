@@ -77,6 +77,7 @@ def test_new_memory_is_empty_and_has_an_instance_of_its_own(kept: Kept) -> None:
     memory = kept.state.load()
     assert (memory.endpoints, memory.resting, memory.unlinking, memory.pending) == ({}, {}, {}, ())
     assert (memory.view, memory.sequence, memory.epoch) == (None, 0, 0)
+    assert kept.state.last_number() == 0
     assert len(kept.state.instance()) == 32
     assert kept.state.instance() == kept.reopened().instance()
 
@@ -171,6 +172,7 @@ def test_published_entries_go_and_numbers_never_come_back(kept: Kept) -> None:
     assert kept.found().pending == pending[1:]
     kept.state.published(pending[1].number)
     assert kept.found().pending == ()
+    assert kept.state.last_number() == pending[1].number
     kept.state.start(TWO)
     assert kept.found().pending[0].number > pending[1].number
 

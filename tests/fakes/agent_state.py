@@ -106,6 +106,9 @@ class MemoryAgentState:
     def pending(self, most: int) -> tuple[PendingPublication, ...]:
         return tuple(self._pending[:most])
 
+    def last_number(self) -> int:
+        return self._number
+
     def published(self, number: int) -> None:
         self._writable()
         self._pending = [entry for entry in self._pending if entry.number > number]

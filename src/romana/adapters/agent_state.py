@@ -167,6 +167,12 @@ class SqliteAgentState:
             )
             return tuple(map(_pending, found))
 
+    def last_number(self) -> int:
+        """The largest number of the log, also of entries that are gone."""
+        with self._lock:
+            found = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'pending'").fetchone()
+            return int(found[0]) if found is not None else 0
+
     def published(self, number: int) -> None:
         """Drop the log up to this entry."""
         with self._transaction() as rows:

@@ -77,8 +77,9 @@ class ViewChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Hello(msgspec.Struct, frozen=True, kw_only=True):
     """How an agent reports in: the random id of its state, and the host's addresses and labels as it sees them.
 
-    `machine` is a digest that tells the machine from others. A host that the control plane does not know joins by its
-    labels; NotFound or Invalid when no group takes it.
+    `machine` is a digest that tells the machine from others, `logged` the largest number that its log ever had; None
+    when the agent does not say. A host that the control plane does not know joins by its labels; NotFound or Invalid
+    when no group takes it.
     """
 
     host: str
@@ -87,6 +88,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     version: str = ""
     machine: str = ""
+    logged: int | None = None
 
 
 class Welcome(msgspec.Struct, frozen=True, kw_only=True):

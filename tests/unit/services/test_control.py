@@ -65,9 +65,10 @@ class Site:
         for number in (1, 2):
             await self.hello(f"h{number}", rack=str(number))
 
-    async def hello(self, host: str, *, rack: str = "1", instance: str = "") -> int:
+    async def hello(self, host: str, *, rack: str = "1", instance: str = "", logged: int | None = None) -> int:
         address = (parse_address(f"192.0.2.{host[1:]}"),)
-        hello = Hello(host=host, instance=instance or f"i-{host}", addresses=address, labels={"rack": rack})
+        labels = {"rack": rack}
+        hello = Hello(host=host, instance=instance or f"i-{host}", addresses=address, labels=labels, logged=logged)
         return (await self.agents.hello(hello)).epoch
 
     async def view(self, host: str) -> View:
@@ -248,6 +249,26 @@ def test_a_second_agent_of_a_connected_host_is_refused_and_one_after_it_is_a_new
         assert await site.hello("h1", instance="other") == 2
         with pytest.raises(Conflict, match="epoch"):
             await site.rooms.claim(Claim(host="h1", epoch=1, identity=WEB))
+
+    run(test)
+
+
+def test_a_memory_that_is_older_than_what_it_published_is_a_new_epoch() -> None:
+    async def test(site: Site) -> None:
+        assert await site.hello("h1", logged=0) == 1
+        endpoint = await site.start("h1", WEB, "c1/eth0", 7)
+        assert await site.hello("h1") == 1, "an agent that does not say"
+        assert await site.hello("h1", logged=7) == 1
+        assert await site.hello("h1", logged=9) == 1
+        stream = site.views.view("h1")
+        await anext(stream)
+        with pytest.raises(Conflict, match="another agent"):
+            await site.hello("h1", logged=6)
+        await stream.aclose()  # type: ignore[attr-defined]
+        assert await site.hello("h1", logged=6) == 2
+        assert await site.hello("h1", logged=6) == 2, "nothing was published in this epoch yet"
+        with pytest.raises(Conflict, match="epoch"):
+            await site.rooms.publish(Publication(host="h1", epoch=1, number=8, started=(endpoint,)))
 
     run(test)
 

@@ -199,6 +199,7 @@ class Agent:
             labels=self.settings.labels,
             machine=self.settings.machine,
             version=self.settings.version,
+            logged=self._world.state.last_number(),
         )
 
     async def _tidy_blocks(self) -> None:

@@ -89,8 +89,9 @@ class Follower:
                 self.beat.ring()
 
     async def _follow(self) -> None:
-        hello = await self._workers.slow(self._hello)
-        welcome = await self._control.hello(hello)
+        async with self._recovery.publishing:  # or a publication overtakes the hello, which then looks like an old one
+            hello = await self._workers.slow(self._hello)
+            welcome = await self._control.hello(hello)
         self.epoch = welcome.epoch
         self.beat.ring()
         recovers = await self._recovery.begin(welcome)

@@ -1,7 +1,8 @@
 """Agents report in, and say what their hosts hold when the store knows another history.
 
 Owns which agent is whose. Invariants: one instance, on one machine, is bound to a host's name; while what another
-machine holds under that name may still run there, no other machine gets the name.
+machine holds under that name may still run there, no other machine gets the name; a memory that was set back is another
+one.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import msgspec
 import structlog
 
-from romana.codec.records import HOST, PLAN_KEY, SEEN
+from romana.codec.records import HOST, PLAN_KEY, PUBLISHED, SEEN
 from romana.core.ipam import fill_stock
 from romana.core.topology import place_host
 from romana.model.errors import Conflict
@@ -43,7 +44,7 @@ class AgentVerbs:
         check_name("host", hello.host)
 
         def decide(state: State, draft: Draft) -> Host:
-            draft.read(PLAN_KEY)
+            draft.read(PLAN_KEY, PUBLISHED.key(hello.host))
             known = state.hosts.get(hello.host) or Host(name=hello.host, labels=hello.labels)
             bound = self._bound(state, known, hello)
             moved = bool(hello.addresses) and set(hello.addresses) != set(bound.addresses)
@@ -77,7 +78,7 @@ class AgentVerbs:
 
     def _bound(self, state: State, known: Host, hello: Hello) -> Host:
         """The host with this agent bound to it."""
-        other = known.instance not in ("", hello.instance)
+        other = known.instance not in ("", hello.instance) or _is_set_back(state, known, hello)
         moved = "" not in (known.machine, hello.machine) and known.machine != hello.machine
         if (other or moved) and self._is_live(state, known.name):
             raise Conflict(f"another agent (instance {known.instance}) runs for host {known.name}; stop one of them")
@@ -87,7 +88,7 @@ class AgentVerbs:
                 f"off, say so with `romana host lost {known.name}`"
             )
         machine = hello.machine or known.machine
-        if known.instance == hello.instance and not moved:
+        if known.instance == hello.instance and not (other or moved):
             return msgspec.structs.replace(known, machine=machine)
         return msgspec.structs.replace(known, instance=hello.instance, epoch=known.epoch + 1, machine=machine)
 
@@ -107,3 +108,17 @@ class AgentVerbs:
         counted = msgspec.structs.replace(seen, silent=0, by=by)
         if counted != seen:
             draft.put(SEEN, SEEN.key(host.name), counted)
+
+
+def _is_set_back(state: State, known: Host, hello: Hello) -> bool:
+    """Whether an agent's memory is older than what it published: its disk is an earlier copy of itself."""
+    last = state.published.get(known.name)
+    if hello.logged is None or last is None or last.epoch != known.epoch or last.number <= hello.logged:
+        return False
+    log.warning(
+        "an agent's memory was set back; it is another one from now on",
+        host=known.name,
+        logged=hello.logged,
+        published=last.number,
+    )
+    return True

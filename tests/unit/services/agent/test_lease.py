@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from copy import deepcopy
 
 import msgspec
 import pytest
@@ -14,7 +15,7 @@ from romana.model.address import Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Unavailable
 from romana.model.ipam import Retired
-from romana.model.view import Inventory, InventoryAnswer
+from romana.model.view import Hello, Inventory, InventoryAnswer, Welcome
 from romana.ports import Transaction
 from romana.services.agent import publisher
 from tests.fakes.control import FakeControlPlane
@@ -474,6 +475,48 @@ def test_a_kill_while_a_dead_endpoint_is_taken_in_does_not_bring_it_back() -> No
         await site.until(lambda: not site.published() and not site.state.load().pending)
         rests = dict.fromkeys(endpoint.addresses, (site.clock.now, "boot-1", endpoint.identity.id))
         assert site.state.load().resting == rests
+
+    run(test)
+
+
+def test_a_disk_that_was_set_back_swallows_nothing() -> None:
+    async def test(site: Site) -> None:
+        await site.add(1)
+        await site.until(lambda: bool(site.published()) and not site.state.load().pending)
+        copy = deepcopy(site.state)
+        for number in (2, 3, 4):
+            await site.add(number)
+        await site.until(lambda: len(site.published()) == 4)
+        await site.stop()
+        site.state = copy
+        await site.start()
+        assert site.agent.ledger.epoch == 2
+        await site.until(lambda: len(site.agent.ledger.endpoints) == 4)
+        site.clock.now += 180
+        await site.add(5)
+        await site.delete(2)
+        await site.until(lambda: set(site.published()) == {f"c{number}/eth0" for number in (1, 3, 4, 5)})
+        assert site.published() == {one.id: one for one in site.agent.ledger.endpoints.values()}
+
+    run(test)
+
+
+def test_an_agent_that_reports_in_again_while_it_publishes_keeps_its_epoch() -> None:
+    async def test(site: Site) -> None:
+        await site.add(1)
+        await site.until(lambda: len(site.published()) == 1)
+        greet = site.control.hello
+
+        async def greeted(hello: Hello) -> Welcome:
+            await site.add(2)
+            await asyncio.sleep(0.02)
+            return await greet(hello)
+
+        site.control.hello = greeted  # type: ignore[method-assign]
+        before = site.agent.follower.stream
+        site.agent.follower.restart()
+        await site.until(lambda: site.agent.follower.stream > before and len(site.published()) == 2)
+        assert site.agent.ledger.epoch == 1
 
     run(test)
 
