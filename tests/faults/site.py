@@ -31,6 +31,8 @@ from tests.faults.machines import Machine, Program, Underlay, copy_tree
 
 PROGRAMS = Path(sys.executable).parent
 PORT = 9600
+IDLE = 2
+"""Seconds for which a block or span is idle before it goes back: short, so that what is given back is tried, too."""
 PLAN: dict[str, Any] = {
     "version": 1,
     "networks": [
@@ -206,9 +208,10 @@ class Site:
         name = next(name for name, program in self.planes.items() if program.running)
 
         async def lists(client: RomanadClient) -> list[list[Any]]:
-            return [await client.items(f"/v1/{kind}") for kind in ("endpoints", "hosts", "spans", "blocks")]
+            kinds = ("endpoints", "hosts", "spans", "blocks", "retired")
+            return [await client.items(f"/v1/{kind}") for kind in kinds]
 
-        endpoints, hosts, spans, blocks = await self.asked(name, lists)
+        endpoints, hosts, spans, blocks, retired = await self.asked(name, lists)
         by_host: dict[str, dict[str, tuple[str, ...]]] = {}
         for one in endpoints:
             addresses = tuple(allocation["address"] for allocation in one["allocations"])
@@ -218,6 +221,7 @@ class Site:
             hosts=frozenset(one["name"] for one in hosts),
             spans=tuple(Held(cidr=one["cidr"], host=one["host"]) for one in spans),
             blocks=tuple(Held(cidr=one["cidr"], host=one["host"], span=one["span"]) for one in blocks),
+            retired=frozenset(one["cidr"] for one in retired),
         )
 
     def _put(self, name: str, path: str, body: object) -> None:
@@ -231,6 +235,7 @@ class Site:
         section = store or f'[store]\npath = "{self.state(name)}/romanad.db"'
         config.write_text(
             f'{section}\n[listen]\nsocket = "{self.directory}/{name}.sock"\nport = 0\n[log]\nformat = "text"\n'
+            f"[hosts]\nround_seconds = 1.0\nempty_seconds = {IDLE}\nrest_seconds = {self.rest}\n"
         )
         listen = f"--insecure-listen={machine.address}:{PORT}"
         command = [str(PROGRAMS / "romanad"), f"--config={config}", listen]
@@ -250,6 +255,7 @@ class Site:
         config = self.directory / f"{path.stem}.toml"
         config.write_text(
             f'[agent]\nhost = "{host}"\nstate = "{state}"\nsocket = "{path}"\nmtu = 1450\nrest_seconds = {self.rest}\n'
+            f"give_back_seconds = {IDLE}\n"
             f'[romanad]\nurl = "http://{self.underlay.machines[plane].address}:{PORT}"\nwait_seconds = 5\n'
             f'[cni]\nidentity_from_args = true\n[log]\nformat = "text"\n'
         )

@@ -11,7 +11,7 @@ from romana.codec.text import parse_prefix
 from romana.model.address import Prefix
 from romana.model.endpoint import Endpoint as Workload
 from romana.model.errors import Fault, Invalid
-from romana.model.ipam import Block, Span
+from romana.model.ipam import Block, Retired, Span
 from romana.model.policy import Policy
 from romana.model.tenancy import Segment, Tenant
 from romana.model.topology import Host, Network
@@ -35,6 +35,12 @@ def list_endpoints(state: State) -> list[Endpoint]:
         _line("/v1/segments", "All segments", Segment, segments, ("tenant",)),
         _line("/v1/spans", "All spans", Span, _cidrs(state, state.spans, state.spans_on), ("host",)),
         _line("/v1/blocks", "All blocks", Block, _cidrs(state, state.blocks, state.blocks_on), ("host",)),
+        _line(
+            "/v1/retired",
+            "What waits until every host has forgotten it",
+            Retired,
+            _lister(state.retired.values, lambda one: str(one.cidr)),
+        ),
         _line("/v1/endpoints", "All endpoints", Workload, _workloads(state), ("host", "tenant", "segment")),
         _line("/v1/policies", "All policies", Policy, _lister(state.policies.values, lambda one: one.id)),
     ]
