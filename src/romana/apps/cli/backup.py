@@ -21,15 +21,15 @@ from romana.ports import EmptyStore
 
 File = Annotated[Path, typer.Argument(metavar="FILE", show_default=False)]
 Database = Annotated[
-    Path | None, typer.Option("--path", metavar="DB", help="The SQLite file to make, romanad's `[store] path`.")
+    Path | None, typer.Option("--path", metavar="DB", help="The SQLite file to make, romanad's `\\[store] path`.")
 ]
 Endpoints = Annotated[
     str, typer.Option("--etcd", metavar="HOST:PORT,...", help="The members of an etcd cluster, instead of --path.")
 ]
-EtcdPrefix = Annotated[str, typer.Option("--prefix", help="romanad's `[etcd] prefix`.")]
-EtcdCa = Annotated[str, typer.Option("--ca", metavar="FILE", help="romanad's `[etcd] ca`.")]
-EtcdCertificate = Annotated[str, typer.Option("--certificate", metavar="FILE", help="`[etcd] certificate`.")]
-EtcdKey = Annotated[str, typer.Option("--key", metavar="FILE", help="`[etcd] key`.")]
+EtcdPrefix = Annotated[str, typer.Option("--prefix", help="romanad's `\\[etcd] prefix`.")]
+EtcdCa = Annotated[str, typer.Option("--ca", metavar="FILE", help="romanad's `\\[etcd] ca`.")]
+EtcdCertificate = Annotated[str, typer.Option("--certificate", metavar="FILE", help="`\\[etcd] certificate`.")]
+EtcdKey = Annotated[str, typer.Option("--key", metavar="FILE", help="`\\[etcd] key`.")]
 
 
 def add_backup(app: typer.Typer) -> None:
