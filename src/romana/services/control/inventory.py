@@ -13,25 +13,21 @@ from romana.codec.records import (
     BLOCK,
     ENDPOINT,
     HOST,
-    IDENTITY,
     PLAN_KEY,
     PUBLISHED,
     RETIRED,
     SEEN,
-    SEGMENT,
     SPAN,
-    TENANT,
     UNSETTLED,
     Seen,
-    StoredIdentity,
 )
 from romana.core.ipam.inventory import InventoryState, drop, take_over
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Conflict, Unavailable
-from romana.model.tenancy import Owner, Segment, Tenant
 from romana.model.topology import Host
 from romana.model.view import Inventory, InventoryAnswer
 from romana.services.control.core import Core, Draft
+from romana.services.control.fixed_inventory import FixedTakeOver, end_gone, is_fixed, put_identity, unbind
 from romana.services.control.hosts import bound_host
 from romana.services.control.state import State
 
@@ -96,6 +92,7 @@ def _drop(state: State, draft: Draft, inventory: Inventory) -> None:
     for endpoint in state.endpoints_on(host.name):
         if endpoint.id not in ids:
             draft.delete(ENDPOINT.key(endpoint.id))
+            end_gone(state, draft, endpoint)
     for cidr in gone.spans:
         draft.delete(SPAN.key(cidr))
     for cidr in gone.blocks:
@@ -124,28 +121,18 @@ def _take_over(state: State, draft: Draft, inventory: Inventory) -> list[str]:
     for cidr in found.revived:
         draft.delete(RETIRED.key(cidr))
     for identity in inventory.identities:
-        if identity.id not in state.identities:
-            draft.put(IDENTITY, IDENTITY.key(identity.id), StoredIdentity(identity=identity))
-            _put_owner(state, draft, identity.owner)
+        put_identity(state, draft, identity)
     if found.spans or found.blocks:
         draft.put(HOST, HOST.key(host.name), host)
     return [found.refused[cidr] for cidr in sorted(found.refused)]
-
-
-def _put_owner(state: State, draft: Draft, owner: Owner) -> None:
-    """A tenant or segment that was made after the backup, and is in use."""
-    if owner.tenant not in state.tenants and TENANT.key(owner.tenant) not in draft.puts:
-        log.warning("a tenant that is in use is not in the backup; apply its policies again", tenant=owner.tenant)
-        draft.put(TENANT, TENANT.key(owner.tenant), Tenant(name=owner.tenant))
-    if (owner.tenant, owner.segment) not in state.segments:
-        segment = Segment(tenant=owner.tenant, name=owner.segment)
-        draft.put(SEGMENT, SEGMENT.key(owner.tenant, owner.segment), segment)
 
 
 def _make_way(state: State, draft: Draft, inventory: Inventory) -> None:
     """Endpoints of the host whose addresses it has given to others since: they are told again, with their own."""
     host = _current(state, draft, inventory)
     for endpoint in inventory.endpoints:
+        if endpoint.host == host.name:
+            unbind(state, draft, host, endpoint)
         for allocation in endpoint.allocations:
             holder = state.holder(allocation.address)
             if holder not in (None, endpoint.id) and state.endpoints[holder].host == host.name:
@@ -156,8 +143,9 @@ def _endpoints(state: State, draft: Draft, inventory: Inventory) -> list[str]:
     """Take over endpoints; with the last part the host is settled."""
     host = _current(state, draft, inventory)
     refused = []
+    fixed = FixedTakeOver(state, draft, host)
     for endpoint in inventory.endpoints:
-        why = _fault(state, host, endpoint)
+        why = _fault(state, host, endpoint) or fixed.take_over(endpoint)
         if why:
             refused.append(why)
         elif state.endpoints.get(endpoint.id) != endpoint:
@@ -180,8 +168,10 @@ def _fault(state: State, host: Host, endpoint: Endpoint) -> str:
     if known is not None and known.host != host.name and known.host not in state.unsettled:
         return f"endpoint {endpoint.id} is on host {known.host}"
     for allocation in endpoint.allocations:
+        if is_fixed(state, allocation):
+            continue
         block = state.blocks.get(allocation.block)
-        if block is None or block.host not in ("", host.name):
+        if block is None or block.host != host.name:
             return f"endpoint {endpoint.id} has {allocation.address} in {allocation.block}, which is not the host's"
         holder = state.holder(allocation.address)
         if holder not in (None, endpoint.id):

@@ -109,7 +109,7 @@ def with_use(state: State, reservation: Reservation, host: str, endpoint: str) -
     return msgspec.structs.replace(reservation, host=host, endpoint=endpoint, allocations=allocations)
 
 
-def put_block(state: State, draft: Draft, identity: Identity, network: Network, cidr: Prefix) -> None:
+def put_block(state: State, draft: Draft, identity: Identity, network: Network, cidr: Prefix) -> Block:
     """A block of a static range for an identity, which the control plane allocates from."""
     static = static_range(network, cidr) or cidr
     # written also when it is there: a plan that drops the range compares it, and so sees this block
@@ -126,6 +126,7 @@ def put_block(state: State, draft: Draft, identity: Identity, network: Network, 
         sequence=state.revision + 1,
     )
     draft.put(BLOCK, BLOCK.key(cidr), block)
+    return block
 
 
 def put_retired(cidr: Prefix, state: State, draft: Draft) -> None:
