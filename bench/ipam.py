@@ -1,6 +1,7 @@
 """Allocations in one process, without a disk: how many a second, and whether their time grows with endpoints or fill.
 
-The baseline chooses as host-local does: the next address after the last one that no file (here: no key) has.
+The baseline chooses as host-local does: the next address after the last one that no file (here: no key) has. All cases
+take turns of a hundred allocations, so that none has the processor's caches for itself.
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ from romana.model.tenancy import Identity, Owner
 from romana.model.topology import Network
 
 NETWORK = Network(name="n", cidr=Prefix(Family.V4, 10 << 24, 8), block_length=29, span_length=24)
-PER_OWNER = 1000
-"""Endpoints of an owner: enough that its blocks can be filled to 99 %."""
+OWNERS = 100
+"""In every case as many, so that only the number of endpoints differs, or how full their blocks are."""
 REST = 10
 BATCH = 100
 """Addresses that are freed before as many are allocated: few beside all of them."""
 
 
 class Filled:
-    """An address book with endpoints of many owners, in which addresses are allocated and released."""
+    """An address book with endpoints of OWNERS, in which addresses are allocated and released."""
 
     def __init__(self, endpoints: int, *, fill: float) -> None:
         """`fill` is the part of the addresses that are in use."""
-        self.owners = [Identity(owner=Owner("t", f"s{number}")) for number in range(max(1, endpoints // PER_OWNER))]
+        self.owners = [Identity(owner=Owner("t", f"s{number}")) for number in range(OWNERS)]
         blocks = {}
         for number in range(round(endpoints / fill / 8 / len(self.owners)) * len(self.owners)):
             cidr = NETWORK.cidr.subnet(29, number)
@@ -56,20 +57,17 @@ class Filled:
         self.now = REST
         self.chance = random.Random(endpoints)
 
-    def turn(self, count: int) -> float:
-        """Release and allocate again `count` times; the time of the allocations, in seconds of this process."""
-        spent = 0.0
+    def turn(self) -> float:
+        """Release and allocate again BATCH times; the time of the allocations, in seconds of this process."""
         book, names, owners = self.book, self.names, self.owners
-        for _ in range(count // BATCH):
-            chosen = self.chance.sample(range(len(names)), BATCH)
-            for number in chosen:
-                book.release(names[number], self.now)
-            self.now += REST
-            began = time.process_time()
-            for number in chosen:
-                book.allocate(names[number], owners[number % len(owners)], ("n",), self.now)
-            spent += time.process_time() - began
-        return spent
+        chosen = self.chance.sample(range(len(names)), BATCH)
+        for number in chosen:
+            book.release(names[number], self.now)
+        self.now += REST
+        began = time.process_time()
+        for number in chosen:
+            book.allocate(names[number], owners[number % len(owners)], ("n",), self.now)
+        return time.process_time() - began
 
 
 class NextFree:
@@ -82,29 +80,26 @@ class NextFree:
         self.last = endpoints - 1
         self.chance = random.Random(endpoints)
 
-    def turn(self, count: int) -> float:
+    def turn(self) -> float:
         """The same as `Filled.turn`."""
-        spent = 0.0
-        for _ in range(count // BATCH):
-            for _ in range(BATCH):
-                place = self.chance.randrange(len(self.addresses))
-                del self.held[self.addresses[place]]
-                self.addresses[place] = self.addresses[-1]
-                self.addresses.pop()
-            began = time.process_time()
-            for _ in range(BATCH):
-                number = (self.last + 1) % self.size
-                while number in self.held:
-                    number = (number + 1) % self.size
-                self.held[number] = ""
-                self.addresses.append(number)
-                self.last = number
-            spent += time.process_time() - began
-        return spent
+        for _ in range(BATCH):
+            place = self.chance.randrange(len(self.addresses))
+            del self.held[self.addresses[place]]
+            self.addresses[place] = self.addresses[-1]
+            self.addresses.pop()
+        began = time.process_time()
+        for _ in range(BATCH):
+            number = (self.last + 1) % self.size
+            while number in self.held:
+                number = (number + 1) % self.size
+            self.held[number] = ""
+            self.addresses.append(number)
+            self.last = number
+        return time.process_time() - began
 
 
 def main() -> None:
-    chosen = arguments(__doc__ or "", endpoints=1_000_000, few=1_000, turns=5_000, rounds=15)
+    chosen = arguments(__doc__ or "", endpoints=1_000_000, few=1_000, turns=50, rounds=15)
     report = Report(benchmark="ipam", versions=versions())
     cases: dict[str, Callable[[], Filled | NextFree]] = {
         "few": lambda: Filled(chosen.few, fill=0.5),
@@ -118,11 +113,15 @@ def main() -> None:
     }
     made = {name: make() for name, make in cases.items()}
     times: dict[str, list[float]] = {name: [] for name in cases}
-    for turn in range(chosen.rounds):
-        for name in cases if turn % 2 else reversed(cases):
-            gc.collect()
-            gc.freeze()  # as a program does after its start: what it holds is not looked through again and again
-            micros = made[name].turn(chosen.turns) / chosen.turns * 1e6
+    for _ in range(chosen.rounds):
+        gc.collect()
+        gc.freeze()  # as a program does after its start: what it holds is not looked through again and again
+        spent = dict.fromkeys(cases, 0.0)
+        for _ in range(chosen.turns):
+            for name, case in made.items():
+                spent[name] += case.turn()
+        for name, seconds in spent.items():
+            micros = seconds / (chosen.turns * BATCH) * 1e6
             times[name].append(micros)
             report.runs.append({"case": name, "allocation_us": micros})
     for name, found in times.items():

@@ -153,7 +153,7 @@ def test_exhausted_network_says_the_numbers(host: AgentHost) -> None:
     before = state_of(host)
     refused = host.cni("ADD", "more")
     assert refused.code == 103
-    assert "network pods4: group 10.1.0.0/29 has 2 span(s) of /30, 2 claimed" in refused.body["msg"]
+    assert "network pods4: group 10.1.0.0/29 has 2 span(s) of /30, none of them free" in refused.body["msg"]
     assert state_of(host) == before
 
 

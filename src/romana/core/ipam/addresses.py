@@ -34,6 +34,10 @@ SHORT_REST = 30
 """The same when there is no other address."""
 
 
+Place = tuple[Room, int, Address]
+"""A block, an offset in it, and the address there."""
+
+
 class Need(IntEnum):
     """What is done for an address: first only what is usual, then sharing a mixed block whatever the owner has already,
     then a shorter rest as well.
@@ -133,7 +137,7 @@ class AddressBook:
         known = self._endpoints.get(endpoint)
         if known is not None:
             return known[2]
-        chosen: list[tuple[Room, Address]] = []
+        chosen: list[Place] = []
         name = identity.id
         for family, names in self._by_family(networks):
             found = self._find(self._pools(name, identity.owner, names, need), now, need)
@@ -143,13 +147,13 @@ class AddressBook:
         if not chosen:
             raise Exhausted(f"host {self.host} draws from none of the networks {', '.join(networks) or '(none)'}")
         allocations = []
-        for room, address in chosen:
+        for room, offset, address in chosen:
             if need is Need.HURRY:
-                before = room.known.get(room.offset(address))
+                before = room.known.get(offset)
                 self.hurried += isinstance(before, Rest) and before.since + self.rest > now
             self._sequence += 1
-            allocation = Allocation(address=address, block=room.block.cidr, endpoint=endpoint, sequence=self._sequence)
-            self._blocks.hold(allocation, room)
+            allocation = Allocation(address=address, block=room.cidr, endpoint=endpoint, sequence=self._sequence)
+            self._blocks.hold_in(room, offset, allocation)
             allocations.append(allocation)
         return self._remember(endpoint, name, identity.owner, tuple(allocations))
 
@@ -335,7 +339,7 @@ class AddressBook:
                 found.append(self._blocks.mixed.get((identity, network)))
         return [pool for pool in found if pool is not None]
 
-    def _find(self, pools: Sequence[Pool], now: int, need: Need) -> tuple[Room, Address] | None:
+    def _find(self, pools: Sequence[Pool], now: int, need: Need) -> Place | None:
         """The next address for an identity, nothing of it taken yet."""
         for pool in pools:
             found = self._pick_fresh(pool, now) or self._pick_rested(pool, now, self.rest)
@@ -348,27 +352,29 @@ class AddressBook:
                     return found
         return None
 
-    def _pick_fresh(self, pool: Pool, now: int) -> tuple[Room, Address] | None:
+    def _pick_fresh(self, pool: Pool, now: int) -> Place | None:
+        if not pool.fresh:
+            return None
         used_up = []
-        found: tuple[Room, Address] | None = None
+        found: Place | None = None
         for cidr, room in pool.fresh.items():
             if now < room.not_before:
                 continue
             untouched = self._blocks.untouched(room)
             if untouched is not None:
-                found = (room, untouched)
+                found = (room, room.cursor, untouched)
                 break
             used_up.append(cidr)
         for cidr in used_up:
             del pool.fresh[cidr]
         return found
 
-    def _pick_rested(self, pool: Pool, now: int, rest: int) -> tuple[Room, Address] | None:
+    def _pick_rested(self, pool: Pool, now: int, rest: int) -> Place | None:
         while pool.resting:
             found = pool.resting[0]
             room = found.room
             if found.is_true and room is not None and room.is_open:
-                return (room, found.address) if found.since + rest <= now else None
+                return (room, found.offset, found.address) if found.since + rest <= now else None
             pool.resting.popleft()
         return None
 

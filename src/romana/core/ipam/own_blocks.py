@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 
 from romana.core.ipam.bits import offsets
-from romana.core.ipam.rooms import UNKNOWN, Pool, Rest, Room, in_order
+from romana.core.ipam.rooms import UNKNOWN, Pool, Rest, Room, in_order, rest_in
 from romana.model.address import Address, Family, Prefix
 from romana.model.ipam import Allocation, Block
 from romana.model.topology import Network
@@ -101,17 +101,22 @@ class OwnBlocks:
         known = self._strays.get(address) if room is None else room.known.get(room.offset(address))
         return known if isinstance(known, Allocation) else None
 
-    def hold(self, allocation: Allocation, room: Room | None = None) -> None:
-        """An address begins to be used; `room` is where it lies, when that is known."""
+    def hold(self, allocation: Allocation) -> None:
+        """An address begins to be used."""
         address = allocation.address
-        room = room or self._room_of(allocation)
-        if room is None:
-            before, self._strays[address] = self._strays.get(address), allocation
-        else:
-            offset = room.offset(address)
-            before, room.known[offset] = room.known.get(offset), allocation
-            room.held += 1
-            room.uses += 1
+        room = self._room_of(allocation)
+        if room is not None:
+            self.hold_in(room, room.offset(address), allocation)
+            return
+        before, self._strays[address] = self._strays.get(address), allocation
+        if isinstance(before, Rest):
+            before.is_true = False
+
+    def hold_in(self, room: Room, offset: int, allocation: Allocation) -> None:
+        """The same where it is known in which block, and where there, it lies."""
+        before, room.known[offset] = room.known.get(offset), allocation
+        room.held += 1
+        room.uses += 1
         if isinstance(before, Rest):
             before.is_true = False
 
@@ -120,11 +125,11 @@ class OwnBlocks:
         room = self._room_of(allocation)
         if room is not None:
             room.held -= 1
-        self._begin(Rest(allocation.address, since, identity, room))
+        self._begin(rest_in(room, allocation.address, since, identity))
 
     def rest(self, address: Address, since: int, identity: str) -> None:
         """The same for an address that was in use when nothing of this was in memory."""
-        self._begin(Rest(address, since, identity, self.home(address)))
+        self._begin(rest_in(self.home(address), address, since, identity))
 
     def rest_everything(self, now: int, until: int) -> None:
         """All that is not in use rests from `now` on, and what was never used until `until`."""
@@ -133,7 +138,7 @@ class OwnBlocks:
             room.not_before = until
             known += room.rests()
         for rest in in_order(known):
-            self._begin(Rest(rest.address, now, rest.last, rest.room))
+            self._begin(rest_in(rest.room, rest.address, now, rest.last))
 
     def rested(self, now: int, rest: int) -> dict[Address, int]:
         """Addresses whose rest is over since the last call and whose past need not be remembered any longer, with since
@@ -208,8 +213,7 @@ class OwnBlocks:
         if room is None:
             before, self._strays[rest.address] = self._strays.get(rest.address), rest
         else:
-            offset = room.offset(rest.address)
-            before, room.known[offset] = room.known.get(offset), rest
+            before, room.known[rest.offset] = room.known.get(rest.offset), rest
             room.freed = max(room.freed, rest.since)
         if isinstance(before, Rest):
             before.is_true = False  # no pool offers it any more
@@ -310,6 +314,7 @@ class OwnBlocks:
                 self._know(known.moved(None))
             else:
                 self._strays[cidr.address(offset)] = known
+        room.known = {}  # rests are not the garbage collector's, and know their room
 
     def _class_up(self, room: Room) -> None:
         classes = {self._classes.get(name) for name in room.block.identities}

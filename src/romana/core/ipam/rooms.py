@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 
+import msgspec
+
 from romana.model.address import Address, Prefix
 from romana.model.ipam import Allocation, Block
 
@@ -18,20 +20,19 @@ UNKNOWN = ""
 """In place of an identity: somebody had the address, and nobody knows who."""
 
 
-class Rest:
+class Rest(msgspec.Struct, gc=False, eq=False):
     """The time after a use of an address, until the next one: since when, and the id of the identity that had it.
 
-    `room` is the block that it lies in, None for a stray. It `is_true` until the address is used again, or rests anew.
+    `room` is the block that it lies in, at an `offset`; None for a stray. It `is_true` until the address is used again,
+    or rests anew.
     """
 
-    __slots__ = ("address", "is_true", "last", "room", "since")
-
-    def __init__(self, address: Address, since: int, last: str, room: Room | None) -> None:
-        self.address = address
-        self.since = since
-        self.last = last
-        self.room = room
-        self.is_true = True
+    address: Address
+    since: int
+    last: str
+    room: Room | None = None
+    offset: int = 0
+    is_true: bool = True
 
     @property
     def is_offered(self) -> bool:
@@ -41,7 +42,12 @@ class Rest:
     def moved(self, room: Room | None) -> Rest:
         """The same in another place, or to be offered anew; this one is true no longer."""
         self.is_true = False
-        return Rest(self.address, self.since, self.last, room)
+        return rest_in(room, self.address, self.since, self.last)
+
+
+def rest_in(room: Room | None, address: Address, since: int, last: str) -> Rest:
+    """A rest of an address in its block; None for a stray."""
+    return Rest(address, since, last, room, 0 if room is None else room.offset(address))
 
 
 class Room:
