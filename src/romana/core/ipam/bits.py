@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-
 from romana.model.address import Prefix
 from romana.model.errors import Exhausted
 from romana.model.ipam import Numbers
