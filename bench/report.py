@@ -1,7 +1,8 @@
 """What every benchmark prints and writes.
 
-Owns the form of the JSON: `ratios` (ours to the baseline's; the key says unit and direction), `figures` (absolute, of
-both), `runs` (each measurement as it was taken, in order) and `versions`. Decides nothing about good or bad.
+Owns the form of the JSON: `ratios` (ours to the baseline's), `figures` (absolute, of both), `runs` (each measurement as
+it was taken, in order), `better` (which way each key that has one should go) and `versions`. A key says its unit, and
+the unit the direction. Decides nothing about good or bad.
 """
 
 from __future__ import annotations
@@ -20,6 +21,24 @@ from rich.table import Table
 import romana
 
 
+HIGHER = ("_per_s", "_per_second", "_a_second", "_used", "_percent")
+LOWER = (
+    "_ms",
+    "_us",
+    "_ns",
+    "_s_",
+    "_seconds",
+    "_bytes",
+    "_mb",
+    "_mib",
+    "_claimed",
+    "_messages",
+    "_claims",
+    "_entries",
+)
+"""Parts of keys that say a unit, by the direction in which it is better."""
+
+
 class Report(msgspec.Struct, kw_only=True):
     """One benchmark's outcome."""
 
@@ -28,22 +47,38 @@ class Report(msgspec.Struct, kw_only=True):
     figures: dict[str, float | str] = {}
     runs: list[dict[str, float | str]] = []
     versions: dict[str, str] = {}
+    better: dict[str, str] = {}
 
     def show(self, json: Path | None) -> None:
         """Print tables, and write the JSON where it is wanted."""
+        self.better = {key: way for key in (*self.ratios, *self.figures) if (way := better(key))}
         console = Console()
         for title, values in (("ratio, ours to the baseline's", self.ratios), ("figure", self.figures)):
             drawn = Table(box=None, pad_edge=False)
             drawn.add_column(title, no_wrap=True)
             drawn.add_column("", justify="right", no_wrap=True)
+            drawn.add_column("better", no_wrap=True)
             for key, value in values.items():
                 drawn.add_row(
-                    key, value if isinstance(value, str) else f"{value:,.3g}" if value < 1e4 else f"{value:,.0f}"
+                    key,
+                    value if isinstance(value, str) else f"{value:,.3g}" if value < 1e4 else f"{value:,.0f}",
+                    self.better.get(key, ""),
                 )
             console.print(drawn)
             console.print()
         if json is not None:
             json.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
+
+
+def better(key: str) -> str:
+    """`higher` or `lower` by the unit that a key says; empty for counts and spreads, which are only told."""
+    if key.endswith("_spread"):
+        return ""
+    word = f"_{key}_"
+    for way, units in (("higher", HIGHER), ("lower", LOWER)):
+        if any(f"{unit.rstrip('_')}_" in word for unit in units):
+            return way
+    return ""
 
 
 def arguments(description: str, **counts: int) -> argparse.Namespace:
