@@ -20,7 +20,6 @@ from rich.table import Table
 
 import romana
 
-
 HIGHER = ("_per_s", "_per_second", "_a_second", "_used", "_percent")
 LOWER = (
     "_ms",
