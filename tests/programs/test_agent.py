@@ -176,7 +176,9 @@ def test_known_segment_starts_without_romanad_and_is_published_later(ready: Agen
 
 
 def test_agent_starts_from_its_own_memory_while_romanad_is_away(ready: AgentHost) -> None:
-    ready.add_pod("one")
+    for name in ("one", "shares", "owns"):  # the third has a block of its owner, which peers know as a whole
+        ready.add_pod(name)
+    wait(lambda: len(ready.endpoints()) == 3, "published")
     wait(lambda: "red" in (ready.directory / "agent" / "view.json").read_text(), "the view is kept")
     ready.kill_romanad()
     assert ready.stop_agent(signal.SIGTERM) == 0
@@ -184,7 +186,7 @@ def test_agent_starts_from_its_own_memory_while_romanad_is_away(ready: AgentHost
     two = ready.add_pod("two")
     assert ready.reaches("one", two[0])
     ready.start_romanad()
-    wait(lambda: ready.endpoints() == ["one", "two"], "published when romanad is back")
+    wait(lambda: ready.endpoints() == ["one", "owns", "shares", "two"], "published when romanad is back")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["ended", "killed"])
@@ -387,7 +389,7 @@ def test_install_writes_plugin_and_conflist(tmp_path: Path) -> None:
     assert (tmp_path / "bin" / "romana-cni").stat().st_mode & 0o777 == 0o755
     assert (tmp_path / "bin" / "romana-cni").read_bytes() == b"\x7fELF plugin"
     conflist = json.loads((tmp_path / "net.d" / "10-romana.conflist").read_text())
-    assert conflist["plugins"] == [{"type": "romana-cni"}]
+    assert conflist["plugins"] == [{"type": "romana-cni", "capabilities": {"ips": True}}]
     assert sorted(path.name for path in (tmp_path / "bin").iterdir()) == ["romana-cni"]
 
 
