@@ -28,6 +28,7 @@ AS_JSON = 255
 _NETNS = ("", "/var/run/netns/cni-", "/run/netns/cni-", "/var/run/netns/", "/run/netns/")
 _UUID = re.compile(r"(.*?)([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})")
 _V4, _V6 = struct.Struct(">BQ4s"), struct.Struct(">BQ16s")  # block length (of IPv6: plus 64), sequence, address
+_BOTH = struct.Struct(">BBQIBQQQ")  # how most bodies begin: two allocations, IPv4 and IPv6
 _V6_MARK = 64
 _MAC = re.compile(r"(?:(?:[0-9a-f]{2}:){5}[0-9a-f]{2})?")
 
@@ -51,7 +52,7 @@ class Packed(msgspec.Struct, frozen=True, array_like=True):
 
     schema: int
     host: str
-    identity: msgspec.Raw
+    identity: bytes
     body: bytes
 
 
@@ -69,8 +70,7 @@ class EndpointKind(Kind[Endpoint]):
 
     def encode(self, value: Endpoint) -> bytes:
         """The stored form."""
-        identity = msgspec.Raw(_encoder.encode(value.identity))
-        return _encoder.encode(Packed(SCHEMA, value.host, identity, _body(value)))
+        return _encoder.encode(Packed(SCHEMA, value.host, _encoder.encode(value.identity), _body(value)))
 
     def decode(self, text: bytes, key: str = "") -> Endpoint:
         """The value of the record under a key; Unavailable when it is of a newer schema, or is none."""
@@ -82,12 +82,14 @@ class EndpointKind(Kind[Endpoint]):
 
     def unpack(self, text: bytes) -> Packed:
         """The parts of a record of the present schema; one of schema 1 is brought to it first."""
-        if text[:1] == b"{":
-            text = self.encode(super().decode(text))
         try:
             packed = _packed.decode(text)
+            if packed.schema == SCHEMA:
+                return packed
             self.check_schema(packed.schema)
         except (msgspec.DecodeError, ValueError) as error:
+            if text[:1] == b"{":
+                return self.unpack(self.encode(super().decode(text)))
             head = text[1] if len(text) > 1 else 0
             if SCHEMA < head < 128:  # a small number is itself in MessagePack
                 self.check_schema(head)
@@ -95,7 +97,7 @@ class EndpointKind(Kind[Endpoint]):
         return packed
 
 
-def identity_of(raw: msgspec.Raw | bytes) -> Identity:
+def identity_of(raw: bytes) -> Identity:
     """The identity in a record."""
     return _identity.decode(raw)
 
@@ -151,34 +153,36 @@ def places(body: bytes) -> list[tuple[Family, int, int, int]]:
 
 
 def spots(body: bytes) -> list[tuple[int, int]]:
-    """The block of each allocation, as one number, and the offset of the address in it; quicker than `places`.
+    """The block of each allocation, as one number (`room`), and the offset of the address in it."""
+    if body[0] == 2 and len(body) >= _BOTH.size:
+        _, short, _, value, long, _, high, low = _BOTH.unpack_from(body)
+        if short < _V6_MARK <= long:
+            left, right, other = 32 - short, 128 + _V6_MARK - long, high << 64 | low
+            return [
+                (value >> left | short + 1 << 32, value & (1 << left) - 1),
+                (other >> right | long - _V6_MARK + 1 << 128, other & (1 << right) - 1),
+            ]
+    return [_spot(family, value, length) for family, value, length, _ in places(body)]
 
-    The number is the first address, nine bits for length and family: `start << 9 | length << 1 | IPv6`.
+
+def _spot(family: Family, value: int, length: int) -> tuple[int, int]:
+    left = family.bits - length
+    return room(family, value >> left, length), value & (1 << left) - 1
+
+
+def room(family: Family, index: int, length: int) -> int:
+    """A block as one number: which one of its length it is, and above that the length plus one.
+
+    Neighbours have neighbouring numbers, so that a dict of them has few collisions.
     """
-    if body[0] == AS_JSON:
-        return [_room(family, value, length) for family, value, length, _ in places(body)]
-    at = 1
-    found = []
-    for _ in range(body[0]):
-        length = body[at]
-        if length < _V6_MARK:
-            value = int.from_bytes(body[at + 9 : at + 13])
-            offset = value & (1 << 32 - length) - 1
-            found.append((value - offset << 9 | length << 1, offset))
-            at += _V4.size
-        else:
-            value = int.from_bytes(body[at + 9 : at + 25])
-            offset = value & (1 << 128 + _V6_MARK - length) - 1
-            found.append((value - offset << 9 | length - _V6_MARK << 1 | 1, offset))
-            at += _V6.size
-    if at > len(body):
-        raise ValueError("the record ends before its addresses")
-    return found
+    return index | length + 1 << family.bits
 
 
-def _room(family: Family, value: int, length: int) -> tuple[int, int]:
-    offset = value & (1 << family.bits - length) - 1
-    return value - offset << 9 | length << 1 | (family is Family.V6), offset
+def block(number: int) -> tuple[Family, int, int]:
+    """The reverse: family, first address and length."""
+    family = Family.V6 if number >> Family.V6.bits else Family.V4
+    length = (number >> family.bits) - 1
+    return family, (number & (1 << family.bits) - 1) << family.bits - length, length
 
 
 def _end_of_places(body: bytes) -> int:

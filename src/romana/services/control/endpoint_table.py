@@ -15,29 +15,33 @@ from typing import NamedTuple
 import msgspec
 
 from romana.codec.endpoint_record import AS_JSON, endpoint_of, identity_of, places, spots
+from romana.codec.endpoint_record import block as block_numbered
+from romana.codec.endpoint_record import room as room_number
 from romana.codec.records import ENDPOINT
 from romana.model.address import Address, Family, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Unavailable
 from romana.model.tenancy import Identity
+from romana.ports import Record
 from romana.services.control.shared import Shared
 
 DENSE = 64
 """Offsets below this one are places in a list; a block's others are in a dict."""
 _HEAD = struct.Struct("<QII")  # revision, number of the host, number of the identity
 _CONTAINER = 64
+PREFIX = ENDPOINT.key("")
 Room = int
 """A block's CIDR as one number (`room_of`)."""
 
 
 def room_of(block: Prefix) -> Room:
     """The number of a block."""
-    return block.value << 9 | block.length << 1 | (block.family is Family.V6)
+    return room_number(block.family, block.value >> block.family.bits - block.length, block.length)
 
 
 def block_of(room: Room) -> Prefix:
     """The reverse."""
-    return Prefix(Family.V6 if room & 1 else Family.V4, room >> 9, room >> 1 & 255)
+    return Prefix(*block_numbered(room))
 
 
 class _Known(NamedTuple):
@@ -63,8 +67,9 @@ class EndpointTable(Mapping[str, Endpoint]):
         self._near: dict[Room, list[bytes | None]] = {}
         self._far: dict[Room, dict[int, bytes]] = {}
         self._lengths: dict[tuple[Family, int], int] = {}  # -> number of rooms
-        self._rooms_of_host: dict[int, dict[Room, int]] = {}  # by number -> how many are where; so are the next
-        self._rooms_of_identity: dict[int, dict[Room, int]] = {}
+        # by number -> where they are; some may be there no longer
+        self._rooms_of_host: dict[int, set[Room]] = {}
+        self._rooms_of_identity: dict[int, set[Room]] = {}
         self._loose: set[bytes] = set()  # what `loose` answers
         self.loose_changes = 0
         """How often an endpoint that is loose came or went."""
@@ -73,23 +78,24 @@ class EndpointTable(Mapping[str, Endpoint]):
 
     def put(self, id_: str, text: bytes, revision: int) -> None:
         """The endpoint's record as it now is; Unavailable when it cannot be read."""
-        self.put_all([(id_, text, revision)])
+        self.put_all([Record(PREFIX + id_, text, revision)])
 
-    def put_all(self, records: Iterable[tuple[str, bytes, int]], *, quietly: bool = False) -> None:
-        """The same for many: their ids, records and revisions. `quietly` leaves out `touched`; say `touch_all` then."""
-        unpack, pack, packed, near = ENDPOINT.unpack, _HEAD.pack, self._packed, self._near
-        for id_, text, revision in records:
-            key, record = _key(id_), unpack(text)
+    def put_all(self, records: Iterable[Record], *, quietly: bool = False) -> None:
+        """The same for many. `quietly` leaves out `touched`; say `touch_all` then."""
+        unpack, pack, packed, near, skipped = ENDPOINT.unpack, _HEAD.pack, self._packed, self._near, len(PREFIX)
+        for one in records:
+            id_ = one.key[skipped:]
+            key, record = _key(id_), unpack(one.value)
             body = record.body
             try:
                 found = spots(body)
-                identity = self._identities.take(bytes(record.identity))
+                identity = self._identities.take(record.identity)
             except (msgspec.DecodeError, ValueError, LookupError, struct.error) as error:
                 raise Unavailable(f"the record of endpoint {id_} cannot be read: {error}") from error
             if key in packed:
                 self._drop(key)
             host = self._hosts.take(record.host)
-            packed[key] = pack(revision, host, identity) + body
+            packed[key] = pack(one.revision, host, identity) + body
             if not quietly:
                 self.touched.update(room for room, _ in found)
             for room, offset in found:
@@ -99,8 +105,13 @@ class EndpointTable(Mapping[str, Endpoint]):
                 else:
                     self._settle(room, offset, key)
             if found:  # it is found again through its last room, which is the widest
-                _count(self._rooms_of_host, host, room, 1)
-                _count(self._rooms_of_identity, identity, room, 1)
+                of_host, of_identity = self._rooms_of_host.get(host), self._rooms_of_identity.get(identity)
+                if of_host is None:
+                    of_host = self._rooms_of_host[host] = set()
+                if of_identity is None:
+                    of_identity = self._rooms_of_identity[identity] = set()
+                of_host.add(room)
+                of_identity.add(room)
             if not found or body[0] == AS_JSON:
                 self._loosen(key)
 
@@ -152,7 +163,7 @@ class EndpointTable(Mapping[str, Endpoint]):
     def uses_on(self, host: str) -> dict[str, dict[Address, int]]:
         """A host's endpoints by id, each with the sequences of its addresses."""
         number = self._hosts.number(host)
-        there = self._rooms_of_host.get(number, {}) if number is not None else {}
+        there = self._rooms_of_host.get(number, ()) if number is not None else ()
         found = {}
         for key in self._candidates(there):
             value = self._packed[key]
@@ -175,7 +186,7 @@ class EndpointTable(Mapping[str, Endpoint]):
     def on_host(self, host: str) -> set[str]:
         """The ids of a host's endpoints."""
         number = self._hosts.number(host)
-        there = self._rooms_of_host.get(number, {}) if number is not None else {}
+        there = self._rooms_of_host.get(number, ()) if number is not None else ()
         return {_id(key) for key in self._candidates(there) if _HEAD.unpack_from(self._packed[key])[1] == number}
 
     def of_owner(self, tenant: str | None, segment: str | None = None) -> set[str]:
@@ -232,14 +243,17 @@ class EndpointTable(Mapping[str, Endpoint]):
                     if other != key and (room, offset) in spots(self._packed[other][_HEAD.size :]):
                         self._settle(room, offset, other)
                         break
-        if found:
-            _count(self._rooms_of_host, host, found[-1][0], -1)
-            _count(self._rooms_of_identity, identity, found[-1][0], -1)
         if key in self._loose:
             self._loose.remove(key)
             self.loose_changes += 1
-        self._hosts.give_back(host)
-        self._identities.give_back(identity)
+        for shared, number, rooms_of in (
+            (self._hosts, host, self._rooms_of_host),
+            (self._identities, identity, self._rooms_of_identity),
+        ):
+            if shared.give_back(number):
+                rooms_of.pop(number, None)
+            elif found and found[-1][0] not in self._near and found[-1][0] not in self._far:
+                rooms_of[number].discard(found[-1][0])
 
     def _loosen(self, *keys: bytes) -> None:
         self._loose.update(keys)
@@ -302,10 +316,10 @@ class EndpointTable(Mapping[str, Endpoint]):
         return self._loose.union(key for room in rooms for _, key in self._lodgers(room))
 
     def _count_length(self, room: Room, by: int) -> None:
-        kind = (Family.V6 if room & 1 else Family.V4, room >> 1 & 255)
-        self._lengths[kind] = self._lengths.get(kind, 0) + by
-        if not self._lengths[kind]:
-            del self._lengths[kind]
+        family, _, length = block_numbered(room)
+        self._lengths[family, length] = self._lengths.get((family, length), 0) + by
+        if not self._lengths[family, length]:
+            del self._lengths[family, length]
 
 
 def _revision(value: bytes) -> int:
@@ -315,14 +329,14 @@ def _revision(value: bytes) -> int:
 
 def _key(id_: str) -> bytes:
     """An id as short as it can be said: most begin with a container's 64 hexadecimal digits."""
-    container, slash, rest = id_.partition("/")
-    if slash and len(container) == _CONTAINER:
+    if id_[_CONTAINER : _CONTAINER + 1] == "/":
+        container = id_[:_CONTAINER]
         try:
             packed = bytes.fromhex(container)
         except ValueError:
             packed = b""
         if packed.hex() == container:
-            return b"\1" + packed + rest.encode()
+            return b"\1" + packed + id_[_CONTAINER + 1 :].encode()
     return b"\0" + id_.encode()
 
 
@@ -330,19 +344,6 @@ def _id(key: bytes) -> str:
     if key[0]:
         return f"{key[1:33].hex()}/{key[33:].decode()}"
     return key[1:].decode()
-
-
-def _count(rooms_of: dict[int, dict[Room, int]], number: int, room: Room, by: int) -> None:
-    rooms = rooms_of.get(number)
-    if rooms is None:
-        rooms = rooms_of[number] = {}
-    count = rooms.get(room, 0) + by
-    if count:
-        rooms[room] = count
-    else:
-        del rooms[room]
-        if not rooms:
-            del rooms_of[number]
 
 
 class Holders(Mapping[Address, str]):

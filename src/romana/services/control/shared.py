@@ -38,14 +38,16 @@ class Shared(Generic[K, T]):
         self._counts[number] += 1
         return number
 
-    def give_back(self, number: int) -> None:
-        """One that was taken is needed no longer."""
+    def give_back(self, number: int) -> bool:
+        """One that was taken is needed no longer; whether nobody needs it now."""
         self._counts[number] -= 1
         entry = self._entries[number]
-        if not self._counts[number] and entry is not None:
-            del self._numbers[entry[0]]
-            self._entries[number] = None
-            self._free.append(number)
+        if self._counts[number] or entry is None:
+            return False
+        del self._numbers[entry[0]]
+        self._entries[number] = None
+        self._free.append(number)
+        return True
 
     def value(self, number: int) -> T:
         """The value of a number that is taken; KeyError for any other."""

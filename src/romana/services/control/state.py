@@ -227,14 +227,12 @@ class State:
 
     def load(self, page: Iterable[Record]) -> None:
         """Take over records of a store that is read for the first time; say `loaded` after the last of them."""
-        endpoints, others = [], []
+        endpoints: list[Record] = []
+        others: list[Record] = []
         for record in page:
-            if record.key.startswith(ENDPOINT):
-                endpoints.append((record.key[len(ENDPOINT) :], record.value, record.revision))
-            else:
-                others.append(StoreEvent(record.key, record.value, record.revision))
+            (endpoints if record.key.startswith(ENDPOINT) else others).append(record)
         self.endpoints.put_all(endpoints, quietly=True)
-        self.apply(others)
+        self.apply(StoreEvent(record.key, record.value, record.revision) for record in others)
 
     def loaded(self, revision: int) -> None:
         """Everything was taken over, as of a revision."""
