@@ -104,12 +104,12 @@ def main() -> None:
     cases: dict[str, Callable[[], Filled | NextFree]] = {
         "few": lambda: Filled(chosen.few, fill=0.5),
         "many": lambda: Filled(chosen.endpoints, fill=0.5),
-        "fill_10_percent": lambda: Filled(50_000, fill=0.1),
-        "fill_99_percent": lambda: Filled(50_000, fill=0.99),
+        "tenth_full": lambda: Filled(50_000, fill=0.1),
+        "nearly_full": lambda: Filled(50_000, fill=0.99),
         "few_base": lambda: NextFree(chosen.few, fill=0.5),
         "many_base": lambda: NextFree(chosen.endpoints, fill=0.5),
-        "fill_10_percent_base": lambda: NextFree(50_000, fill=0.1),
-        "fill_99_percent_base": lambda: NextFree(50_000, fill=0.99),
+        "tenth_full_base": lambda: NextFree(50_000, fill=0.1),
+        "nearly_full_base": lambda: NextFree(50_000, fill=0.99),
     }
     made = {name: make() for name, make in cases.items()}
     times: dict[str, list[float]] = {name: [] for name in cases}
@@ -131,10 +131,10 @@ def main() -> None:
         report.figures[f"allocations_per_second_{name}"] = 1e6 / quantile(times[name], 0.5)
     for key, over, under in (
         ("allocation_us_many_to_few", "many", "few"),
-        ("allocation_us_99_to_10_percent_full", "fill_99_percent", "fill_10_percent"),
-        ("allocation_us_99_to_10_percent_full_base", "fill_99_percent_base", "fill_10_percent_base"),
+        ("allocation_us_nearly_to_tenth_full", "nearly_full", "tenth_full"),
+        ("allocation_us_nearly_to_tenth_full_base", "nearly_full_base", "tenth_full_base"),
         ("allocation_us_many", "many", "many_base"),
-        ("allocation_us_99_percent_full", "fill_99_percent", "fill_99_percent_base"),
+        ("allocation_us_nearly_full", "nearly_full", "nearly_full_base"),
     ):
         pairs = zip(times[over], times[under], strict=True)
         report.ratios[key] = quantile([one / other for one, other in pairs], 0.5)
