@@ -35,7 +35,7 @@ from romana.model.errors import Unavailable
 from romana.model.ipam import Allocation, Block, Retired, Span
 from romana.model.tenancy import Identity, Owner
 from romana.model.topology import AddressPlan, Network
-from romana.ports import StoreEvent
+from romana.ports import Record, StoreEvent
 from romana.services.control.core import Core
 from romana.services.control.endpoint_table import EndpointTable, block_of, room_of
 from romana.services.control.state import State
@@ -393,3 +393,29 @@ def test_records_are_upgraded_schema_by_schema() -> None:
     ):
         with pytest.raises(Unavailable, match=sentence):
             kind.decode(text)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(endpoints(), max_size=6, unique_by=lambda one: one.id), st.lists(st.sampled_from(BLOCKS), unique=True))
+def test_a_state_that_is_read_is_the_one_that_was_followed(found: list[Endpoint], cidrs: list[Prefix]) -> None:
+    texts = {ENDPOINT.key(one.id): ENDPOINT.encode(one) for one in found}
+    for number, cidr in enumerate(cidrs):
+        host = ("", *HOSTS)[number % 3]
+        owner, member = IDENTITIES[number % 4].owner, IDENTITIES[number % 4].id
+        block = Block(cidr=cidr, span=cidr, network="v4", host=host, allocator=host, owner=owner, identities=(member,))
+        texts[BLOCK.key(cidr)] = BLOCK.encode(block)
+    followed, read = State(), State()
+    for revision, (key, text) in enumerate(texts.items(), 1):
+        followed.apply([StoreEvent(key, text, revision)])
+    read.load([Record(key, text, revision) for revision, (key, text) in enumerate(texts.items(), 1)])
+    read.loaded(len(texts))
+    assert dict(read.endpoints) == dict(followed.endpoints)
+    assert dict(read.revisions) == dict(followed.revisions)
+    assert read.blocks == followed.blocks
+    assert read.served_touched == followed.served_touched
+    for host in ("", *HOSTS):
+        assert read.blocks_on(host) == followed.blocks_on(host)
+        assert read.endpoints_on(host) == followed.endpoints_on(host)
+    for cidr in BLOCKS:
+        assert read.served.over(cidr) == followed.served.over(cidr)
+    assert read.lodgers.exact({}) == followed.lodgers.exact({})

@@ -27,6 +27,8 @@ from romana.services.control.shared import Shared
 
 DENSE = 64
 """Offsets below this one are places in a list; a block's others are in a dict."""
+SMALL = 16
+"""A block of so many addresses at most has a place for each of them from the first one on."""
 _HEAD = struct.Struct("<QII")  # revision, number of the host, number of the identity
 _CONTAINER = 64
 PREFIX = ENDPOINT.key("")
@@ -269,9 +271,10 @@ class EndpointTable(Mapping[str, Endpoint]):
             other = None
             if near is None:
                 self._begin(room)
-                near = self._near[room] = []
-            near.extend([None] * (offset - len(near)))
-            near.append(key)
+                size = block_of(room).size
+                near = self._near[room] = [None] * (size if size <= SMALL else 0)
+            near.extend([None] * (offset + 1 - len(near)))
+            near[offset] = key
         else:
             self._begin(room)
             far = self._far.setdefault(room, {})

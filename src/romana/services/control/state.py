@@ -40,7 +40,7 @@ HOST_KINDS = frozenset({"host", "audited"})
 
 CIDR_KINDS = frozenset({"span", "block", "retired", "blackout"})
 """Kinds of records under a CIDR, which their values have too."""
-ENDPOINT = records.ENDPOINT.key("")
+ENDPOINT, BLOCK = records.ENDPOINT.key(""), records.BLOCK.key("")
 TABLES = {
     "host": "hosts",
     "tenant": "tenants",
@@ -228,15 +228,35 @@ class State:
     def load(self, page: Iterable[Record]) -> None:
         """Take over records of a store that is read for the first time; say `loaded` after the last of them."""
         endpoints: list[Record] = []
-        others: list[Record] = []
+        others: list[StoreEvent] = []
         for record in page:
-            (endpoints if record.key.startswith(ENDPOINT) else others).append(record)
+            if record.key.startswith(ENDPOINT):
+                endpoints.append(record)
+            elif record.key.startswith(BLOCK):
+                self._load_block(record)
+            else:
+                others.append(StoreEvent(record.key, record.value, record.revision))
         self.endpoints.put_all(endpoints, quietly=True)
-        self.apply(StoreEvent(record.key, record.value, record.revision) for record in others)
+        self.apply(others)
+
+    def _load_block(self, record: Record) -> None:
+        """One of a great many, of which nobody knows anything yet."""
+        block = _lean(records.BLOCK.decode(record.value))
+        cidr = block.cidr
+        self.blocks[cidr] = block
+        self.revisions.note(record.key, record.revision)
+        on_host = self._blocks_on.get(block.host)
+        if on_host is None:
+            on_host = self._blocks_on[block.host] = {}
+        on_host[cidr] = block
+        if block.allocator == SERVER:
+            self.served.add(cidr)
+            self.served_touched.add(cidr)
 
     def loaded(self, revision: int) -> None:
         """Everything was taken over, as of a revision."""
         self.endpoints.touch_all()
+        self.policy_generation += 1
         self.revision = revision
 
     def apply(self, events: Iterable[StoreEvent]) -> Changed:
