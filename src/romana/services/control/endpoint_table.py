@@ -9,6 +9,7 @@ an endpoint that is read is decoded anew each time.
 from __future__ import annotations
 
 import struct
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -70,8 +71,8 @@ class EndpointTable(Mapping[str, Endpoint]):
         self._far: dict[Room, dict[int, bytes]] = {}
         self._lengths: dict[tuple[Family, int], int] = {}  # -> number of rooms
         # by number -> where they are; some may be there no longer
-        self._rooms_of_host: dict[int, set[Room]] = {}
-        self._rooms_of_identity: dict[int, set[Room]] = {}
+        self._rooms_of_host: defaultdict[int, set[Room]] = defaultdict(set)
+        self._rooms_of_identity: defaultdict[int, set[Room]] = defaultdict(set)
         self._loose: set[bytes] = set()  # what `loose` answers
         self.loose_changes = 0
         """How often an endpoint that is loose came or went."""
@@ -85,18 +86,20 @@ class EndpointTable(Mapping[str, Endpoint]):
     def put_all(self, records: Iterable[Record], *, quietly: bool = False) -> None:
         """The same for many. `quietly` leaves out `touched`; say `touch_all` then."""
         unpack, pack, packed, near, skipped = ENDPOINT.unpack, _HEAD.pack, self._packed, self._near, len(PREFIX)
+        rooms_of_host, rooms_of_identity = self._rooms_of_host, self._rooms_of_identity
+        take_host, take_identity = self._hosts.take, self._identities.take
         for one in records:
             id_ = one.key[skipped:]
             key, record = _key(id_), unpack(one.value)
             body = record.body
             try:
                 found = spots(body)
-                identity = self._identities.take(record.identity)
+                identity = take_identity(record.identity)
             except (msgspec.DecodeError, ValueError, LookupError, struct.error) as error:
                 raise Unavailable(f"the record of endpoint {id_} cannot be read: {error}") from error
             if key in packed:
                 self._drop(key)
-            host = self._hosts.take(record.host)
+            host = take_host(record.host)
             packed[key] = pack(one.revision, host, identity) + body
             if not quietly:
                 self.touched.update(room for room, _ in found)
@@ -107,13 +110,8 @@ class EndpointTable(Mapping[str, Endpoint]):
                 else:
                     self._settle(room, offset, key)
             if found:  # it is found again through its last room, which is the widest
-                of_host, of_identity = self._rooms_of_host.get(host), self._rooms_of_identity.get(identity)
-                if of_host is None:
-                    of_host = self._rooms_of_host[host] = set()
-                if of_identity is None:
-                    of_identity = self._rooms_of_identity[identity] = set()
-                of_host.add(room)
-                of_identity.add(room)
+                rooms_of_host[host].add(room)
+                rooms_of_identity[identity].add(room)
             if not found or body[0] == AS_JSON:
                 self._loosen(key)
 

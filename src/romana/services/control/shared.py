@@ -26,16 +26,20 @@ class Shared(Generic[K, T]):
         """The number of a value, once more."""
         number = self._numbers.get(key)
         if number is None:
-            entry = (key, self._read(key))
-            if self._free:
-                number = self._free.pop()
-                self._entries[number] = entry
-            else:
-                number = len(self._entries)
-                self._entries.append(entry)
-                self._counts.append(0)
-            self._numbers[key] = number
+            number = self._begin(key)
         self._counts[number] += 1
+        return number
+
+    def _begin(self, key: K) -> int:
+        entry = (key, self._read(key))
+        if self._free:
+            number = self._free.pop()
+            self._entries[number] = entry
+        else:
+            number = len(self._entries)
+            self._entries.append(entry)
+            self._counts.append(0)
+        self._numbers[key] = number
         return number
 
     def give_back(self, number: int) -> bool:
