@@ -184,7 +184,7 @@ def test_agent_starts_from_its_own_memory_while_romanad_is_away(ready: AgentHost
     assert ready.stop_agent(signal.SIGTERM) == 0
     ready.start_agent()
     two = ready.add_pod("two")
-    assert ready.reaches("one", two[0])
+    wait(lambda: ready.reaches("one", two[0]), "its block is one that peers know as a whole")
     ready.start_romanad()
     wait(lambda: ready.endpoints() == ["one", "owns", "shares", "two"], "published when romanad is back")
 
@@ -194,6 +194,7 @@ def test_restart_loses_no_packet_and_changes_nothing(ready: AgentHost, number: i
     target = ready.add_pod("one")
     ready.add_pod("two")
     wait(lambda: ready.endpoints() == ["one", "two"], "published")
+    wait(lambda: ready.reaches("two", target[0]), "in a mixed block peers have to be told first")
     before = (ready.links(), ready.routes(), sorted(ready.table().split()))
     command = ["ip", "netns", "exec", f"{ready.prefix}two", "ping", "-q", "-i", "0.01", "-c", "200", target[0]]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ping:
@@ -308,7 +309,7 @@ def test_flushed_ruleset_is_put_back_at_once(ready: AgentHost) -> None:
     wait(lambda: ready.cni("STATUS").status == 0 and "endpoints_in4" in ready.table(), "the table is back")
     assert not ready.reaches("other", one[0])
     assert ready.add_pod("two")
-    assert ready.reaches("two", one[0])
+    wait(lambda: ready.reaches("two", one[0]), "it shares a block, so its peers are told first")
     assert not ready.reaches("two", other[0])
 
 

@@ -28,6 +28,7 @@ INSIDE = """
 mount -t tmpfs stage "$STAGE/upper"
 mkdir "$STAGE/upper/files" "$STAGE/upper/work"
 mount -t overlay sbin -o "lowerdir=/usr/sbin,upperdir=$STAGE/upper/files,workdir=$STAGE/upper/work" /usr/sbin
+rm -f /usr/sbin/policy-rc.d  # in the layer: this machine's own may be there, or not
 if [ -n "$OWN" ]; then printf '%s' "$OWN" >/usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d; fi
 scripts/setup.sh &
 echo $! >"$STAGE/pid"
