@@ -466,7 +466,7 @@ def test_a_lost_answer_leaves_open_whether_it_was_done_and_repeating_is_harmless
             with pytest.raises(Conflict):
                 await store.commit(Transaction(compares={"a": 0}, puts={"a": b"1"}))
             await line.cut()
-            with pytest.raises(Unavailable, match="no member of etcd answers|did not say"):
+            with pytest.raises(Unavailable, match=r"no member of etcd answers|did not say"):
                 await store.commit(Transaction(puts={"b": b"1"}))
             with pytest.raises(Unavailable):
                 await store.check()
