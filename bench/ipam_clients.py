@@ -9,6 +9,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable
+from typing import cast
 
 import httptools
 import msgspec
@@ -33,7 +34,7 @@ class Connection(asyncio.Protocol):
         self._answer: asyncio.Future[tuple[int, bytes]] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)
@@ -50,7 +51,7 @@ class Connection(asyncio.Protocol):
         self._body = b""
         self._answer = asyncio.get_running_loop().create_future()
         head = HEAD.format(method=method, path=path, length=len(body)).encode()
-        self._transport.write(head + body)  # type: ignore[attr-defined]
+        self._transport.write(head + body)
         status, answer = await self._answer
         if status != 200:
             raise SystemExit(f"bench: {method} {path}: {status} {answer.decode()}")

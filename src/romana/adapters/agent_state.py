@@ -150,9 +150,11 @@ class SqliteAgentState:
     def forget_blocks(self, *, closed: Mapping[Prefix, int], taken: Mapping[Prefix, int]) -> None:
         """These were closed, those taken, as the kept view says by now."""
         with self._transaction() as rows:
-            for table, blocks in (("closed", closed), ("taken", taken)):
-                found = [(str(cidr), sequence) for cidr, sequence in blocks.items()]
-                rows.executemany(f"DELETE FROM {table} WHERE cidr = ? AND sequence <= ?", found)  # noqa: S608
+            for statement, blocks in (
+                ("DELETE FROM closed WHERE cidr = ? AND sequence <= ?", closed),
+                ("DELETE FROM taken WHERE cidr = ? AND sequence <= ?", taken),
+            ):
+                rows.executemany(statement, [(str(cidr), sequence) for cidr, sequence in blocks.items()])
 
     def renewed(self, at: int, boot_id: str, lease: int) -> None:
         """The lease was renewed."""

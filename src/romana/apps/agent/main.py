@@ -113,12 +113,16 @@ def _clean_up(settings: AgentConfig) -> None:
 def _show(found: Status) -> None:
     table = Table(show_header=False, box=None)
     for name, value in msgspec.to_builtins(found).items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{key}: {words}" for key, words in value.items())  # noqa: PLW2901
-        elif isinstance(value, list | tuple):
-            value = ", ".join(map(str, value))  # noqa: PLW2901
-        table.add_row(name.replace("_", " "), "-" if value in (None, "") else str(value))
+        table.add_row(name.replace("_", " "), _in_words(value) or "-")
     Console().print(table)
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {words}" for key, words in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value)
 
 
 @contextmanager

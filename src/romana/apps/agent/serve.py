@@ -75,7 +75,7 @@ async def _run(settings: AgentConfig) -> None:
         bird = Bird(Path(settings.bird.include), Path(settings.bird.socket)) if settings.bird.include else None
         async with RomanadClient(settings.romanad.url) as control:
             world = World(kernel=ports, state=state, control=control, clock=clock, daemon=bird)
-            agent = Agent(_settings(settings), world, Workers(_on(kernel), _on(slow)))
+            agent = Agent(_settings(settings), world, Workers(_Worker(kernel), _Worker(slow)))
             await _serve(settings, agent, table)
 
 
@@ -131,7 +131,7 @@ def _settings(settings: AgentConfig) -> AgentSettings:
     )
 
 
-class _on:  # noqa: N801 - reads as what it does: Workers(_on(kernel), ...)
+class _Worker:
     """A worker on a pool of threads. Work that began is waited for, even by a task that is cancelled meanwhile."""
 
     def __init__(self, pool: ThreadPoolExecutor) -> None:

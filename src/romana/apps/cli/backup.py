@@ -14,10 +14,12 @@ from typing import Annotated
 import typer
 
 from romana.adapters.store.etcd.address import EtcdAddress
+from romana.adapters.store.sqlite_file import EmptyFile
 from romana.apps.cli.session import Session, command, in_file
 from romana.codec.backup import BackupReader
 from romana.model.errors import Fault, Invalid, Unavailable
 from romana.ports import EmptyStore
+from romana.services.control.backup import check_backup, restore
 
 File = Annotated[Path, typer.Argument(metavar="FILE", show_default=False)]
 Database = Annotated[
@@ -44,7 +46,7 @@ def _backup(session: Session, file: File) -> None:
     reader = BackupReader()
     try:
         try:
-            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:  # noqa: PTH123
+            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
                 for line in session.raw_lines("backup"):
                     reader.line(line + b"\n")
                     out.write(line + b"\n")
@@ -84,8 +86,6 @@ def _restore(
     )
     if path is None and (faults := address.faults()):
         raise Invalid(*faults)
-    # Only this command needs the stores.
-    from romana.services.control.backup import check_backup, restore  # noqa: PLC0415
 
     async def work() -> None:
         with Unreadable(file):
@@ -120,8 +120,6 @@ class Unreadable:
 
 async def _target(path: Path | None, address: EtcdAddress) -> EmptyStore:
     if path is not None:
-        from romana.adapters.store.sqlite_file import EmptyFile  # noqa: PLC0415
-
         return EmptyFile(path)
     from romana.adapters.store.etcd.restore import empty_etcd  # noqa: PLC0415 - grpcio costs memory and time
 

@@ -13,6 +13,7 @@ from romana.apps.cli.plan_load import LoadOptions, load_of
 from romana.apps.cli.plan_table import print_comparison, print_report
 from romana.apps.cli.session import Session, command, in_file, read_document
 from romana.codec.json import decode, encode
+from romana.codec.svg_plan import draw_plan
 from romana.codec.topology import carved
 from romana.core.planner.compare import compare
 from romana.core.planner.load import ENOUGH, draw
@@ -134,8 +135,6 @@ def _show_difference(session: Session, file: str) -> None:
 
 
 def _draw(path: Path, report: PlanReport, title: str) -> None:
-    from romana.codec.svg_plan import draw_plan  # noqa: PLC0415 - only this option needs it
-
     try:
         path.write_text(draw_plan(report, title))
     except OSError as error:
