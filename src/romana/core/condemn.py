@@ -47,11 +47,7 @@ class Judgement:
 
     def _profile_of(self, row: str, peer: Address) -> str:
         entries = self._view.entries.get(row, {})
-        for length in range(peer.family.bits, -1, -1):
-            profile = entries.get(peer.supernet(length))
-            if profile is not None:
-                return profile
-        return ""
+        return next((entries[prefix] for prefix in peer.supernets() if prefix in entries), "")
 
 
 def rows_in_use(view: View, endpoints: Iterable[Endpoint]) -> dict[str, object]:

@@ -94,6 +94,10 @@ class Prefix:
         shift = self.family.bits - length
         return Prefix(self.family, self.value >> shift << shift, length)
 
+    def supernets(self) -> Iterator[Prefix]:
+        """This prefix and all that contain it, the longest first."""
+        return (self.supernet(length) for length in range(self.length, -1, -1))
+
     def address(self, offset: int) -> Address:
         """The address at an offset from the first one; IndexError when it is outside."""
         if not 0 <= offset < self.size:

@@ -93,12 +93,12 @@ class Classifier:
             for policy in filter(None, (before, after)):
                 for subject in policy.subjects:
                     stale |= self._matched(world, subject)
-        for policy in filter(None, (before,)):
-            for subject in policy.subjects:
-                self._subjects.remove(policy, subject)
-        for policy in filter(None, (after,)):
-            for subject in policy.subjects:
-                self._subjects.add(policy, subject)
+        if before is not None:
+            for subject in before.subjects:
+                self._subjects.remove(before, subject)
+        if after is not None:
+            for subject in after.subjects:
+                self._subjects.add(after, subject)
         then, now = (Counter({canonical(one) for one in peer_selectors(filter(None, (p,)))}) for p in (before, after))
         for selector in then - now:
             self._peer_uses[selector] -= 1

@@ -16,8 +16,7 @@ def verdict(program: Program, direction: Direction, class_id: str, peer_address:
     row = program.rows.get(row_id(class_id, direction))
     if row is None:
         raise NotFound(f"the program has no {direction} row for class {class_id}")
-    for length in range(peer_address.family.bits, -1, -1):
-        prefix = peer_address.supernet(length)
+    for prefix in peer_address.supernets():
         if prefix in row.entries:
             return prefix, program.profiles[row.entries[prefix]]
     raise NotFound(f"row {row.id} has no entry that holds {peer_address}")

@@ -35,8 +35,8 @@ class Places(msgspec.Struct, frozen=True, kw_only=True):
 
     def class_of(self, address: Address) -> str:
         """The class an address counts as; when nothing is known of it UNKNOWN_CLASS in a network, else NULL_CLASS."""
-        for length in range(address.family.bits, -1, -1):
-            class_id = self.at.get(address.supernet(length))
+        for prefix in address.supernets():
+            class_id = self.at.get(prefix)
             if class_id is not None:
                 return class_id
         return UNKNOWN_CLASS if any(network.contains(address) for network in self.networks) else NULL_CLASS

@@ -6,7 +6,7 @@ A port is a destination port for TCP, UDP and SCTP, type * 256 + code for ICMP a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from romana.model.policy import ICMP_PROTOCOLS, PORT_PROTOCOLS, Traffic
 from romana.model.program import ACCEPT, DROP, Intervals, Profile
@@ -17,34 +17,18 @@ ALL: Intervals = ((0, LAST_PORT),)
 _TOLD_APART = PORT_PROTOCOLS | ICMP_PROTOCOLS
 
 
-def profile_from(traffic: Iterable[Traffic]) -> Profile:
+def profile_from(traffic: Iterable[Traffic], ports: Iterable[NamedPort] = ()) -> Profile:
     """What a rule's traffic accepts; no traffic at all is everything.
+
+    A named port is the one of `ports`, the receiver's; a name that is not among them accepts nothing.
 
     Any protocol with a narrower range than 0..65535 means these ports of TCP, UDP and SCTP.
     """
     listed = list(traffic)
     if not listed:
         return ACCEPT
-    return union(*(_single(one) for one in listed))
-
-
-def resolved(traffic: Iterable[Traffic], ports: Iterable[NamedPort]) -> Profile:
-    """What a list of traffic accepts where named ports are these; a name that is not among them accepts nothing."""
-    listed = list(ports)
-    return union(
-        *(
-            _single(one)
-            if not one.name
-            else union(
-                *(
-                    _single(Traffic(p.protocol, p.port, p.port))
-                    for p in listed
-                    if p.name == one.name and one.protocol in (None, p.protocol)
-                )
-            )
-            for one in traffic
-        )
-    )
+    known = list(ports)
+    return union(*(_single(plain) for one in listed for plain in (_numbered(one, known) if one.name else (one,))))
 
 
 def minus(profile: Profile, other: Profile) -> Profile:
@@ -104,6 +88,12 @@ def profile_words(profile: Profile) -> str:
         str(Traffic(protocol, first, last)) for protocol, intervals in listed.protocols for first, last in intervals
     )
     return f"all but {words}" if profile.default else words
+
+
+def _numbered(traffic: Traffic, ports: Iterable[NamedPort]) -> Iterator[Traffic]:
+    for port in ports:
+        if port.name == traffic.name and traffic.protocol in (None, port.protocol):
+            yield Traffic(port.protocol, port.port, port.port)
 
 
 def _single(traffic: Traffic) -> Profile:

@@ -97,8 +97,7 @@ class Reach:
         if row is None:
             yield prefix, ACCEPT
             return
-        covers = (prefix.supernet(length) for length in range(prefix.length, -1, -1))
-        cover = next(cover for cover in covers if cover in row.entries)
+        cover = next(cover for cover in prefix.supernets() if cover in row.entries)
         yield prefix, self._program.profiles[row.entries[cover]]
         for entry in inner:
             yield entry, self._program.profiles[row.entries[entry]]

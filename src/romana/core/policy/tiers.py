@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
-from romana.core.policy.profile import intersection, minus, profile_from, resolved, union
+from romana.core.policy.profile import intersection, minus, profile_from, union
 from romana.model.policy import Action, Direction, Peer, Policy, PolicyTier, Selector, Traffic
 from romana.model.program import ACCEPT, DROP, Profile
 from romana.model.tenancy import Identity, Isolation, NamedPort
@@ -114,7 +114,7 @@ def decisions(tiers: Tiers, matched: Collection[int], ports: Sequence[NamedPort]
         places = [place for place in sorted(matched) if tiers.clauses[place].tier == tier]
         if tier is PolicyTier.POLICIES:
             if tiers.governed:
-                accepted = union(*(_profile(tiers.clauses[place], ports) for place in places))
+                accepted = union(*(profile_from(tiers.clauses[place].traffic, ports) for place in places))
                 found.append(Decision(tier, Action.ACCEPT, intersection(left, accepted)))
                 found.append(Decision(tier, Action.DENY, minus(left, accepted)))
                 break
@@ -122,7 +122,7 @@ def decisions(tiers: Tiers, matched: Collection[int], ports: Sequence[NamedPort]
         passed = DROP
         for place in places:
             clause = tiers.clauses[place]
-            profile = intersection(left, _profile(clause, ports))
+            profile = intersection(left, profile_from(clause.traffic, ports))
             left = minus(left, profile)
             if clause.action is Action.PASS:
                 passed = union(passed, profile)
@@ -130,10 +130,6 @@ def decisions(tiers: Tiers, matched: Collection[int], ports: Sequence[NamedPort]
                 found.append(Decision(tier, clause.action, profile, place))
         left = union(left, passed)
     return [one for one in found if one.profile != DROP]
-
-
-def _profile(clause: Clause, ports: Sequence[NamedPort]) -> Profile:
-    return profile_from(clause.traffic) if not clause.traffic else resolved(clause.traffic, ports)
 
 
 def _clauses(policy: Policy, direction: Direction) -> Iterable[Clause]:

@@ -15,7 +15,7 @@ from romana.core.policy.classes import classify
 from romana.core.policy.compile import tiers_for
 from romana.core.policy.evaluate import verdict
 from romana.core.policy.places import UNKNOWN_CLASS, find_places
-from romana.core.policy.profile import covers, meets, profile_words, resolved
+from romana.core.policy.profile import covers, meets, profile_from, profile_words
 from romana.core.policy.tiers import ISOLATION, Decision, Tiers, decisions
 from romana.core.policy.verdicts import Verdicts
 from romana.core.policy.world import PolicyWorld
@@ -178,7 +178,7 @@ class _Tracer:
         rules = tuple(
             DecidingRule(clause.policy, clause.rule, clause.action)
             for clause in (tiers.clauses[place] for place in _behind(tiers, found, matched))
-            if clause.policy and (not clause.traffic or meets(resolved(clause.traffic, ports), self._traffic))
+            if clause.policy and meets(profile_from(clause.traffic, ports), self._traffic)
         )
         names = list(dict.fromkeys(one.tier for one in found)) or [ISOLATION]
         if class_id == UNKNOWN_CLASS and not accepted and not verdicts.null_is_least:

@@ -71,7 +71,7 @@ class Verdicts:
             if key[0] == UNKNOWN_CLASS:
                 found = intersection(*(self._decided(own | here, ports) for own, ports in self._variants()))
             else:
-                found = self._decided(self.known.get(class_id, frozenset()) | here, self._ports_of(class_id))
+                found = self._decided(self.known.get(class_id, frozenset()) | here, self.receiver_ports(class_id))
             self._known[key] = found
         return found
 
@@ -89,10 +89,6 @@ class Verdicts:
         here = frozenset(self.addressed[number].clause for number in inside)
         return self.known.get(class_id, frozenset[int]()) | here | self._anyone
 
-    def receiver_ports(self, class_id: str) -> Ports:
-        """The named ports that a name in a clause means with a peer of this class."""
-        return self._ports_of(class_id)
-
     def _decided(self, matched: frozenset[int], ports: Ports) -> Profile:
         found = self._found.get((matched, ports))
         if found is None:
@@ -102,10 +98,11 @@ class Verdicts:
     def _variants(self) -> set[tuple[frozenset[int], Ports]]:
         """All the ways in which classes differ for this row, and more: any set of ports with no selector matched."""
         ports = {one.ports for one in self._classes.by_id.values()} if self._ports_matter else {self._own_ports}
-        nobody = {(frozenset[int](), one) for one in (*ports, self._ports_of(NULL_CLASS))}
-        return nobody | {(places, self._ports_of(class_id)) for class_id, places in self.known.items()}
+        nobody = {(frozenset[int](), one) for one in (*ports, self.receiver_ports(NULL_CLASS))}
+        return nobody | {(places, self.receiver_ports(class_id)) for class_id, places in self.known.items()}
 
-    def _ports_of(self, class_id: str) -> Ports:
+    def receiver_ports(self, class_id: str) -> Ports:
+        """The named ports that a name in a clause means with a peer of this class."""
         if self.tiers.direction is Direction.INGRESS:
             return self._own_ports
         one = self._classes.by_id.get(class_id) if self._ports_matter else None

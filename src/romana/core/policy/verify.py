@@ -17,7 +17,7 @@ from romana.core.policy.selector import matches
 from romana.core.policy.world import PolicyWorld
 from romana.model.address import Family, Prefix
 from romana.model.policy import Selector
-from romana.model.program import ACCEPT, DROP, Profile, Program
+from romana.model.program import DROP, Profile, Program
 from romana.model.statement import Claimed, Finding, Somebody, Statement
 
 
@@ -119,7 +119,7 @@ def places_of_identities(world: PolicyWorld, places: Places) -> dict[str, list[P
 
 def _within(paths: Iterable[Path], traffic: Profile) -> Iterator[Path]:
     for path in paths:
-        common = path.accepted if traffic == ACCEPT else intersection(path.accepted, traffic)
+        common = intersection(path.accepted, traffic)
         if common != DROP:
             yield Path(path.source, path.destination, common)
 
