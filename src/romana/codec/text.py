@@ -11,6 +11,7 @@ from romana.model.address import Address, Family, Prefix
 _V4 = re.compile(r"(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})(?:/(\d{1,2}))?", re.ASCII)
 
 
+@functools.lru_cache(maxsize=4096)
 def parse_address(text: str) -> Address:
     """An address such as `10.0.0.1` or `2001:db8::1`; ValueError with a sentence when it is none."""
     plain = _plain(text)

@@ -26,7 +26,7 @@ from romana.model.errors import Conflict, Unavailable
 from romana.ports import Record, StoreEvent, Transaction
 
 BATCH = 256
-"""Transactions in one commit at most."""
+"""Transactions after which a commit takes no more."""
 MOST_VALUE = 64 << 20
 CHECKPOINT = 500
 """Rows and commits between two checkpoints of the write-ahead log, which takes two or three pages for each."""
@@ -63,6 +63,7 @@ class SqliteStore:
         connection = open_file(path)
         self._incarnation = sqlite_file.meta(connection, "incarnation")
         self._failure = ""
+        self._gathered: list[_Job] = []
         self._leases = LocalLeases(self)
         self._writer = _Writer(connection, self._call)
         self._feed = Feed(head=self._writer.head, keep=keep)
@@ -89,8 +90,16 @@ class SqliteStore:
         if self._failure:
             raise Unavailable(self._failure)
         answer: asyncio.Future[int] = self._loop.create_future()
-        self._writer.jobs.put(_Job(transaction, answer))
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append(_Job(transaction, answer))
         return await asyncio.shield(answer)
+
+    def _hand_over(self) -> None:
+        """Give the writer what one turn of the loop has gathered: the threads change places once for all of it."""
+        if self._gathered:
+            self._writer.jobs.put(self._gathered)
+            self._gathered = []
 
     def watch(self, prefix: str, after: int) -> AsyncIterator[list[StoreEvent]]:
         """Changes after a revision."""
@@ -111,6 +120,7 @@ class SqliteStore:
     async def close(self) -> None:
         """Write what waits, end the watches, release the file."""
         self._failure = self._failure or "the store is closed"
+        self._hand_over()
         self._writer.jobs.put(None)
         await asyncio.to_thread(self._thread.join)
         self._leases.end()
@@ -168,7 +178,7 @@ class _Writer:
         self.connection = connection
         self.head = int(sqlite_file.meta(connection, "head"))
         self.snapshots: set[Snapshot] = set()
-        self.jobs: queue.SimpleQueue[_Job | _Look | None] = queue.SimpleQueue()
+        self.jobs: queue.SimpleQueue[list[_Job] | _Look | None] = queue.SimpleQueue()
         self._tell = tell
         self._written = CHECKPOINT  # rows and commits since the last checkpoint; at first the log may hold any number
         self._failure = ""
@@ -190,20 +200,26 @@ class _Writer:
 
     def turn(self) -> bool:
         """Take what waits, commit it as one, look, tell; False when told to end."""
-        waiting = [self.jobs.get()]
-        while len(waiting) < BATCH:
-            try:
-                waiting.append(self.jobs.get_nowait())
-            except queue.Empty:
-                break
-        jobs = [one for one in waiting if isinstance(one, _Job)]
+        jobs: list[_Job] = []
+        looks: list[_Look] = []
+        one = self.jobs.get()
+        try:
+            while one is not None:
+                if isinstance(one, list):
+                    jobs += one
+                else:
+                    looks.append(one)
+                if len(jobs) + len(looks) >= BATCH:
+                    break
+                one = self.jobs.get_nowait()
+        except queue.Empty:
+            pass
         if jobs:
             self._tell(self._commit(jobs), self._failure)
-        looks = [one for one in waiting if isinstance(one, _Look)]
         if looks:
             self._tell([self._done(look) for look in looks], self._failure)
         self._checkpoint()
-        return None not in waiting
+        return one is not None
 
     def _commit(self, jobs: list[_Job]) -> list[_Outcome]:
         """One commit of all of them; a disk that is full gets a second try, when the log has given its space back."""

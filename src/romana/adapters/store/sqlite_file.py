@@ -7,8 +7,11 @@ open; a snapshot's pages are as of one revision, whatever is written between the
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import secrets
 import sqlite3
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from romana.model.errors import Unavailable
@@ -17,6 +20,8 @@ from romana.ports import Record, StoreEvent, Transaction
 SCHEMA_VERSION = 1
 PAGE = 1000
 """Rows that one page looks at."""
+PORTION = 64
+"""Records that one statement compares or writes."""
 
 
 def open_file(path: Path) -> sqlite3.Connection:
@@ -65,11 +70,12 @@ def get(connection: sqlite3.Connection, key: str) -> Record | None:
 
 
 def stale(connection: sqlite3.Connection, compares: dict[str, int]) -> str | None:
-    """The first key whose revision is another one."""
-    for key, revision in compares.items():
-        found = connection.execute("SELECT revision FROM records WHERE key = ?", (key,)).fetchone()
-        if (0 if found is None else found[0]) != revision:
-            return key
+    """A key whose revision is another one."""
+    for keys in _portions(compares):
+        found = dict(connection.execute(_selecting(len(keys)), keys))
+        for key in keys:
+            if found.get(key, 0) != compares[key]:
+                return key
     return None
 
 
@@ -80,14 +86,29 @@ def apply(connection: sqlite3.Connection, transaction: Transaction, revision: in
         for key in transaction.deletes
         if connection.execute("DELETE FROM records WHERE key = ?", (key,)).rowcount
     ]
-    for key, value in transaction.puts.items():
-        connection.execute(
-            "INSERT INTO records (key, value, revision) VALUES (?, ?, ?) "
-            "ON CONFLICT (key) DO UPDATE SET value = excluded.value, revision = excluded.revision",
-            (key, value, revision),
-        )
-        events.append(StoreEvent(key, value, revision))
+    for keys in _portions(transaction.puts):
+        rows = [part for key in keys for part in (key, transaction.puts[key], revision)]
+        connection.execute(_writing(len(keys)), rows)
+    events += [StoreEvent(key, value, revision) for key, value in transaction.puts.items()]
     return events
+
+
+def _portions(keys: Iterable[str]) -> Iterator[list[str]]:
+    """So many at a time as one statement takes: each costs the thread its turn once, whatever it is about."""
+    waiting = iter(keys)
+    while portion := list(itertools.islice(waiting, PORTION)):
+        yield portion
+
+
+@functools.cache
+def _selecting(count: int) -> str:
+    return "".join(["SELECT key, revision FROM records WHERE key IN (", ", ".join(["?"] * count), ")"])
+
+
+@functools.cache
+def _writing(count: int) -> str:
+    ending = " ON CONFLICT (key) DO UPDATE SET value = excluded.value, revision = excluded.revision"
+    return "".join(["INSERT INTO records (key, value, revision) VALUES ", ", ".join(["(?, ?, ?)"] * count), ending])
 
 
 class Snapshot:

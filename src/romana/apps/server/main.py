@@ -131,6 +131,7 @@ async def _serve(settings: ServerConfig, sockets: list[socket.socket]) -> None:
         timeout_graceful_shutdown=1,
         lifespan="on",
         server_header=False,
+        proxy_headers=False,
         timeout_keep_alive=75,
     )
     server = _Server(settings_of_server)

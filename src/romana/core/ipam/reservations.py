@@ -282,8 +282,11 @@ class FixedAddresses:
         return self._pools.setdefault((network, identity), _Pool())
 
     def _shelf(self, address: Address) -> _Shelf | None:
-        found = (self._shelves.get(address.supernet(length)) for length in self._lengths if length <= address.length)
-        return next((shelf for shelf in found if shelf is not None), None)
+        for length in self._lengths:
+            shelf = self._shelves.get(address.supernet(length)) if length <= address.length else None
+            if shelf is not None:
+                return shelf
+        return None
 
     def _count_length(self, length: int, by: int) -> None:
         self._lengths[length] = self._lengths.get(length, 0) + by

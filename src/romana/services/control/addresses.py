@@ -123,7 +123,8 @@ class AddressVerbs:
     def _give(
         self, wanted: AddressDocument, who: _Who, chosen: list[Address], state: State, draft: Draft
     ) -> Reservation:
-        self._settle(chosen)  # of an earlier try
+        if chosen:  # in an earlier try
+            self._settle(chosen)
         known = state.reservations.get(wanted.name)
         if known is not None:
             return same_or_refuse(state, known, wanted)
@@ -386,7 +387,7 @@ class AddressVerbs:
         state.served_touched.clear()
         now = self._clock()
         for address in state.fixed_touched:
-            fixed, revision = state.fixed.get(address), state.revisions.get(FIXED.key(address), 0)
+            fixed, revision = state.fixed.get(address), state.revisions.of(FIXED.key(address))
             self._book.put_address(address, None if fixed is None else fixed.reservation, now, revision)
         state.fixed_touched.clear()
 

@@ -211,7 +211,7 @@ def records_of(state: State) -> Records:
         blocks=state.blocks,
         endpoints=state.endpoints,
         holder=state.holder,
-        written=lambda cidr: state.revisions.get(BLOCK.key(cidr), 0),
+        written=lambda cidr: state.revisions.of(BLOCK.key(cidr)),
         endpoints_in=state.endpoints_in,
         hosts_in=state.endpoints.hosts_in,
         uses_on=state.endpoints.uses_on,

@@ -43,7 +43,7 @@ class Draft:
     def read(self, *keys: str) -> None:
         """These records, or their absence, are part of the decision."""
         for key in keys:
-            self.compares[key] = self.state.revisions.get(key, 0)
+            self.compares[key] = self.state.revisions.of(key)
 
     def put(self, kind: Kind[T], key: str, value: T) -> None:
         """Write a record that must still be as the state has it."""

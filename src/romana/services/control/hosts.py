@@ -6,6 +6,7 @@ silent host is not a dead one; what is taken from a host is retired, and its age
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import msgspec
@@ -36,6 +37,8 @@ from romana.services.control.reservations import put_use_ended
 from romana.services.control.state import State
 
 log = structlog.get_logger()
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
 
 
 class HostDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -202,5 +205,5 @@ def bound_host(state: State, name: str, epoch: int) -> Host:
 
 def check_name(kind: str, name: str) -> None:
     """Invalid unless a name is 1 to 63 letters, digits, dots, hyphens and underscores."""
-    if not 0 < len(name) <= 63 or not all(c.isascii() and (c.isalnum() or c in "._-") for c in name):
+    if _NAME.fullmatch(name) is None:
         raise Invalid(Fault(f"{kind}.name", f"{name!r} is not 1 to 63 letters, digits, dots, hyphens or underscores"))

@@ -83,7 +83,7 @@ class RoomVerbs:
         _, blocks = await self._core.commit(decide)
         # The host's view has the blocks, and so the rows, since these records were written, which may be long ago.
         keys = (IDENTITY.key(request.identity.id), *(BLOCK.key(cidr) for cidr in blocks))
-        revision = max(self._core.state.revisions.get(key, 0) for key in keys)
+        revision = max(self._core.state.revisions.of(key) for key in keys)
         return ClaimAnswer(revision=revision, blocks=blocks)
 
     async def publish(self, publication: Publication) -> int:

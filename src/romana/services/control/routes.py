@@ -18,7 +18,7 @@ def judged_routes(state: State, observation: Observation) -> tuple[RouteDifferen
 
     def is_new(prefix: Prefix) -> bool:
         key = RESERVATION.key(names[prefix]) if prefix in names else SPAN.key(prefix)
-        return seen is not None and not seen.problem and state.revisions.get(key, 0) > seen.revision
+        return seen is not None and not seen.problem and state.revisions.of(key) > seen.revision
 
     return route_differences(state.routes.device_plan(observation.host), observation, is_new)
 

@@ -86,10 +86,15 @@ class Revisions(Mapping[str, int]):
         else:
             self._others[key] = revision
 
-    def __getitem__(self, key: str) -> int:
+    def of(self, key: str) -> int:
+        """The revision that wrote a record; 0 when there is none."""
         found = self._others.get(key)
         if found is None and key.startswith(ENDPOINT):
             found = self._endpoints.revision(key[len(ENDPOINT) :])
+        return found or 0
+
+    def __getitem__(self, key: str) -> int:
+        found = self.of(key)
         if not found:
             raise KeyError(key)
         return found
