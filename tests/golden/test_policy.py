@@ -17,7 +17,6 @@ from romana.core.policy.compile import compile_program
 from romana.core.policy.profile import profile_words
 from romana.core.policy.world import PolicyWorld
 from romana.model.policy import Direction, Policy
-from romana.model.program import row_id
 from romana.model.tenancy import Identity, Isolation, Tenant
 from tests.worlds.policy_states import block, identity, world
 
@@ -49,7 +48,7 @@ def result(path: Path) -> str:
     rows = {}
     for owner, (who, *_) in LODGERS.items():
         for direction in Direction:
-            row = program.rows[row_id(program.classes[who.id], direction)]
+            row = program.rows[program.row_ids[program.classes[who.id]].of(direction)]
             if row.policies:
                 rows[f"{direction} of {owner}"] = {
                     "words": row.words,
@@ -84,7 +83,7 @@ def test_there_are_documents_and_no_stray_results() -> None:
 def test_kubernetes_and_native_documents_that_say_the_same_compile_to_the_same_rows() -> None:
     def entries(name: str) -> object:
         program = compile_program(small_world(read_policies(load_all((DIRECTORY / f"{name}.yaml").read_bytes()))))
-        id_ = row_id(program.classes[LODGERS["shop/db"][0].id], Direction.INGRESS)
+        id_ = program.row_ids[program.classes[LODGERS["shop/db"][0].id]].ingress
         return {prefix: program.profiles[one] for prefix, one in program.rows[id_].entries.items()}
 
     assert entries("kubernetes-db-from-api") == entries("native-db-from-api")

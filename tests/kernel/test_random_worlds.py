@@ -18,7 +18,7 @@ from romana.model.address import Address, Family
 from romana.model.endpoint import Endpoint
 from romana.model.ipam import Span
 from romana.model.policy import Direction
-from romana.model.program import Program, row_id
+from romana.model.program import Program
 from romana.model.view import IdentityRows, RowHead, View
 from tests.probes.onehost import WORLD4, WORLD6, OneHost, one_host
 from tests.probes.traffic import Probe, accepted, bound
@@ -45,8 +45,8 @@ def host_view(world: PolicyWorld, program: Program) -> View:
             identity: IdentityRows(
                 identity=known[identity],
                 class_id=name,
-                ingress=row_id(name, Direction.INGRESS),
-                egress=row_id(name, Direction.EGRESS),
+                ingress=program.row_ids[name].ingress,
+                egress=program.row_ids[name].egress,
             )
             for identity, name in program.classes.items()
             if identity in known

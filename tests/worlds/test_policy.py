@@ -11,7 +11,6 @@ from romana.core.policy.profile import profile_words
 from romana.core.policy.world import PolicyWorld
 from romana.model.address import Prefix
 from romana.model.policy import Direction
-from romana.model.program import row_id
 
 from .policy_states import STATES, State, readable_rows
 
@@ -20,7 +19,7 @@ def compiled_rows(world: PolicyWorld) -> dict[str, dict[str, str]]:
     program = compile_program(world)
 
     def entries(identity: str, direction: str) -> Mapping[Prefix, str]:
-        row = program.rows[row_id(program.classes[identity], Direction(direction))]
+        row = program.rows[program.row_ids[program.classes[identity]].of(Direction(direction))]
         return {prefix: profile_words(program.profiles[id_]) for prefix, id_ in row.entries.items()}
 
     return readable_rows(world, entries)

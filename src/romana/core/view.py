@@ -15,8 +15,7 @@ import msgspec
 from romana.core.diff import diff
 from romana.model.address import Prefix
 from romana.model.ipam import Block, Retired, Span
-from romana.model.policy import Direction
-from romana.model.program import Program, row_id
+from romana.model.program import Program
 from romana.model.tenancy import Identity
 from romana.model.topology import Network
 from romana.model.view import IdentityRows, RowHead, View, ViewChange
@@ -61,8 +60,8 @@ def host_view(source: ViewSource, host: str, networks: frozenset[str]) -> View:
             identities[name] = IdentityRows(
                 identity=source.identities[name],
                 class_id=class_id,
-                ingress=row_id(class_id, Direction.INGRESS),
-                egress=row_id(class_id, Direction.EGRESS),
+                ingress=program.row_ids[class_id].ingress,
+                egress=program.row_ids[class_id].egress,
             )
     used = sorted({row for rows in identities.values() for row in (rows.ingress, rows.egress)})
     entries = {row: program.rows[row].entries for row in used}

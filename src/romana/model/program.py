@@ -1,8 +1,8 @@
 """What policy compiles into: profiles, rows, classes.
 
-A profile is a verdict by protocol and port. A row gives, for one class and direction, the profile of every peer
-address by
-most specific prefix. A class is a set of endpoints that no policy tells apart.
+A profile is a verdict by protocol and port. A row gives, for the classes about which the same policies decide in a
+direction, the profile of every peer address by most specific prefix. A class is a set of endpoints that no policy tells
+apart.
 """
 
 from __future__ import annotations
@@ -39,34 +39,42 @@ DROP = Profile(default=False)
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """What one class accepts (ingress) or may send (egress), by the other end's address.
+    """What some classes accept (ingress) or may send (egress), by the other end's address.
 
     `entries` maps prefixes to profile ids; the most specific one decides; both families' whole spaces are always
     present, so a row always answers. Where an entry is more specific than a block of the installation but shorter
-    than an
-    address, no entry has exactly that block's prefix (so a lookup by address, block, range in this order is the most
-    specific match). `policies` are the ids of the policies that govern the class in this direction; `words` is for
-    people.
+    than an address, no entry has exactly that block's prefix (so a lookup by address, block, range in this order is the
+    most specific match). `policies` are the ids of the policies that decide; `words` is for people. The id is `in_` or
+    `out_`, and a hash of what decides: it stays when the policies' content changes.
     """
 
     id: str
-    class_id: str
     direction: Direction
     entries: dict[Prefix, str]
     policies: tuple[str, ...] = ()
     words: str = ""
 
 
+class RowIds(msgspec.Struct, frozen=True):
+    """The rows that decide for a class."""
+
+    ingress: str
+    egress: str
+
+    def of(self, direction: Direction) -> str:
+        """The row of a direction."""
+        return self.ingress if direction is Direction.INGRESS else self.egress
+
+
 class Program(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole compilation: class by identity id, rows by (class id, direction) through `rows`' own ids, profiles by
-    id.
-    """
+    """A whole compilation: classes by identity id, the ids of their rows by class, rows and profiles by id."""
 
     classes: dict[str, str]
+    row_ids: dict[str, RowIds]
     rows: dict[str, Row]
     profiles: dict[str, Profile]
 
-
-def row_id(class_id: str, direction: Direction) -> str:
-    """The id of the row of a class in a direction: `in_<class>` or `out_<class>`."""
-    return f"{'in' if direction is Direction.INGRESS else 'out'}_{class_id}"
+    def row(self, class_id: str, direction: Direction) -> Row | None:
+        """The row that decides for a class; None when there is no such class."""
+        ids = self.row_ids.get(class_id)
+        return None if ids is None else self.rows[ids.of(direction)]

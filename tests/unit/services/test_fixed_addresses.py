@@ -14,8 +14,6 @@ from romana.codec.text import parse_prefix
 from romana.model.endpoint import Endpoint
 from romana.model.errors import AlreadyExists, Conflict, Exhausted, Invalid, NotFound, RomanaError
 from romana.model.ipam import Reservation
-from romana.model.policy import Direction
-from romana.model.program import row_id
 from romana.model.tenancy import Identity, Owner
 from romana.model.view import Claim, Publication, Released
 from romana.ports import Store, StoreEvent, Transaction
@@ -379,7 +377,7 @@ def test_policy_knows_who_has_a_fixed_address_and_no_view_changes_with_the_next_
         db = await site.give("db", tenant="b", networks=["pods"])
         program = site.core.program
         class_id = program.classes[web.identity.id]
-        row = program.rows[row_id(class_id, Direction.INGRESS)]
+        row = program.rows[program.row_ids[class_id].ingress]
         found = {
             text: row.entries.get(parse_prefix(text)) for text in (str(one.allocations[0].block) for one in (web, db))
         }

@@ -1,4 +1,4 @@
-"""Policies and identities to a program: one row for each class and direction.
+"""Policies and identities to a program: one row for each direction and set of policies that decides for some class.
 
 Owns how verdicts become entries along the address tree. Invariants: the same world gives the same bytes in whatever
 order its mappings are; an entry's profile is exact for every address it decides, and where it is not known who has an
@@ -7,21 +7,26 @@ address of a network it is accepted by every class that could live there (`verdi
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from romana.core.policy.classes import PolicyClass, classify
 from romana.core.policy.places import NULL_CLASS, UNKNOWN_CLASS, Places, find_places, in_order, whole_space
-from romana.core.policy.tiers import Tiers, tiers_of
+from romana.core.policy.tiers import ISOLATION, Tiers, tiers_of
 from romana.core.policy.verdicts import Verdicts
 from romana.core.policy.world import PolicyWorld
 from romana.model.address import Family, Prefix
 from romana.model.policy import Direction, Policy
-from romana.model.program import Profile, Program, Row, row_id
+from romana.model.program import Profile, Program, Row, RowIds
 
 WORDS_LIMIT = 100
 """Characters of a row's words; they become a comment of the kernel's ruleset, which takes at most 128 bytes."""
+
+
+PREFIXES = {Direction.INGRESS: "in_", Direction.EGRESS: "out_"}
+"""What the ids of rows begin with."""
 
 
 def compile_program(world: PolicyWorld) -> Program:
@@ -30,25 +35,44 @@ def compile_program(world: PolicyWorld) -> Program:
     places = find_places(world, classes)
     lengths = block_lengths(world)
     rows: dict[str, Row] = {}
+    row_ids: dict[str, RowIds] = {}
     profiles: dict[str, Profile] = {}
     for one in classes.by_id.values():
+        row_ids[one.id] = row_ids_of(world.policies, one)
         for direction in Direction:
-            verdicts = Verdicts(tiers_for(world.policies, one, direction), one, classes, world.hosts)
-            row, used = row_of(one, verdicts, places, lengths)
-            rows[row.id] = row
-            profiles |= used
-    return Program(classes=classes.of, rows=dict(sorted(rows.items())), profiles=dict(sorted(profiles.items())))
+            id_ = row_ids[one.id].of(direction)
+            if id_ not in rows:
+                verdicts = Verdicts(tiers_for(world.policies, one, direction), one, classes, world.hosts)
+                rows[id_], used = row_of(id_, verdicts, places, lengths)
+                profiles |= used
+    return Program(
+        classes=classes.of,
+        row_ids=row_ids,
+        rows=dict(sorted(rows.items())),
+        profiles=dict(sorted(profiles.items())),
+    )
+
+
+def row_ids_of(policies: Mapping[str, Policy], one: PolicyClass) -> RowIds:
+    """The rows that decide for a class: two classes share one when the same decides about both."""
+    return RowIds(*(_row_id(tiers_for(policies, one, direction), one) for direction in Direction))
+
+
+def _row_id(tiers: Tiers, one: PolicyClass) -> str:
+    default = [clause.peers for clause in tiers.clauses if clause.tier == ISOLATION]
+    ports = one.ports if tiers.direction is Direction.INGRESS and tiers.has_names else ()
+    decides = msgspec.json.encode((tiers.policies, default, ports))
+    return f"{PREFIXES[tiers.direction]}{hashlib.sha256(decides).hexdigest()[:12]}"
 
 
 def row_of(
-    one: PolicyClass, verdicts: Verdicts, places: Places, lengths: dict[Family, frozenset[int]]
+    id_: str, verdicts: Verdicts, places: Places, lengths: dict[Family, frozenset[int]]
 ) -> tuple[Row, dict[str, Profile]]:
-    """The row of a class for these verdicts, and the profiles in it by id."""
+    """The row of these verdicts, and the profiles in it by id."""
     entries = row_entries(verdicts, places, lengths)
     ids = {profile: profile.id for profile in set(entries.values())}
     row = Row(
-        id=row_id(one.id, verdicts.tiers.direction),
-        class_id=one.id,
+        id=id_,
         direction=verdicts.tiers.direction,
         entries={prefix: ids[profile] for prefix, profile in entries.items()},
         policies=verdicts.tiers.policies,

@@ -13,14 +13,14 @@ import msgspec
 
 from romana.core.policy.classes import Classes, PolicyClass
 from romana.core.policy.classifier import ClassChanges, Classifier, differing
-from romana.core.policy.compile import row_of, tiers_for
+from romana.core.policy.compile import PREFIXES, row_ids_of, row_of, tiers_for
 from romana.core.policy.locator import Locator
 from romana.core.policy.selector import canonical, is_unconditional
 from romana.core.policy.verdicts import Verdicts
 from romana.core.policy.world import PolicyWorld
 from romana.model.address import Address, Family
 from romana.model.policy import Direction, HostPeer, Selector
-from romana.model.program import Profile, Program, Row, row_id
+from romana.model.program import Profile, Program, Row, RowIds
 from romana.model.tenancy import Identity, Tenant
 
 
@@ -45,6 +45,8 @@ class Compiler:
         self._locator = Locator()
         self._places = self._locator.places
         self._lengths: dict[Family, frozenset[int]] = {}
+        self._row_ids: dict[str, RowIds] = {}
+        self._sharing: dict[str, set[str]] = {}  # row -> classes
         self._rows: dict[str, Row] = {}
         self._used: dict[str, dict[str, Profile]] = {}  # row -> its profiles by id
         self._profiles: dict[str, Profile] = {}
@@ -86,22 +88,18 @@ class Compiler:
         for id_ in changes.removed:
             for name in before[id_].policies:
                 self._by_policy[name].discard(id_)
-            for direction in Direction:
-                self._drop(row_id(id_, direction))
         for id_ in changes.added:
             for name in classes.by_id[id_].policies:
                 self._by_policy.setdefault(name, set()).add(id_)
+        self._assign(world, changes, policies)
         stale = self._place(world, changes)
         stale |= self._stale(changes, policies, before)
         stale |= self._stale_by_hosts(world)
         for id_ in stale:
-            class_id = id_.partition("_")[2]
-            if class_id in classes.by_id:
-                self._make(
-                    world, classes.by_id[class_id], Direction.INGRESS if id_.startswith("in_") else Direction.EGRESS
-                )
+            self._make(world, id_)
         return Program(
             classes=dict(sorted(classes.of.items())),
+            row_ids=dict(sorted(self._row_ids.items())),
             rows=dict(sorted(self._rows.items())),
             profiles=dict(sorted(self._profiles.items())),
         )
@@ -114,7 +112,7 @@ class Compiler:
         renamed = any(self._is_nested_somewhere(class_id) for class_id in self._locator.moved)
         if lengths != self._lengths or self._places.nested != nested or renamed:
             self._lengths = lengths
-            return set(self._all_rows())
+            return set(self._sharing)
         stale: set[str] = set()
         if self._locator.moved or self._places.networks != networks:
             stale |= {id_ for id_, needs in self._needs.items() if needs.everybody}
@@ -130,10 +128,12 @@ class Compiler:
         return bool(nested) and not set(nested).isdisjoint(self._places.by_class.get(class_id, ()))
 
     def _stale(self, changes: ClassChanges, policies: Iterable[str], before: Mapping[str, PolicyClass]) -> set[str]:
-        """The rows of new classes, of classes whose policies say something else, and those about other classes now."""
-        stale = {row_id(id_, direction) for id_ in changes.added for direction in Direction}
+        """New rows, those of classes whose policies say something else, and those about other classes now."""
+        stale = self._sharing.keys() - self._rows.keys()
         for name in policies:
-            stale |= {row_id(id_, direction) for id_ in self._by_policy.get(name, ()) for direction in Direction}
+            stale |= {
+                self._row_ids[id_].of(direction) for id_ in self._by_policy.get(name, ()) for direction in Direction
+            }
         for selector in changes.selectors:
             stale |= self._by_selector.get(selector, set())
         if changes.added or changes.removed:
@@ -159,12 +159,30 @@ class Compiler:
             found |= {id_ for id_, needs in self._needs.items() if needs.ports}
         return found
 
-    def _all_rows(self) -> Iterable[str]:
-        return (row_id(id_, direction) for id_ in self._classifier.classes.by_id for direction in Direction)
+    def _assign(self, world: PolicyWorld, changes: ClassChanges, policies: Iterable[str]) -> None:
+        """Say which rows decide for new classes, and for those whose policies may govern other directions now."""
+        known = self._classifier.classes.by_id
+        touched = {id_ for name in policies for id_ in self._by_policy.get(name, ())} | changes.added
+        for id_ in touched | changes.removed:
+            before = self._row_ids.pop(id_, None)
+            after = row_ids_of(world.policies, known[id_]) if id_ in known else None
+            if after is not None:
+                self._row_ids[id_] = after
+            for direction in Direction:
+                if after is not None:
+                    self._sharing.setdefault(after.of(direction), set()).add(id_)
+                if before is not None and (after is None or after.of(direction) != before.of(direction)):
+                    sharing = self._sharing[before.of(direction)]
+                    sharing.discard(id_)
+                    if not sharing:
+                        del self._sharing[before.of(direction)]
+                        self._drop(before.of(direction))
 
-    def _make(self, world: PolicyWorld, one: PolicyClass, direction: Direction) -> None:
+    def _make(self, world: PolicyWorld, id_: str) -> None:
+        one = self._classifier.classes.by_id[min(self._sharing[id_])]
+        direction = Direction.INGRESS if id_.startswith(PREFIXES[Direction.INGRESS]) else Direction.EGRESS
         verdicts = Verdicts(tiers_for(world.policies, one, direction), one, self._classifier.classes, world.hosts)
-        row, profiles = row_of(one, verdicts, self._places, self._lengths)
+        row, profiles = row_of(id_, verdicts, self._places, self._lengths)
         self._drop(row.id)
         self._rows[row.id] = row
         self._used[row.id] = profiles

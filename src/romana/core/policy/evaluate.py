@@ -8,12 +8,12 @@ from __future__ import annotations
 from romana.model.address import Address, Prefix
 from romana.model.errors import NotFound
 from romana.model.policy import Direction
-from romana.model.program import Profile, Program, row_id
+from romana.model.program import Profile, Program
 
 
 def verdict(program: Program, direction: Direction, class_id: str, peer_address: Address) -> tuple[Prefix, Profile]:
     """The entry of the class's row that decides about a peer's address, and its profile; NotFound without a row."""
-    row = program.rows.get(row_id(class_id, direction))
+    row = program.row(class_id, direction)
     if row is None:
         raise NotFound(f"the program has no {direction} row for class {class_id}")
     for prefix in peer_address.supernets():

@@ -19,7 +19,7 @@ from romana.core.policy.verify import places_of_identities
 from romana.core.policy.world import PolicyWorld
 from romana.model.address import Prefix
 from romana.model.policy import Direction
-from romana.model.program import DROP, Profile, row_id
+from romana.model.program import DROP, Profile
 
 OUTSIDE = "outside"
 MOST = 50_000
@@ -106,9 +106,8 @@ class _Side:
     def row(self, name: str, direction: Direction) -> tuple[Region, dict[Prefix, str]] | None:
         """Where somebody lives, and what decides there in a direction."""
         party = self.parties.get(name)
-        if party is None or not party.class_id:
-            return None
-        return party.region, self._program.rows[row_id(party.class_id, direction)].entries
+        row = None if party is None else self._program.row(party.class_id, direction)
+        return None if party is None or row is None else (party.region, row.entries)
 
 
 def _candidates(old: _Side, new: _Side) -> Iterator[tuple[str, str]]:

@@ -14,7 +14,7 @@ import msgspec
 from romana.core.policy.profile import intersection
 from romana.model.address import Address, Family, Prefix
 from romana.model.policy import Direction, Traffic
-from romana.model.program import ACCEPT, DROP, Profile, Program, Row, row_id
+from romana.model.program import ACCEPT, DROP, Profile, Program, Row
 
 
 class Region(msgspec.Struct, frozen=True):
@@ -77,7 +77,7 @@ class Reach:
 
     def _parts(self, direction: Direction, class_id: str, region: Region, family: Family) -> list[_Part]:
         """The profiles that a class's row has for addresses of a region, each once; everything where no row applies."""
-        row = self._program.rows.get(row_id(class_id, direction)) if class_id else None
+        row = self._program.row(class_id, direction)
         found: dict[Profile, _Part] = {}
         for prefix in region.prefixes:
             if prefix.family is not family:

@@ -23,7 +23,7 @@ from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Fault, Invalid
 from romana.model.policy import Action, Direction, Traffic
-from romana.model.program import Program, row_id
+from romana.model.program import Program
 from romana.model.tenancy import Isolation
 
 
@@ -135,8 +135,8 @@ class _Tracer:
         if class_id is None:
             sentence = "the program does not know this endpoint's identity yet, so it has no rows"
             return _end(direction, address, endpoint, verdict=False, sentence=sentence)
+        row = self._program.rows[self._program.row_ids[class_id].of(direction)]
         matched, profile = verdict(self._program, direction, class_id, peer)
-        row = self._program.rows[row_id(class_id, direction)]
         accepted = covers(profile, self._traffic)
         tier, rules, sentence = self._explain(direction, endpoint, peer, accepted=accepted)
         return _end(

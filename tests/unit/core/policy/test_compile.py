@@ -57,6 +57,24 @@ def test_rules_do_not_change_the_class_of_those_they_govern() -> None:
     assert open_.rows != closed.rows
 
 
+def test_classes_about_which_the_same_decides_share_a_row() -> None:
+    selects = policy("p", Selector(tenants=("a",)), ingress=())
+    program = compiled(policies=by_id(selects))
+    of_a, of_b = (program.row_ids[program.classes[one.id]] for one in (A_WEB, B_WEB))
+    assert of_a.egress == of_b.egress  # no policy for sending, and no isolation default
+    assert of_a.ingress != of_b.ingress
+    assert set(program.rows) == {of_a.ingress, of_a.egress, of_b.ingress}
+
+
+def test_a_row_keeps_its_id_when_a_policy_says_something_else() -> None:
+    subject = Selector(tenants=("a",))
+    open_, closed = (compiled(policies=by_id(policy("p", subject, ingress=rules))) for rules in ((Rule(),), ()))
+    assert open_.row_ids == closed.row_ids
+    both = compiled(policies=by_id(policy("p", subject, ingress=(), egress=())))
+    assert both.row_ids[both.classes[A_WEB.id]].ingress == closed.row_ids[closed.classes[A_WEB.id]].ingress
+    assert both.row_ids[both.classes[A_WEB.id]].egress != closed.row_ids[closed.classes[A_WEB.id]].egress
+
+
 def test_a_mixed_block_means_nothing_as_a_whole() -> None:
     cidr = Prefix(Family.V4, 0x0A000000, 29)
     block = Block(
@@ -89,7 +107,7 @@ def test_a_tenant_that_is_not_listed_is_isolated() -> None:
 
 
 def test_an_empty_world_compiles() -> None:
-    assert compile_program(PolicyWorld()) == Program(classes={}, rows={}, profiles={})
+    assert compile_program(PolicyWorld()) == Program(classes={}, row_ids={}, rows={}, profiles={})
 
 
 def test_an_identity_known_only_by_its_endpoint_has_rows() -> None:
