@@ -267,4 +267,5 @@ def _jump(name: str, value: str) -> str:
 
 
 def _verdict(value: str) -> str:
-    return value if value in (ACCEPT, DROP) else f"goto {profile_name(value)}"
+    """What is dropped goes back to the base chain, which tells of it."""
+    return {ACCEPT: ACCEPT, DROP: "return"}.get(value) or f"goto {profile_name(value)}"

@@ -1,8 +1,9 @@
 """The chains of our table as nft rules: the constant ones, one per row, one per profile.
 
 Owns the words of the packet path; knows nothing of elements or of transactions. Invariant: a chain's rules depend on
-nothing but the shape, a row's direction and a profile's content, so a chain that exists never changes; whatever falls
-through a row or a profile meets the `drop` at the end of the base chain that jumped to it.
+nothing but the shape, a row's direction and a profile's content, so a chain that exists never changes; rows and
+profiles only accept, and what they do not accept meets the end of the base chain that jumped to them, which tells of it
+and drops.
 
 Rules are written as nft 1.0.6 lists them, so that a listing can be compared with them.
 """
@@ -24,6 +25,15 @@ LINKS = '"rom*"'
 PROTOCOLS = {TCP: "tcp", UDP: "udp", SCTP: "sctp", ICMP: "icmp", ICMPV6: "icmpv6"}
 """IP protocols whose traffic a profile tells apart, by their name in nft."""
 
+LOG_GROUP = 146
+"""The group of nflog whose listeners are told of what is denied."""
+LOG_PREFIX = "romana "
+"""What the prefix of such a message begins with; then comes the reason word."""
+LOG_RATE = "100/second burst 200 packets"
+"""How often, for each place where packets end."""
+LOG_BYTES = 96
+"""Bytes of the packet in a message: enough for its headers."""
+
 ANY: Intervals = ((0, 65535),)
 """Everything of a protocol."""
 
@@ -35,10 +45,9 @@ _FROM_NEIGHBOURS = (
 _TO_NEIGHBOURS = "icmpv6 type { mld-listener-query, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert }"
 
 NUMERIC = {
-    "ct state established,related": "ct state 0x2,0x4",
-    "ct state established": "ct state 0x2",
-    "ct state related": "ct state 0x4",
-    "ct state invalid": "ct state 0x1",
+    "ct state vmap { invalid : drop, established : accept, related : jump related }": (
+        "ct state vmap { 0x1 : drop, 0x2 : accept, 0x4 : jump related }"
+    ),
     "ct status confirmed": "ct status 0x8",
     "priority raw;": "priority -300;",
     "priority filter - 10;": "priority -10;",
@@ -65,7 +74,7 @@ def base_chains() -> dict[str, Chain]:
             rules=(
                 *(f"iifname . {_ip(family)} saddr @sources{family:d} accept" for family in Family),
                 "ip6 saddr { ::, fe80::/10 } ip6 daddr { fe80::/10, ff02::/16 } accept",
-                "drop",
+                *denied("spoofed"),
             ),
         ),
         "source": Chain(
@@ -82,21 +91,33 @@ def base_chains() -> dict[str, Chain]:
             words="never asked: gives every tracked connection room for the label that condemns it",
             rules=("ct label set 127",),
         ),
-        "egress": _base("forward", -10, "iifname", words="what endpoints may send"),
-        "ingress": _base("forward", -5, "oifname", words="what endpoints accept"),
-        "input": _base("input", -10, "iifname", words="what endpoints may send to this host"),
-        "output": _base("output", -10, "oifname", words="what endpoints accept from this host"),
+        "condemned": Chain(words="packets of live connections that policy forbids now", rules=denied("condemned")),
+        "related": Chain(
+            words="errors about connections; endpoints report only those about their own", rules=tuple(_related())
+        ),
+        "tracked": Chain(
+            words="what belongs to a connection that was judged already",
+            rules=(
+                "ct label 127 goto condemned",
+                "ct state vmap { invalid : drop, established : accept, related : jump related }",
+                "ct status confirmed accept",
+            ),
+        ),
+        "egress": _base("forward", -10, "iifname", reason="egress", words="what endpoints may send"),
+        "ingress": _base("forward", -5, "oifname", reason="ingress", words="what endpoints accept"),
+        "input": _base("input", -10, "iifname", reason="egress", words="what endpoints may send to this host"),
+        "output": _base("output", -10, "oifname", reason="ingress", words="what endpoints accept from this host"),
     }
 
 
 def row_chain(row: str, shape: Shape, words: str = "") -> Chain:
-    """The chain of a row: the peer's address, then its block, then its range; else drop."""
+    """The chain of a row: the peer's address, then its block, then its range; else back to the base chain."""
     side = "saddr" if row_direction(row) is Direction.INGRESS else "daddr"
     rules = []
     for name, lookup in lookups(shape, (row,), common=False).items():
         mask = f" & {_mask(lookup.family, lookup.length)}" if lookup.length else ""
         rules.append(f"{_ip(lookup.family)} {side}{mask} vmap @{name}")
-    return Chain(rules=(*rules, DROP), words=words)
+    return Chain(rules=tuple(rules), words=words)
 
 
 def profile_chain(profile: Profile) -> Chain:
@@ -137,39 +158,41 @@ def _interval_words(protocol: int, first: int, last: int) -> str:
     return f"{first >> 8}/{first & 255}-{last >> 8}/{last & 255}"
 
 
-def _base(hook: str, priority: int, side: str, *, words: str) -> Chain:
+def denied(reason: str) -> tuple[str, str]:
+    """Tell of a packet, not of too many, and drop it."""
+    return f'limit rate {LOG_RATE} log prefix "{LOG_PREFIX}{reason}" group {LOG_GROUP} snaplen {LOG_BYTES}', DROP
+
+
+def _base(hook: str, priority: int, side: str, *, reason: str, words: str) -> Chain:
     """A base chain for packets that come from (iifname) or leave through (oifname) a link of ours.
 
-    A connection that is condemned (label 127) is dropped before its state is looked at. Confirmed means that the first
-    packet was accepted, by us among others: one-way UDP is never established. A packet from a link of ours that leaves
-    through the link its source belongs to goes back to its sender, through a service.
+    A packet from a link of ours that leaves through the link its source belongs to goes back to its sender, through a
+    service.
     """
-    known = _known_from_endpoints() if side == "iifname" else ("ct state established,related accept",)
-    rules = [f"{side} != {LINKS} accept", "ct label 127 drop", *known]
-    if hook != "forward":
-        rules.append(f"{_FROM_NEIGHBOURS if hook == 'input' else _TO_NEIGHBOURS} accept")
-    rules += ["ct status confirmed accept", "ct state invalid drop"]
+    rules = [f"{side} != {LINKS} accept", "jump tracked"]
     if hook == "forward":
         from_us = f"iifname {LINKS} " if side == "oifname" else ""
         rules += [f"{from_us}oifname . {_ip(family)} saddr @sources{family:d} accept" for family in Family]
+    else:
+        rules.append(f"{_FROM_NEIGHBOURS if hook == 'input' else _TO_NEIGHBOURS} accept")
     address, endpoints = ("saddr", "endpoints_out") if side == "iifname" else ("daddr", "endpoints_in")
     rules += [f"{_ip(family)} {address} vmap @{endpoints}{family:d}" for family in Family]
     return Chain(
-        rules=(*rules, DROP),
+        rules=(*rules, *denied(reason)),
         hook=f"type filter hook {hook} priority filter - {-priority}; policy accept;",
         words=words,
     )
 
 
-def _known_from_endpoints() -> Iterator[str]:
-    """What endpoints send within connections. An endpoint is no router: it has no errors to report about a connection
-    of which neither end is on its link, whoever's that is.
+def _related() -> Iterator[str]:
+    """To conntrack an error is related whoever sends it. An endpoint is no router: it has no errors to report about a
+    connection of which neither end is on its link, whoever's that is.
     """
-    yield "ct state established accept"
+    yield f"iifname != {LINKS} accept"
     for family in Family:
         for direction in ("original", "reply"):
-            yield f"ct state related iifname . ct {direction} {_ip(family)} saddr @sources{family:d} accept"
-    yield "ct state related drop"
+            yield f"iifname . ct {direction} {_ip(family)} saddr @sources{family:d} accept"
+    yield DROP
 
 
 def _profile_rules(profile: Profile) -> Iterator[str]:
@@ -183,8 +206,9 @@ def _profile_rules(profile: Profile) -> Iterator[str]:
         elif protocol in sets:
             yield f"{name} dport @{sets[protocol]} accept"
         if profile.default and intervals != ANY:
-            yield f"meta l4proto {protocol} drop"
-    yield ACCEPT if profile.default else DROP
+            yield f"meta l4proto {protocol} return"
+    if profile.default:
+        yield ACCEPT
 
 
 def _ip(family: Family) -> str:

@@ -124,8 +124,8 @@ def _profile(chain: str, blocks: dict[str, _Block]) -> tuple[str, Profile]:
     """Rebuild a profile from its sets and rules; its id, a hash of the content, must be the one in its name."""
     rules = blocks[chain].lines
     protocols: dict[int, Intervals] = {}
-    for rule in rules[:-1]:
-        match = re.fullmatch(r"meta l4proto (\d+) (accept|drop)", rule)
+    for rule in rules:
+        match = re.fullmatch(r"meta l4proto (\d+) (accept|return)", rule)
         if match is not None:
             protocols.setdefault(int(match[1]), ANY if match[2] == ACCEPT else ())
     for protocol, word in PROTOCOLS.items():
@@ -207,8 +207,8 @@ def _verdict(text: str, lookup: Lookup) -> str:
     word, _, target = text.partition(" ")
     if lookup.kind is Kind.ENDPOINT and word == "jump":
         return target
-    if lookup.kind is not Kind.ENDPOINT and text in (ACCEPT, DROP):
-        return text
+    if lookup.kind is not Kind.ENDPOINT and text in (ACCEPT, "return"):
+        return ACCEPT if text == ACCEPT else DROP
     if lookup.kind is not Kind.ENDPOINT and word == "goto" and target.startswith("profile_"):
         return target.removeprefix("profile_")
     raise ForeignTable(f"verdict not written by this program: {text}")

@@ -271,7 +271,7 @@ def _row_content(
 
 def _flatten(entries: Iterable[tuple[Prefix, str]]) -> tuple[Range, ...]:
     """Disjoint ranges in ascending order where the most specific entry wins; what is dropped is left out, since a row
-    drops what it does not find. Neighbours with the same verdict are one range.
+    does not accept what it does not find. Neighbours with the same verdict are one range.
     """
     ranges: list[Range] = []
     for part in _pieces(sorted(entries)):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from romana.codec.nft import COMMENT_MAX, comment_text, icmp_parts, render_changes, render_table, table_comment
-from romana.codec.nft_chains import profile_chain, profile_words
+from romana.codec.nft_chains import base_chains, profile_chain, profile_words, row_chain
 from romana.codec.nft_listing import ForeignTable, parse_table
 from romana.core.ruleset import Ruleset, Shape, desired_ruleset, ruleset_changes
 from romana.model.program import Profile
@@ -57,7 +57,7 @@ def test_the_comment_of_the_table_tells_shapes_apart() -> None:
         ),
         (
             NOT_HTTP,
-            [f"tcp dport @profile_{NOT_HTTP.id}_tcp accept", "meta l4proto 6 drop", "meta l4proto 17 drop"],
+            [f"tcp dport @profile_{NOT_HTTP.id}_tcp accept", "meta l4proto 6 return", "meta l4proto 17 return"],
             "accepts tcp 0-79, 81-65535; udp none; other protocols: all",
         ),
         (
@@ -71,8 +71,21 @@ def test_the_comment_of_the_table_tells_shapes_apart() -> None:
 def test_a_profile_is_rules_and_words(profile: Profile, rules: list[str], words: str) -> None:
     chain = profile_chain(profile)
     assert [rule for rule in rules if rule in chain.rules] == rules
-    assert chain.rules[-1] == ("accept" if profile.default else "drop")
+    assert (chain.rules[-1] == "accept") == profile.default
+    assert not any("drop" in rule for rule in chain.rules)
     assert profile_words(profile) == words
+
+
+def test_every_way_ends_in_a_verdict_and_what_is_denied_is_told() -> None:
+    """Rows and profiles accept or come back; each base chain in which packets are judged tells and drops at its end."""
+    found = base_chains()
+    for name in ("egress", "ingress", "input", "output"):
+        *_, told, last = found[name].rules
+        assert last == "drop"
+        assert "log prefix" in told
+    for name in ("link_source", "related", "condemned"):
+        assert found[name].rules[-1] == "drop"
+    assert not any("drop" in rule for rule in row_chain("in_web", Shape((29,), (122,))).rules)
 
 
 def test_a_new_endpoint_is_elements_and_nothing_else() -> None:
@@ -88,7 +101,7 @@ def test_another_verdict_is_a_deletion_and_an_addition() -> None:
     before, after = (desired_ruleset(world, [endpoint(1)]) for world in (one, other))
     assert render_changes(ruleset_changes(after, before)).splitlines() == [
         "delete element inet romana in_web_4_block29 { 10.0.0.0 }",
-        "add element inet romana in_web_4_block29 { 10.0.0.0 : drop }",
+        "add element inet romana in_web_4_block29 { 10.0.0.0 : return }",
     ]
 
 
