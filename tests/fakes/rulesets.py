@@ -7,7 +7,7 @@ from romana.model.address import Address, Family, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.ipam import Allocation, Span
 from romana.model.policy import Direction
-from romana.model.program import Profile
+from romana.model.program import ACCEPT, DROP, Profile, RowIds
 from romana.model.tenancy import Identity, Owner
 from romana.model.topology import Network
 from romana.model.view import IdentityRows, RowHead, View
@@ -19,6 +19,9 @@ HTTP = Profile(protocols=((1, ((2048, 2303),)), (6, ((80, 80), (8000, 8080))), (
 """TCP 80 and 8000-8080, ICMP echo."""
 NOT_HTTP = Profile(default=True, protocols=((6, ((0, 79), (81, 65535))), (17, ())))
 """All but TCP 80 and UDP."""
+
+
+NOBODYS = RowIds("", "")
 
 
 def prefix(text: str) -> Prefix:
@@ -38,8 +41,12 @@ def view(
     profiles: tuple[Profile, ...] = (HTTP, NOT_HTTP),
     identities: dict[str, Identity] | None = None,
     block_lengths: tuple[tuple[int, int], ...] = ((29, 122),),
+    own: str = "drop",
+    host_rows: RowIds = NOBODYS,
 ) -> View:
-    """A host with span 10.0.0.0/24 and fd00::/116. `rows` are by id; class `web` is the one of WEB, and so on."""
+    """A host with span 10.0.0.0/24 and fd00::/116. `rows` are by id; class `web` is the one of WEB, and so on. `own` is
+    every row's verdict about the host itself.
+    """
     networks = {}
     for number, (length4, length6) in enumerate(block_lengths):
         cidr4 = Prefix(Family.V4, (10 + number) << 24, 8)
@@ -62,11 +69,13 @@ def view(
             row: RowHead(
                 direction=Direction.INGRESS if row.startswith("in_") else Direction.EGRESS,
                 words=f"shop/{row.partition('_')[2]}",
+                own=own,
             )
             for row in rows
         },
         entries=rows,
-        profiles={profile.id: profile for profile in profiles},
+        profiles={profile.id: profile for profile in (*profiles, ACCEPT, DROP)},
+        host_rows=host_rows,
     )
 
 

@@ -19,6 +19,8 @@ from romana.model.address import Family, Prefix
 from romana.model.policy import Operator, Requirement
 
 LAST_PORT = 65535
+STAGED = "romana.io/staged"
+"""The annotation of a policy that decides nothing yet, and is told of where it would."""
 NAMES = {
     "name": r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?",
     "namespace": r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?",
@@ -63,6 +65,14 @@ def read_names(metadata: object, keys: tuple[str, ...], parts: Parts) -> tuple[s
         else:
             found[key] = value
     return tuple(found.get(key, "") for key in keys)
+
+
+def read_staged(metadata: object, parts: Parts) -> bool:
+    """Whether the policy is only staged, by its annotation."""
+    value = mapping(mapping(metadata).get("annotations")).get(STAGED)
+    if value not in (None, "true", "false"):
+        parts.fault(f"metadata.annotations.{STAGED}", f"{value!r} is neither 'true' nor 'false'")
+    return value == "true"
 
 
 def read_selector(written: object, path: str, parts: Parts) -> tuple[Requirement, ...]:

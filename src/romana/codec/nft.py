@@ -10,7 +10,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 
-from romana.codec.nft_chains import Chain, base_chains, profile_chain, profile_name, profile_sets, row_chain
+from romana.codec.nft_chains import (
+    Chain,
+    base_chains,
+    guard_chain,
+    guard_name,
+    profile_chains,
+    profile_name,
+    profile_sets,
+    row_chain,
+)
 from romana.core.ruleset import (
     ACCEPT,
     DROP,
@@ -25,7 +34,7 @@ from romana.core.ruleset import (
 )
 from romana.model.address import Address, Family, Prefix
 from romana.model.policy import ICMP, ICMPV6
-from romana.model.program import Intervals, Profile
+from romana.model.program import Intervals, Profile, Staged
 
 TABLE = "inet romana"
 """Family and name of the one table that is ours."""
@@ -52,10 +61,11 @@ def render_changes(changes: RulesetChanges) -> str:
     """The commands of one transaction, in an order in which every reference exists."""
     if changes.table is not None:
         return f"add table {TABLE}\ndelete table {TABLE}\n{render_table(changes.table)}"
-    added = Ruleset(shape=changes.shape, rows=changes.rows.add, profiles=changes.profiles.add)
+    added = Ruleset(
+        shape=changes.shape, rows=changes.rows.add, guards=changes.guards.add, profiles=changes.profiles.add
+    )
     commands = [*_creation(added), *_profile_contents(added.profiles.values())]
-    rows = {row_of(name) for name in changes.ranges if name.endswith("_range")}
-    known = lookups(changes.shape, rows)
+    known = lookups(changes.shape, {row_of(name) for name in changes.ranges} - {""})
     stale = {**changes.elements.remove, **dict.fromkeys(changes.elements.replace, "")}
     commands += _element_commands("delete", dict.fromkeys(stale, ""))
     commands += [
@@ -63,11 +73,14 @@ def render_changes(changes: RulesetChanges) -> str:
     ]
     commands += _element_commands("add", {**changes.elements.replace, **changes.elements.add})
     commands += _range_commands(known, changes.ranges)
+    for row in changes.guards.remove:
+        commands += _chain_removal(guard_name(row))
     for row in changes.rows.remove:
         commands += _chain_removal(row)
         commands += [f"delete map {TABLE} {name}" for name in lookups(changes.shape, (row,), common=False)]
-    for profile in changes.profiles.remove.values():
-        commands += _chain_removal(profile_name(profile.id))
+    for profile in sorted(changes.profiles.remove.values(), key=lambda one: isinstance(one, Profile)):
+        for name in reversed(profile_chains(profile)):  # what leads to others goes first
+            commands += _chain_removal(name)
         commands += [f"delete set {TABLE} {name}" for name in profile_sets(profile)]
     return "".join(f"{command}\n" for command in commands)
 
@@ -103,8 +116,9 @@ def row_declarations(shape: Shape, rows: Iterable[str]) -> dict[str, str]:
 
 
 def row_of(name: str) -> str:
-    """The row that an interval map belongs to (not a row when it belongs to none)."""
-    return name.rsplit("_", 2)[0]
+    """The row that a map which is replaced together belongs to; empty for those of the whole table."""
+    kept = name.removesuffix("_own") if name.endswith("_own") else name.rsplit("_", 2)[0]
+    return kept if kept.startswith(("in_", "out_")) else ""
 
 
 def comment_text(words: str) -> str:
@@ -134,21 +148,35 @@ def icmp_parts(first: int, last: int) -> Iterator[tuple[int, int, int, int]]:
 def _digest(shape: Shape) -> str:
     """Changes with anything that this program writes besides elements, comments and the distinct rows and profiles."""
     sample = Profile(default=True, protocols=tuple((protocol, ((1, 2),)) for protocol in (1, 6, 17, 47, 58, 132)))
-    whole = Ruleset(shape=shape, rows={"in_0": "", "out_0": ""}, profiles={sample.id: sample})
+    staged = Staged(sample, Profile(protocols=sample.protocols))
+    whole = Ruleset(
+        shape=shape,
+        rows={"in_0": "", "out_0": ""},
+        guards={"in_0": "", "out_0": ""},
+        profiles={sample.id: sample, staged.id: staged},
+    )
     text = repr([(name, chain.hook, chain.rules) for name, chain in chains(whole).items()]) + repr(declarations(whole))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _own_chains(ruleset: Ruleset) -> dict[str, Chain]:
+    ordered = sorted(ruleset.profiles.values(), key=lambda one: isinstance(one, Staged))  # staged ones lead to others
     return {
-        **{profile_name(profile.id): profile_chain(profile) for profile in ruleset.profiles.values()},
+        **{name: chain for profile in ordered for name, chain in profile_chains(profile).items()},
         **{row: row_chain(row, ruleset.shape, words) for row, words in ruleset.rows.items()},
+        **{guard_name(row): guard_chain(row) for row in ruleset.guards},
     }
 
 
 def _declared(lookup: Lookup) -> str:
     address = "ipv4_addr" if lookup.family is Family.V4 else "ipv6_addr"
-    key = f"ifname . {address}" if lookup.kind is Kind.SOURCE else address
+    keys = {
+        Kind.SOURCE: f"ifname . {address}",
+        Kind.OWN: "iface_index",
+        Kind.HOST: "nf_proto",
+        Kind.FAILSAFE: "inet_proto . inet_service",
+    }
+    key = keys.get(lookup.kind, address)
     value = "" if _noun(lookup) == "set" else " : verdict"
     return f"{_noun(lookup)} {key}{value}{', interval' if lookup.is_interval else ''}"
 
@@ -163,7 +191,7 @@ def _profile_declarations(ruleset: Ruleset) -> dict[str, str]:
 
 
 def _noun(lookup: Lookup) -> str:
-    return "set" if lookup.kind in (Kind.SOURCE, Kind.SPAN) else "map"
+    return "set" if lookup.kind in (Kind.SOURCE, Kind.SPAN, Kind.FAILSAFE) else "map"
 
 
 def _declaration(name: str, declaration: str) -> Iterator[str]:
@@ -211,7 +239,7 @@ def _contents(ruleset: Ruleset) -> Iterator[str]:
     yield from _element_commands("add", ruleset.elements)
 
 
-def _profile_contents(profiles: Iterable[Profile]) -> Iterator[str]:
+def _profile_contents(profiles: Iterable[Profile | Staged]) -> Iterator[str]:
     for profile in profiles:
         for name, (protocol, intervals) in profile_sets(profile).items():
             yield from _commands("add", name, _profile_elements(protocol, intervals))
@@ -231,13 +259,20 @@ def _span_text(first: int, last: int) -> str:
 
 def _range_commands(known: Mapping[str, Lookup], ranges: Mapping[str, tuple[Range, ...]]) -> Iterator[str]:
     for name, parts in ranges.items():
-        lookup = known[name]
-        values = lookup.kind is not Kind.SPAN
-        yield from _commands(
-            "add",
-            name,
-            [f"{_range_text(lookup.family, part)}{f' : {_verdict(part.verdict)}' if values else ''}" for part in parts],
-        )
+        yield from _commands("add", name, [_part(known[name], part) for part in parts])
+
+
+def _part(lookup: Lookup, part: Range) -> str:
+    match lookup.kind:
+        case Kind.FAILSAFE:
+            return f"{part.first >> 16} . {part.first & 0xFFFF}"
+        case Kind.SPAN:
+            return _range_text(lookup.family, part)
+        case Kind.HOST:
+            return f"{part.first} : {ACCEPT if part.verdict == ACCEPT else f'goto {guard_name(part.verdict)}'}"
+        case Kind.OWN:
+            return f"{part.first} : {_verdict(part.verdict)}"
+    return f"{_range_text(lookup.family, part)} : {_verdict(part.verdict)}"
 
 
 def _range_text(family: Family, part: Range) -> str:

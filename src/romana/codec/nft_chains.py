@@ -1,4 +1,4 @@
-"""The chains of our table as nft rules: the constant ones, one per row, one per profile.
+"""The chains of our table as nft rules: the constant ones, one per row, one per profile (three where it is staged).
 
 Owns the words of the packet path; knows nothing of elements or of transactions. Invariant: a chain's rules depend on
 nothing but the shape, a row's direction and a profile's content, so a chain that exists never changes; rows and
@@ -10,14 +10,16 @@ Rules are written as nft 1.0.6 lists them, so that a listing can be compared wit
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 
 import msgspec
 
-from romana.core.ruleset import ACCEPT, DROP, Shape, lookups, row_direction
+from romana.core.policy.profile import minus
+from romana.core.ruleset import ACCEPT, DROP, Kind, Shape, lookups, row_direction
 from romana.model.address import Family, Prefix
 from romana.model.policy import ICMP, ICMPV6, SCTP, TCP, UDP, Direction
-from romana.model.program import Intervals, Profile
+from romana.model.program import Intervals, Profile, Staged
 
 LINKS = '"rom*"'
 """The links of endpoints, by the prefix of their names."""
@@ -43,6 +45,11 @@ _FROM_NEIGHBOURS = (
 )
 """Not nd-router-solicit: nobody answers it, and the kernel makes a neighbour of each source that it comes from."""
 _TO_NEIGHBOURS = "icmpv6 type { mld-listener-query, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert }"
+_AMONG_NEIGHBOURS = (
+    "icmpv6 type { mld-listener-query, mld-listener-report, mld-listener-done, nd-router-solicit, nd-router-advert, "
+    "nd-neighbor-solicit, nd-neighbor-advert, nd-redirect, mld2-listener-report }"
+)
+"""What a host cannot do without, whatever policies say; as are IGMP and OSPF."""
 
 NUMERIC = {
     "ct state vmap { invalid : drop, established : accept, related : jump related }": (
@@ -50,10 +57,13 @@ NUMERIC = {
     ),
     "ct status confirmed": "ct status 0x8",
     "priority raw;": "priority -300;",
+    "priority dstnat - 10;": "priority -110;",
+    "fib daddr type != local": "fib daddr type != 2",
     "priority filter - 10;": "priority -10;",
     "priority filter - 5;": "priority -5;",
     _FROM_NEIGHBOURS: "icmpv6 type { 130, 131, 132, 135, 136, 143 }",
     _TO_NEIGHBOURS: "icmpv6 type { 130, 134, 135, 136 }",
+    _AMONG_NEIGHBOURS: "icmpv6 type { 130, 131, 132, 133, 134, 135, 136, 137, 143 }",
 }
 """How a listing with all symbols as numbers, which no file of the host can change, spells our words."""
 
@@ -81,8 +91,7 @@ def base_chains() -> dict[str, Chain]:
             words="nobody sends with the address of somebody else",
             hook="type filter hook prerouting priority raw; policy accept;",
             rules=(
-                f"iifname {LINKS} jump link_source",
-                f"iifname {LINKS} drop",
+                f"iifname {LINKS} goto link_source",
                 'iifname "lo" accept',
                 *(f"{_ip(family)} saddr @spans{family:d} drop" for family in Family),
             ),
@@ -91,51 +100,124 @@ def base_chains() -> dict[str, Chain]:
             words="never asked: gives every tracked connection room for the label that condemns it",
             rules=("ct label set 127",),
         ),
-        "condemned": Chain(words="packets of live connections that policy forbids now", rules=denied("condemned")),
         "related": Chain(
             words="errors about connections; endpoints report only those about their own", rules=tuple(_related())
         ),
         "tracked": Chain(
             words="what belongs to a connection that was judged already",
             rules=(
-                "ct label 127 goto condemned",
+                "ct label 127 drop",
                 "ct state vmap { invalid : drop, established : accept, related : jump related }",
                 "ct status confirmed accept",
             ),
         ),
-        "egress": _base("forward", -10, "iifname", reason="egress", words="what endpoints may send"),
-        "ingress": _base("forward", -5, "oifname", reason="ingress", words="what endpoints accept"),
-        "input": _base("input", -10, "iifname", reason="egress", words="what endpoints may send to this host"),
-        "output": _base("output", -10, "oifname", reason="ingress", words="what endpoints accept from this host"),
+        "from_endpoints": _ours("iifname", reason="egress", words="rows of what endpoints may send"),
+        "to_endpoints": _ours("oifname", reason="ingress", words="rows of what endpoints accept"),
+        "egress": _hooked("forward", -10, "iifname", words="what endpoints may send"),
+        "ingress": _hooked("forward", -5, "oifname", words="what endpoints accept"),
+        "input": _hooked("input", -10, "iifname", words="what endpoints may send to this host"),
+        "output": _hooked("output", -10, "oifname", words="what endpoints accept from this host"),
+        "host_input": Chain(
+            words="what this host accepts, before a service's destination is put in; its rows are behind a guard",
+            hook="type filter hook prerouting priority dstnat - 10; policy accept;",
+            rules=('iifname "lo" accept', "meta nfproto vmap @host_in"),
+        ),
+        "host_output": Chain(
+            words="what this host may send",
+            hook="type filter hook output priority filter - 5; policy accept;",
+            rules=('oifname "lo" accept', "meta nfproto vmap @host_out"),
+        ),
     }
 
 
+def guard_chain(row: str) -> Chain:
+    """What comes before the row of the host's own traffic: what no policy can close; and the end after it."""
+    ingress = row_direction(row) is Direction.INGRESS
+    return Chain(
+        words="what no policy about hosts can close, then the row",
+        rules=(
+            *(("fib daddr type != local accept",) if ingress else ()),
+            "jump tracked",
+            f"{_AMONG_NEIGHBOURS} accept",
+            "meta l4proto { 2, 89 } accept",
+            f"meta l4proto . th dport @failsafe_{'in' if ingress else 'out'} accept",
+            f"jump {row}",
+            *denied(f"host-{row_direction(row)}"),
+        ),
+    )
+
+
+def guard_name(row: str) -> str:
+    """The name of the chain before a row of the host's own traffic."""
+    return f"guard_{row}"
+
+
 def row_chain(row: str, shape: Shape, words: str = "") -> Chain:
-    """The chain of a row: the peer's address, then its block, then its range; else back to the base chain."""
-    side = "saddr" if row_direction(row) is Direction.INGRESS else "daddr"
+    """The chain of a row: the host itself, the peer's address, its block, its range; else back to the base chain."""
+    ingress = row_direction(row) is Direction.INGRESS
     rules = []
     for name, lookup in lookups(shape, (row,), common=False).items():
+        if lookup.kind is Kind.OWN:
+            rules.append(f"{'iif' if ingress else 'oif'} vmap @{name}")
+            continue
         mask = f" & {_mask(lookup.family, lookup.length)}" if lookup.length else ""
-        rules.append(f"{_ip(lookup.family)} {side}{mask} vmap @{name}")
+        rules.append(f"{_ip(lookup.family)} {'saddr' if ingress else 'daddr'}{mask} vmap @{name}")
     return Chain(rules=tuple(rules), words=words)
 
 
-def profile_chain(profile: Profile) -> Chain:
-    """The chain of a profile; for what it looks up, see `profile_sets`."""
-    return Chain(rules=tuple(_profile_rules(profile)), words=profile_words(profile))
+def profile_chains(profile: Profile | Staged) -> dict[str, Chain]:
+    """The chains of a profile by name, those that others lead to first; for what they look up, see `profile_sets`.
+
+    Where staged policies would say otherwise, that is told of, and the profile in force decides.
+    """
+    name = profile_name(profile.id)
+    if isinstance(profile, Profile):
+        return {name: Chain(rules=tuple(_rules(name, profile, ACCEPT)), words=profile_words(profile))}
+    found = {
+        part: Chain(rules=tuple(_rules(part, differs, told(f"would-{word}"))), words=f"staged policies would {word}")
+        for part, (word, differs) in _differences(profile).items()
+    }
+    last = {ACCEPT: (ACCEPT,), DROP: ()}.get(profile.enforced.id, (f"goto {profile_name(profile.enforced.id)}",))
+    found[name] = Chain(
+        rules=(*(f"jump {part}" for part in found), *last),
+        words=f"{profile_words(profile.enforced)}; staged policies would say otherwise",
+    )
+    return found
 
 
-def profile_sets(profile: Profile) -> dict[str, tuple[int, Intervals]]:
+def profile_sets(profile: Profile | Staged) -> dict[str, tuple[int, Intervals]]:
     """The sets of a profile by name: their protocol, and the accepted ports (or ICMP type * 256 + code)."""
+    name = profile_name(profile.id)
+    if isinstance(profile, Profile):
+        return _sets(name, profile)
     return {
-        f"{profile_name(profile.id)}_{PROTOCOLS[protocol]}": (protocol, intervals)
+        key: value
+        for part, (_, differs) in _differences(profile).items()
+        for key, value in _sets(part, differs).items()
+    }
+
+
+def _differences(staged: Staged) -> dict[str, tuple[str, Profile]]:
+    """What staged policies would change: chain -> what they would do, and to which traffic."""
+    name = profile_name(staged.id)
+    return {
+        f"{name}_denies": ("deny", minus(staged.enforced, staged.planned)),
+        f"{name}_allows": ("allow", minus(staged.planned, staged.enforced)),
+    }
+
+
+def _sets(name: str, profile: Profile) -> dict[str, tuple[int, Intervals]]:
+    return {
+        f"{name}_{PROTOCOLS[protocol]}": (protocol, intervals)
         for protocol, intervals in profile.protocols
         if protocol in PROTOCOLS and intervals not in ((), ANY)
     }
 
 
 def profile_name(profile: str) -> str:
-    """The name of a profile's chain."""
+    """The name of a profile's chain; that of a staged one, whose id is long, has a hash of it."""
+    if "~" in profile:
+        return f"staged_{hashlib.sha256(profile.encode()).hexdigest()[:12]}"
     return f"profile_{profile}"
 
 
@@ -158,29 +240,43 @@ def _interval_words(protocol: int, first: int, last: int) -> str:
     return f"{first >> 8}/{first & 255}-{last >> 8}/{last & 255}"
 
 
+def told(reason: str) -> str:
+    """Tell of a packet, not of too many."""
+    return f'limit rate {LOG_RATE} log prefix "{LOG_PREFIX}{reason}" group {LOG_GROUP} snaplen {LOG_BYTES}'
+
+
 def denied(reason: str) -> tuple[str, str]:
-    """Tell of a packet, not of too many, and drop it."""
-    return f'limit rate {LOG_RATE} log prefix "{LOG_PREFIX}{reason}" group {LOG_GROUP} snaplen {LOG_BYTES}', DROP
+    """Tell of a packet, and drop it."""
+    return told(reason), DROP
 
 
-def _base(hook: str, priority: int, side: str, *, reason: str, words: str) -> Chain:
-    """A base chain for packets that come from (iifname) or leave through (oifname) a link of ours.
+def _ours(side: str, *, reason: str, words: str) -> Chain:
+    """What is decided about packets that come from (iifname) or leave through (oifname) a link of ours.
 
     A packet from a link of ours that leaves through the link its source belongs to goes back to its sender, through a
     service.
     """
-    rules = [f"{side} != {LINKS} accept", "jump tracked"]
-    if hook == "forward":
-        from_us = f"iifname {LINKS} " if side == "oifname" else ""
-        rules += [f"{from_us}oifname . {_ip(family)} saddr @sources{family:d} accept" for family in Family]
-    else:
-        rules.append(f"{_FROM_NEIGHBOURS if hook == 'input' else _TO_NEIGHBOURS} accept")
+    from_us = f"iifname {LINKS} " if side == "oifname" else ""
     address, endpoints = ("saddr", "endpoints_out") if side == "iifname" else ("daddr", "endpoints_in")
-    rules += [f"{_ip(family)} {address} vmap @{endpoints}{family:d}" for family in Family]
     return Chain(
-        rules=(*rules, *denied(reason)),
-        hook=f"type filter hook {hook} priority filter - {-priority}; policy accept;",
         words=words,
+        rules=(
+            "jump tracked",
+            *(f"{from_us}oifname . {_ip(family)} saddr @sources{family:d} accept" for family in Family),
+            *(f"{_ip(family)} {address} vmap @{endpoints}{family:d}" for family in Family),
+            *denied(reason),
+        ),
+    )
+
+
+def _hooked(hook: str, priority: int, side: str, *, words: str) -> Chain:
+    """A base chain: what is no packet of our links passes; neighbours are found; the rest is decided for good."""
+    neighbours = {"input": (f"{_FROM_NEIGHBOURS} accept",), "output": (f"{_TO_NEIGHBOURS} accept",)}.get(hook, ())
+    decided = "from_endpoints" if side == "iifname" else "to_endpoints"
+    return Chain(
+        words=words,
+        hook=f"type filter hook {hook} priority filter - {-priority}; policy accept;",
+        rules=(f"{side} != {LINKS} accept", *neighbours, f"goto {decided}"),
     )
 
 
@@ -195,20 +291,21 @@ def _related() -> Iterator[str]:
     yield DROP
 
 
-def _profile_rules(profile: Profile) -> Iterator[str]:
-    sets = {protocol: name for name, (protocol, _) in profile_sets(profile).items()}
+def _rules(name: str, profile: Profile, verdict: str) -> Iterator[str]:
+    """What a profile accepts gets the verdict; anything else comes back. Its sets' names begin with `name`."""
+    sets = {protocol: key for key, (protocol, _) in _sets(name, profile).items()}
     for protocol, intervals in profile.protocols:
-        name = PROTOCOLS.get(protocol, "")
+        word = PROTOCOLS.get(protocol, "")
         if intervals == ANY:
-            yield f"meta l4proto {protocol} accept"
+            yield f"meta l4proto {protocol} {verdict}"
         elif protocol in (ICMP, ICMPV6) and protocol in sets:
-            yield f"{name} type . {name} code @{sets[protocol]} accept"
+            yield f"{word} type . {word} code @{sets[protocol]} {verdict}"
         elif protocol in sets:
-            yield f"{name} dport @{sets[protocol]} accept"
+            yield f"{word} dport @{sets[protocol]} {verdict}"
         if profile.default and intervals != ANY:
             yield f"meta l4proto {protocol} return"
     if profile.default:
-        yield ACCEPT
+        yield verdict
 
 
 def _ip(family: Family) -> str:

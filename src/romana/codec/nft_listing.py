@@ -7,17 +7,21 @@ value is answered only when the table is exactly what `codec.nft` writes for tha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import msgspec
 
 from romana.codec.nft import TABLE, chains, declarations, icmp_parts, table_comment
-from romana.codec.nft_chains import ANY, NUMERIC, PROTOCOLS, profile_name
+from romana.codec.nft_chains import ANY, NUMERIC, PROTOCOLS, profile_name, told
 from romana.codec.text import parse_address
+from romana.core.policy.profile import minus, union
 from romana.core.ruleset import ACCEPT, DROP, Element, Kind, Lookup, Range, Ruleset, Shape, lookups
 from romana.model.address import Address
 from romana.model.policy import ICMP, ICMPV6
-from romana.model.program import Intervals, Profile
+from romana.model.program import ACCEPT as WHOLE
+from romana.model.program import DROP as NOTHING
+from romana.model.program import Intervals, Profile, Staged
 
 
 class ForeignTable(Exception):  # noqa: N818 - a finding, not a failure
@@ -39,17 +43,40 @@ def parse_table(listing: str) -> Ruleset:
     shape = _shape(comment)
     chain_names = [name for name, block in blocks.items() if block.noun == "chain"]
     rows = {name: blocks[name].comment for name in chain_names if name.startswith(("in_", "out_"))}
-    profiles = dict(_profile(name, blocks) for name in chain_names if name.startswith("profile_"))
-    ruleset = Ruleset(shape=shape, rows=rows, profiles=profiles)
+    guards = {name.removeprefix("guard_"): "" for name in chain_names if name.startswith("guard_")}
+    profiles: dict[str, Profile | Staged] = {}
+    for name in chain_names:
+        if name.startswith("profile_"):
+            profile = _profile(name, blocks)
+            profiles[profile.id] = profile
+    for name in chain_names:
+        if re.fullmatch(r"staged_[0-9a-f]+", name):
+            staged = _staged(name, blocks, profiles)
+            profiles[staged.id] = staged
+    ruleset = Ruleset(shape=shape, rows=rows, guards=guards, profiles=profiles)
     _compare(ruleset, comment, blocks)
     elements: dict[Element, str] = {}
     ranges: dict[str, tuple[Range, ...]] = {}
     for name, lookup in lookups(shape, rows).items():
-        if lookup.is_interval:
+        if lookup.is_replaced_whole:
             ranges[name] = tuple(sorted(_range(text, lookup) for text in blocks[name].elements))
         else:
             elements.update(_element(name, text, lookup) for text in blocks[name].elements)
-    return msgspec.structs.replace(ruleset, elements=elements, ranges=ranges)
+    return msgspec.structs.replace(ruleset, **_by_ids(profiles, elements, ranges))
+
+
+def _by_ids(
+    profiles: Iterable[str], elements: dict[Element, str], ranges: dict[str, tuple[Range, ...]]
+) -> dict[str, Any]:
+    """Contents with the ids of profiles where they have the names of their chains."""
+    ids = {profile_name(id_): id_ for id_ in profiles}
+    return {
+        "elements": {key: ids.get(value, value) for key, value in elements.items()},
+        "ranges": {
+            name: tuple(Range(part.first, part.last, ids.get(part.verdict, part.verdict)) for part in parts)
+            for name, parts in ranges.items()
+        },
+    }
 
 
 def _blocks(listing: str) -> tuple[str, dict[str, _Block]]:
@@ -120,22 +147,46 @@ def _numeric(line: str) -> str:
     return line
 
 
-def _profile(chain: str, blocks: dict[str, _Block]) -> tuple[str, Profile]:
+def _profile(chain: str, blocks: dict[str, _Block]) -> Profile:
     """Rebuild a profile from its sets and rules; its id, a hash of the content, must be the one in its name."""
+    profile = _accepted(chain, blocks, ACCEPT)
+    if profile_name(profile.id) != chain:
+        raise ForeignTable(f"{chain} is not the profile that its name says")
+    return profile
+
+
+def _staged(chain: str, blocks: dict[str, _Block], profiles: Mapping[str, Profile | Staged]) -> Staged:
+    """The same for one that staged policies would change: from what is in force, and what they would change."""
+    last = blocks[chain].lines[-1]
+    enforced = {ACCEPT: WHOLE, f"jump {chain}_allows": NOTHING}.get(last)
+    if enforced is None:
+        found = profiles.get(last.removeprefix("goto profile_"))
+        enforced = found if isinstance(found, Profile) else NOTHING
+    parts = (f"{chain}_denies", f"{chain}_allows")
+    if not blocks.keys() >= set(parts):
+        raise ForeignTable(f"{chain} lacks what staged policies would change")
+    denies, allows = (
+        _accepted(part, blocks, told(f"would-{word}")) for part, word in zip(parts, ("deny", "allow"), strict=True)
+    )
+    staged = Staged(enforced, union(minus(enforced, denies), allows))
+    if profile_name(staged.id) != chain:
+        raise ForeignTable(f"{chain} is not the profile that its name says")
+    return staged
+
+
+def _accepted(chain: str, blocks: dict[str, _Block], verdict: str) -> Profile:
+    """What gets a verdict in a chain."""
     rules = blocks[chain].lines
     protocols: dict[int, Intervals] = {}
     for rule in rules:
-        match = re.fullmatch(r"meta l4proto (\d+) (accept|return)", rule)
-        if match is not None:
-            protocols.setdefault(int(match[1]), ANY if match[2] == ACCEPT else ())
+        match = re.fullmatch(r"meta l4proto (\d+) (.+)", rule)
+        if match is not None and match[2] in (verdict, "return"):
+            protocols.setdefault(int(match[1]), ANY if match[2] == verdict else ())
     for protocol, word in PROTOCOLS.items():
         block = blocks.get(f"{chain}_{word}")
         if block is not None:
             protocols[protocol] = _intervals(protocol, block.elements)
-    profile = Profile(default=rules[-1:] == [ACCEPT], protocols=tuple(sorted(protocols.items())))
-    if profile_name(profile.id) != chain:
-        raise ForeignTable(f"{chain} is not the profile that its name says")
-    return profile.id, profile
+    return Profile(default=rules[-1:] == [verdict], protocols=tuple(sorted(protocols.items())))
 
 
 def _intervals(protocol: int, elements: list[str]) -> Intervals:
@@ -183,6 +234,12 @@ def _element(name: str, text: str, lookup: Lookup) -> tuple[Element, str]:
 
 def _range(text: str, lookup: Lookup) -> Range:
     key, _, value = text.partition(" : ")
+    if lookup.kind is Kind.FAILSAFE:
+        protocol, _, port = key.partition(" . ")
+        number = _number(protocol) << 16 | _number(port)
+        return Range(number, number, ACCEPT)
+    if lookup.kind in (Kind.OWN, Kind.HOST):
+        return Range(_number(key), _number(key), _verdict(value, lookup))
     first, dash, last = key.partition("-")
     verdict = ACCEPT if lookup.kind is Kind.SPAN and not value else _verdict(value, lookup)
     if dash:
@@ -191,6 +248,12 @@ def _range(text: str, lookup: Lookup) -> Range:
     address = _address(first, lookup)
     size = 1 << (lookup.family.bits - int(length)) if slash else 1
     return Range(address.value, address.value + size - 1, verdict)
+
+
+def _number(text: str) -> int:
+    if not text.isdigit():
+        raise ForeignTable(f"element not written by this program: {text}")
+    return int(text)
 
 
 def _address(text: str, lookup: Lookup) -> Address:
@@ -207,8 +270,12 @@ def _verdict(text: str, lookup: Lookup) -> str:
     word, _, target = text.partition(" ")
     if lookup.kind is Kind.ENDPOINT and word == "jump":
         return target
-    if lookup.kind is not Kind.ENDPOINT and text in (ACCEPT, "return"):
-        return ACCEPT if text == ACCEPT else DROP
-    if lookup.kind is not Kind.ENDPOINT and word == "goto" and target.startswith("profile_"):
-        return target.removeprefix("profile_")
+    if lookup.kind is Kind.HOST and word == "goto" and target.startswith("guard_"):
+        return target.removeprefix("guard_")
+    if lookup.kind is not Kind.ENDPOINT and text == ACCEPT:
+        return ACCEPT
+    if lookup.kind not in (Kind.ENDPOINT, Kind.HOST) and text == "return":
+        return DROP
+    if lookup.kind not in (Kind.ENDPOINT, Kind.HOST) and word == "goto":
+        return target
     raise ForeignTable(f"verdict not written by this program: {text}")

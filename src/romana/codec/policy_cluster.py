@@ -21,6 +21,7 @@ from romana.codec.kubernetes_parts import (
     read_cidr,
     read_names,
     read_selector,
+    read_staged,
 )
 from romana.codec.parts import Parts
 from romana.model.policy import (
@@ -115,6 +116,7 @@ class _Reader:
         spec = self.parts.read(written, ClusterSpec, "spec")
         if spec is not None and not 0 <= spec.priority <= _MOST_PRIORITY:
             self.parts.fault("spec.priority", f"{spec.priority} is not between 0 and {_MOST_PRIORITY}")
+        staged = read_staged(body.get("metadata"), self.parts)
         subject = self.subject(written.get("subject"))
         ingress = self.rules(written.get("ingress"), "spec.ingress", "from")
         egress = self.rules(written.get("egress"), "spec.egress", "to")
@@ -129,6 +131,7 @@ class _Reader:
             tier=_TIERS[spec.tier],
             priority=spec.priority,
             document=msgspec.json.encode(document).decode(),
+            staged=staged,
         )
 
     def subject(self, written: object) -> Selector:

@@ -22,6 +22,7 @@ from romana.codec.kubernetes_parts import (
     read_cidr,
     read_names,
     read_selector,
+    read_staged,
 )
 from romana.codec.parts import Parts
 from romana.model.policy import SCTP, TCP, UDP, CidrPeer, Peer, Policy, Rule, Selector, Traffic
@@ -99,6 +100,7 @@ class _Reader:
         subject = read_selector(written.get("podSelector"), "spec.podSelector", self.parts)
         ingress = self.rules(written.get("ingress"), "spec.ingress", IngressRule)
         egress = self.rules(written.get("egress"), "spec.egress", EgressRule)
+        staged = read_staged(body.get("metadata"), self.parts)
         types = spec.policy_types or (["Ingress", "Egress"] if spec.egress else ["Ingress"])
         self.parts.finish()
         return Policy(
@@ -108,6 +110,7 @@ class _Reader:
             ingress=ingress if "Ingress" in types else None,
             egress=egress if "Egress" in types else None,
             document=msgspec.json.encode(document).decode(),
+            staged=staged,
         )
 
     def kind(self, document: object) -> None:

@@ -15,7 +15,7 @@ from romana.codec.document import field_path
 from romana.codec.parts import Parts
 from romana.codec.traffic import parse_traffic
 from romana.model.address import Prefix
-from romana.model.policy import CidrPeer, Operator, Peer, Policy, Requirement, Rule, Selector, Traffic
+from romana.model.policy import CidrPeer, HostPeer, Operator, Peer, Policy, Requirement, Rule, Selector, Traffic
 
 KIND = "native"
 _ANY = "any"
@@ -24,13 +24,16 @@ _RESERVED = "kube."
 
 
 class PolicyDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """The document; its parts are read one by one. A direction that is left out is not governed."""
+    """The document; its parts are read one by one. A direction that is left out is not governed. A `staged` policy
+    decides nothing yet; connections that it would decide about otherwise are told of.
+    """
 
     version: Literal[1]
     kind: Literal["policy"]
     id: str
     applies_to: list[Any]
     description: str = ""
+    staged: bool = False
     ingress: list[Any] | None = None
     egress: list[Any] | None = None
 
@@ -40,6 +43,13 @@ class SelectorDocument(msgspec.Struct, frozen=True, kw_only=True):
 
     tenant: str | list[str] | None = None
     segment: str | list[str] | None = None
+    labels: dict[str, str | list[str]] = {}
+
+
+class HostDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """Hosts: `any`, a name or several, of those with these labels."""
+
+    host: str | list[str]
     labels: dict[str, str | list[str]] = {}
 
 
@@ -71,17 +81,19 @@ def read(document: object) -> Policy:
     body: dict[str, Any] = document if isinstance(document, dict) else {}
     if policy is not None:
         _check(policy, parts)
-    subjects = [
-        _selector(one, f"applies_to[{index}]", parts) for index, one in enumerate(_list(body.get("applies_to")))
-    ]
+    subjects = [_who(one, f"applies_to[{index}]", parts) for index, one in enumerate(_list(body.get("applies_to")))]
     ingress = _rules(body.get("ingress"), "ingress", IngressDocument, parts)
     egress = _rules(body.get("egress"), "egress", EgressDocument, parts)
+    if any(isinstance(one, HostPeer) for one in subjects) and any(one.name for one in _all_traffic(ingress)):
+        parts.fault("ingress", "names a port, but hosts have no named ports; write its number")
     parts.finish()
     assert policy is not None  # noqa: S101 - without faults it was read
     return Policy(
         id=policy.id,
         kind=KIND,
-        subjects=tuple(one for one in subjects if one is not None),
+        subjects=tuple(one for one in subjects if isinstance(one, Selector)),
+        hosts=tuple(one for one in subjects if isinstance(one, HostPeer)),
+        staged=policy.staged,
         ingress=ingress,
         egress=egress,
         description=policy.description,
@@ -129,12 +141,13 @@ def _peers(value: str | list[Any], path: str, parts: Parts) -> tuple[Peer, ...] 
         if isinstance(one, str):
             if one != _ANY:
                 parts.fault(
-                    place, f"{one!r} is no peer; write `{_ANY}`, a `tenant`, `segment` or `labels`, or a `cidr`"
+                    place,
+                    f"{one!r} is no peer; write `{_ANY}`, a `tenant`, `segment` or `labels`, a `cidr`, or a `host`",
                 )
         elif isinstance(one, dict) and ("cidr" in one or "except" in one):
             found.append(_cidr(one, place, parts))
         else:
-            found.append(_selector(one, place, parts))
+            found.append(_who(one, place, parts))
     return None if _ANY in written else tuple(one for one in found if one is not None)
 
 
@@ -148,6 +161,18 @@ def _cidr(value: object, path: str, parts: Parts) -> CidrPeer | None:
     return CidrPeer(cidr=peer.cidr, excluded=tuple(peer.excluded))
 
 
+def _who(value: object, path: str, parts: Parts) -> Selector | HostPeer | None:
+    return _hosts(value, path, parts) if isinstance(value, dict) and "host" in value else _selector(value, path, parts)
+
+
+def _hosts(value: object, path: str, parts: Parts) -> HostPeer | None:
+    one = parts.read(value, HostDocument, path)
+    if one is None:
+        return None
+    names = None if one.host == _ANY else _names(one.host, f"{path}.host", parts)
+    return HostPeer(names=names, labels=_labels(one.labels, path, parts))
+
+
 def _selector(value: object, path: str, parts: Parts) -> Selector | None:
     one = parts.read(value, SelectorDocument, path)
     if one is None:
@@ -157,10 +182,14 @@ def _selector(value: object, path: str, parts: Parts) -> Selector | None:
     return Selector(
         tenants=_names(one.tenant, f"{path}.tenant", parts),
         segments=_names(one.segment, f"{path}.segment", parts),
-        labels=tuple(
-            Requirement(key, Operator.IN, _names(wanted, field_path(f"{path}.labels", key), parts) or ())
-            for key, wanted in sorted(one.labels.items())
-        ),
+        labels=_labels(one.labels, path, parts),
+    )
+
+
+def _labels(labels: dict[str, str | list[str]], path: str, parts: Parts) -> tuple[Requirement, ...]:
+    return tuple(
+        Requirement(key, Operator.IN, _names(wanted, field_path(f"{path}.labels", key), parts) or ())
+        for key, wanted in sorted(labels.items())
     )
 
 
@@ -183,6 +212,10 @@ def _traffic(ports: list[str] | None, path: str, parts: Parts) -> tuple[Traffic,
     if ports is not None and not ports:
         parts.fault(path, "is empty; leave it out for all traffic")
     return tuple(found)
+
+
+def _all_traffic(rules: tuple[Rule, ...] | None) -> list[Traffic]:
+    return [one for rule in rules or () for one in rule.traffic]
 
 
 def _list(value: object) -> list[Any]:

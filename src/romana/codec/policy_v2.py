@@ -16,7 +16,20 @@ import msgspec
 
 from romana.codec.parts import Parts
 from romana.model.address import Prefix
-from romana.model.policy import ICMP, TCP, UDP, Action, CidrPeer, Peer, Policy, PolicyTier, Rule, Selector, Traffic
+from romana.model.policy import (
+    ICMP,
+    TCP,
+    UDP,
+    Action,
+    CidrPeer,
+    HostPeer,
+    Peer,
+    Policy,
+    PolicyTier,
+    Rule,
+    Selector,
+    Traffic,
+)
 
 KIND = "romana-v2"
 PRIORITY = 1000
@@ -87,7 +100,8 @@ def read(document: object) -> Policy:
     return Policy(
         id=top.id,
         kind=KIND,
-        subjects=tuple(one for one in targets if one is not None),
+        subjects=tuple(one for one in targets if isinstance(one, Selector)),
+        hosts=tuple(one for one in targets if isinstance(one, HostPeer)),
         ingress=None if egress else rules,
         egress=rules if egress else None,
         description=top.description,
@@ -97,16 +111,19 @@ def read(document: object) -> Policy:
     )
 
 
-def _target(written: object, path: str, parts: Parts) -> Selector | None:
+def _target(written: object, path: str, parts: Parts) -> Selector | HostPeer | None:
     end = parts.read(written, EndDocument, path)
     if end is None:
         return None
+    if end == EndDocument(dest=_HOST):
+        return HostPeer()
     if end.dest:
         parts.fault(
-            f"{path}.dest", f"policies for {end.dest!r} are not read; name a tenant_id, with a segment_id or not"
+            f"{path}.dest",
+            f"policies for {end.dest!r} are not read; write host, or a tenant_id with a segment_id or not",
         )
     elif end.peer or end.cidr:
-        parts.fault(path, "a target is a tenant_id, with a segment_id or not")
+        parts.fault(path, "a target is a tenant_id, with a segment_id or not, or dest: host")
     return _selector(end, path, parts)
 
 
@@ -129,11 +146,11 @@ def _entry(written: object, path: str, action: Action, parts: Parts) -> Rule:
     for index, one in enumerate(_list(body.get("rules"))):
         traffic += _traffic(one, f"{path}.rules[{index}]", parts)
     anyone = any(peer == _ANYONE for peer in peers)
-    known = tuple(peer for peer in peers if isinstance(peer, Selector | CidrPeer))
+    known = tuple(peer for peer in peers if isinstance(peer, Selector | CidrPeer | HostPeer))
     return Rule(peers=None if anyone else known, traffic=tuple(traffic), action=action)
 
 
-_ANYONE = "any"
+_ANYONE, _HOST = "any", "host"
 
 
 def _peer(written: object, path: str, parts: Parts) -> Peer | str | None:
@@ -142,10 +159,12 @@ def _peer(written: object, path: str, parts: Parts) -> Peer | str | None:
         return None
     if end.peer == _ANYONE:
         return _ANYONE
+    if end == EndDocument(peer=_HOST):
+        return HostPeer()
     if end.peer or end.dest:
         word = end.peer or end.dest
         parts.fault(
-            f"{path}.{'peer' if end.peer else 'dest'}", f"{word!r} is not read; write any, a cidr or a tenant_id"
+            f"{path}.{'peer' if end.peer else 'dest'}", f"{word!r} is not read; write any, host, a cidr or a tenant_id"
         )
         return None
     if end.cidr:

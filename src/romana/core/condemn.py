@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from romana.core.policy.profile import allows
 from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
+from romana.model.program import enforced_id
 from romana.model.view import View
 
 
@@ -47,7 +48,7 @@ class Judgement:
 
     def _profile_of(self, row: str, peer: Address) -> str:
         entries = self._view.entries.get(row, {})
-        return next((entries[prefix] for prefix in peer.supernets() if prefix in entries), "")
+        return enforced_id(next((entries[prefix] for prefix in peer.supernets() if prefix in entries), ""))
 
 
 def rows_in_use(view: View, endpoints: Iterable[Endpoint]) -> dict[str, object]:

@@ -4,11 +4,13 @@ Owns the shape of our table (which maps there are, what is in them); knows no nf
 Invariant: the number of chains and rules depends on the shape and on the distinct rows and profiles in use, never on
 how many endpoints, peers, blocks or policies there are; an endpoint is at most two elements a family for its rows and
 one for its source.
+
+A row's verdict is `accept`, `drop`, the id of a profile, or of two of them where staged policies would say otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -19,11 +21,17 @@ from romana.model.address import Family, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Fault, Invalid
 from romana.model.policy import Direction
-from romana.model.program import Profile
+from romana.model.program import Profile, RowIds, Staged
 from romana.model.view import View
 
 ACCEPT, DROP = "accept", "drop"
 """The two verdicts that are no profile."""
+
+OWN_HOST = 0
+"""The index of the interface through which packets of the host itself come, and those to it go: none."""
+
+NF_PROTO = {Family.V4: 2, Family.V6: 10}
+"""NFPROTO_IPV4 and NFPROTO_IPV6 of linux/netfilter.h."""
 
 BLOCK_LENGTHS_MAX = 3
 """How many distinct block lengths a family may have: each costs every new connection one lookup."""
@@ -55,10 +63,18 @@ class Kind(StrEnum):
     """Peer block of one length -> verdict of a row."""
     RANGE = "range"
     """Disjoint ranges of peer addresses -> verdict of a row."""
+    OWN = "own"
+    """Interface index (`OWN_HOST`) -> verdict of a row about the host itself."""
+    HOST = "host"
+    """Family of packets of the host's own traffic -> the id of its row; `accept` where no policy governs it."""
+    FAILSAFE = "failsafe"
+    """Protocol * 65536 + port of the host's own traffic that no policy can close; the value is ignored."""
 
 
 class Lookup(NamedTuple):
-    """A map or set of the table. `length` is set for blocks only, `row` for the three kinds that belong to a row."""
+    """A map or set of the table. `length` is set for blocks only, `row` for the kinds that belong to a row. The family
+    means nothing where the key is no address.
+    """
 
     kind: Kind
     family: Family
@@ -67,12 +83,17 @@ class Lookup(NamedTuple):
 
     @property
     def is_interval(self) -> bool:
-        """Whether its content is ranges, which are only ever replaced together."""
+        """Whether its keys are ranges of addresses."""
         return self.kind in (Kind.SPAN, Kind.RANGE)
+
+    @property
+    def is_replaced_whole(self) -> bool:
+        """Whether its content is only ever replaced together."""
+        return self.kind not in (Kind.SOURCE, Kind.ENDPOINT, Kind.ADDRESS, Kind.BLOCK)
 
 
 class Element(NamedTuple):
-    """The key of one element in a map that is no interval map; `link` for sources only."""
+    """The key of one element in a map whose elements come and go one by one; `link` for sources only."""
 
     map: str
     prefix: Prefix
@@ -80,22 +101,35 @@ class Element(NamedTuple):
 
 
 class Range(NamedTuple):
-    """Addresses first..last, as integers, with their verdict."""
+    """Keys first..last, as integers, with their verdict."""
 
     first: int
     last: int
     verdict: str
 
 
+class Failsafe(msgspec.Struct, frozen=True):
+    """What no policy about hosts can close: protocols with their destination ports, by direction."""
+
+    ingress: tuple[tuple[int, int], ...] = ()
+    egress: tuple[tuple[int, int], ...] = ()
+
+
+NO_FAILSAFE = Failsafe()
+
+
 class Ruleset(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything in our table. `rows` has row id -> words for people, `ranges` the content of every interval map.
+    """Everything in our table. `rows` has row id -> words for people, `guards` the rows of the host's own traffic,
+    `profiles` the profiles by id, those of staged verdicts as well, `ranges` the content of every map that is replaced
+    together.
 
     The words are written when a row is made and are no difference afterwards.
     """
 
     shape: Shape = Shape()
     rows: dict[str, str] = {}
-    profiles: dict[str, Profile] = {}
+    guards: dict[str, str] = {}
+    profiles: dict[str, Profile | Staged] = {}
     elements: dict[Element, str] = {}
     ranges: dict[str, tuple[Range, ...]] = {}
 
@@ -108,7 +142,8 @@ class RulesetChanges(msgspec.Struct, frozen=True, kw_only=True):
 
     table: Ruleset | None = None
     rows: Changes[str, str] = Changes({}, {}, {})
-    profiles: Changes[str, Profile] = Changes({}, {}, {})
+    guards: Changes[str, str] = Changes({}, {}, {})
+    profiles: Changes[str, Profile | Staged] = Changes({}, {}, {})
     elements: Changes[Element, str] = Changes({}, {}, {})
     ranges: dict[str, tuple[Range, ...]] = {}
     shape: Shape = Shape()
@@ -117,11 +152,11 @@ class RulesetChanges(msgspec.Struct, frozen=True, kw_only=True):
         return self.table is not None or len(self) > 0
 
     def __len__(self) -> int:
-        return len(self.rows) + len(self.profiles) + len(self.elements) + len(self.ranges)
+        return len(self.rows) + len(self.guards) + len(self.profiles) + len(self.elements) + len(self.ranges)
 
 
-def desired_ruleset(view: View, endpoints: Iterable[Endpoint]) -> Ruleset:
-    """The ruleset that enforces a view on the host's own endpoints.
+def desired_ruleset(view: View, endpoints: Iterable[Endpoint], failsafe: Failsafe = NO_FAILSAFE) -> Ruleset:
+    """The ruleset that enforces a view on the host's own endpoints, and on the host.
 
     An endpoint whose identity or row the view lacks keeps its source (so its connections go on) and gets no row: every
     new connection is dropped. So does a peer whose profile is missing. Addresses of endpoints are local even where the
@@ -130,7 +165,8 @@ def desired_ruleset(view: View, endpoints: Iterable[Endpoint]) -> Ruleset:
     shape = _shape(view)
     endpoints = sorted(endpoints, key=lambda endpoint: endpoint.id)
     local = {*view.spans, *(address for endpoint in endpoints for address in endpoint.addresses)}
-    rows: dict[str, str] = {}
+    guards = {row: "" for row in (view.host_rows.ingress, view.host_rows.egress) if row in view.rows}
+    rows: dict[str, str] = {row: view.rows[row].words for row in guards}
     elements: dict[Element, str] = {}
     for endpoint in endpoints:
         known = view.identities.get(endpoint.identity.id)
@@ -138,19 +174,22 @@ def desired_ruleset(view: View, endpoints: Iterable[Endpoint]) -> Ruleset:
         ingress, egress = (known.ingress, known.egress) if known is not None and governed else ("", "")
         rows |= {row: view.rows[row].words for row in (ingress, egress) if row}
         elements |= endpoint_elements(endpoint, ingress, egress)
-    profiles: dict[str, Profile] = {}
-    ranges = {
-        name: _flatten((prefix, ACCEPT) for prefix in local if prefix.family is lookup.family)
-        for name, lookup in lookups(shape).items()
-        if lookup.kind is Kind.SPAN
-    }
+    ranges = _constant_ranges(shape, local, view.host_rows, failsafe)
     for row in sorted(rows):
-        exact, intervals = _row_content(row, _verdicts(row, view), shape)
+        exact, intervals = _row_content(row, view, shape)
         elements |= exact
         ranges |= intervals
-        verdicts = {*exact.values(), *(part.verdict for parts in intervals.values() for part in parts)}
-        profiles |= {name: view.profiles[name] for name in sorted(verdicts - {ACCEPT, DROP})}
-    return Ruleset(shape=shape, rows=rows, profiles=profiles, elements=elements, ranges=ranges)
+    own = {name for name, lookup in lookups(shape, rows, common=False).items() if lookup.is_replaced_whole}
+    verdicts = {value for key, value in elements.items() if not key.map.startswith(_NOT_VERDICTS)}
+    verdicts |= {part.verdict for name in own for part in ranges[name]}
+    return Ruleset(
+        shape=shape,
+        rows=rows,
+        guards=guards,
+        profiles=dict(sorted(_profiles(verdicts, view))),
+        elements=elements,
+        ranges=ranges,
+    )
 
 
 def endpoint_elements(endpoint: Endpoint, ingress: str, egress: str) -> dict[Element, str]:
@@ -176,6 +215,7 @@ def ruleset_changes(desired: Ruleset, actual: Ruleset | None) -> RulesetChanges:
     return RulesetChanges(
         shape=desired.shape,
         rows=Changes({row: desired.rows[row] for row in rows.add}, {}, rows.remove),
+        guards=diff(desired.guards, actual.guards),
         profiles=diff(desired.profiles, actual.profiles),
         elements=Changes(
             elements.add,
@@ -200,13 +240,21 @@ def lookups(shape: Shape, rows: Iterable[str] = (), *, common: bool = True) -> d
             result[f"spans{family:d}"] = Lookup(Kind.SPAN, family)
             result[f"endpoints_out{family:d}"] = Lookup(Kind.ENDPOINT, family)
             result[f"endpoints_in{family:d}"] = Lookup(Kind.ENDPOINT, family)
+        for word in ("in", "out"):
+            result[f"host_{word}"] = Lookup(Kind.HOST, Family.V4)
+            result[f"failsafe_{word}"] = Lookup(Kind.FAILSAFE, Family.V4)
     for row in rows:
+        result[f"{row}_own"] = Lookup(Kind.OWN, Family.V4, row=row)
         for family in Family:
             result[_address_map(row, family)] = Lookup(Kind.ADDRESS, family, row=row)
             for length in shape.lengths(family):
                 result[_block_map(row, family, length)] = Lookup(Kind.BLOCK, family, length, row)
             result[_range_map(row, family)] = Lookup(Kind.RANGE, family, row=row)
     return result
+
+
+_CONSTANT = {ACCEPT: Profile(default=True), DROP: Profile(default=False)}
+_NOT_VERDICTS = ("sources", "endpoints_")
 
 
 def _address_map(row: str, family: Family) -> str:
@@ -240,16 +288,36 @@ def _shape(view: View) -> Shape:
     return Shape(*(tuple(sorted(lengths[family], reverse=True)) for family in Family))
 
 
-def _verdicts(row: str, view: View) -> dict[Prefix, str]:
-    known = view.profiles.keys() | {ACCEPT, DROP}
-    return {
-        prefix: profile if profile in known else DROP for prefix, profile in sorted(view.entries.get(row, {}).items())
+def _constant_ranges(
+    shape: Shape, local: Iterable[Prefix], host_rows: RowIds, failsafe: Failsafe
+) -> dict[str, tuple[Range, ...]]:
+    ranges = {
+        name: _flatten((prefix, ACCEPT) for prefix in local if prefix.family is lookup.family)
+        for name, lookup in lookups(shape).items()
+        if lookup.kind is Kind.SPAN
     }
+    for word, row, ports in (("in", host_rows.ingress, failsafe.ingress), ("out", host_rows.egress, failsafe.egress)):
+        ranges[f"host_{word}"] = tuple(Range(number, number, row or ACCEPT) for number in NF_PROTO.values())
+        keys = sorted({protocol << 16 | port for protocol, port in ports})
+        ranges[f"failsafe_{word}"] = tuple(Range(key, key, ACCEPT) for key in keys)
+    return ranges
 
 
-def _row_content(
-    row: str, verdicts: Mapping[Prefix, str], shape: Shape
-) -> tuple[dict[Element, str], dict[str, tuple[Range, ...]]]:
+def _profiles(verdicts: Iterable[str], view: View) -> Iterator[tuple[str, Profile | Staged]]:
+    for verdict in verdicts:
+        parts = [_CONSTANT.get(id_) or view.profiles[id_] for id_ in verdict.split("~")]
+        if parts[0].id not in _CONSTANT:
+            yield parts[0].id, parts[0]
+        if len(parts) > 1:
+            yield verdict, Staged(*parts)
+
+
+def _known(verdict: str, view: View) -> str:
+    """A verdict whose profiles the view has; drop for any other."""
+    return verdict if all(id_ in _CONSTANT or id_ in view.profiles for id_ in verdict.split("~")) else DROP
+
+
+def _row_content(row: str, view: View, shape: Shape) -> tuple[dict[Element, str], dict[str, tuple[Range, ...]]]:
     """Share out a row's entries so that looking up address, block and range in turn finds the most specific entry.
 
     An entry of block length is a block only when no entry inside it has to be a range, because blocks are asked first.
@@ -257,8 +325,9 @@ def _row_content(
     elements: dict[Element, str] = {}
     ranged: dict[Family, list[tuple[Prefix, str]]] = {Family.V4: [], Family.V6: []}
     hidden: set[Prefix] = set()
-    for prefix, verdict in sorted(verdicts.items(), key=lambda entry: (-entry[0].length, entry[0])):
-        family, length = prefix.family, prefix.length
+    verdicts = {verdict: _known(verdict, view) for verdict in set(view.entries.get(row, {}).values())}
+    for prefix, entry in sorted(view.entries.get(row, {}).items(), key=lambda entry: (-entry[0].length, entry[0])):
+        family, length, verdict = prefix.family, prefix.length, verdicts[entry]
         if prefix.is_address:
             elements[Element(_address_map(row, family), prefix)] = verdict
         elif length in shape.lengths(family) and prefix not in hidden:
@@ -266,7 +335,8 @@ def _row_content(
         else:
             ranged[family].append((prefix, verdict))
             hidden.update(prefix.supernet(block) for block in shape.lengths(family) if block < length)
-    return elements, {_range_map(row, family): _flatten(parts) for family, parts in ranged.items()}
+    ranges = {_range_map(row, family): _flatten(parts) for family, parts in ranged.items()}
+    return elements, {f"{row}_own": (Range(OWN_HOST, OWN_HOST, _known(view.rows[row].own, view)),), **ranges}
 
 
 def _flatten(entries: Iterable[tuple[Prefix, str]]) -> tuple[Range, ...]:

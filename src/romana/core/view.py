@@ -7,28 +7,29 @@ is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from romana.core.diff import diff
-from romana.model.address import Prefix
+from romana.core.policy.profile import intersection
+from romana.model.address import Address, Prefix
 from romana.model.ipam import Block, Retired, Span
-from romana.model.program import Program
+from romana.model.program import Program, RowIds, Staged, profile_ids
 from romana.model.tenancy import Identity
 from romana.model.topology import Network
 from romana.model.view import IdentityRows, RowHead, View, ViewChange
 
 SECTIONS = ("networks", "spans", "blocks", "identities", "rows", "profiles", "retired")
 """The fields of a view that are plain mappings; `entries` is the one of two levels."""
-PLAIN = ("draining", "audit", "cut", "announced")
+PLAIN = ("draining", "audit", "cut", "announced", "host_rows")
 """The fields that are no mappings, besides incarnation and revision."""
 
 
 class ViewSource(msgspec.Struct, frozen=True, kw_only=True):
     """What views of one revision are made from; spans and blocks are at least the host's own. `visitors` are identities
-    that live on the host in blocks that are not its own.
+    that live on the host in blocks that are not its own, `addresses` the host's.
     """
 
     incarnation: str
@@ -38,6 +39,7 @@ class ViewSource(msgspec.Struct, frozen=True, kw_only=True):
     blocks: Mapping[Prefix, Block]
     identities: Mapping[str, Identity]
     program: Program
+    addresses: tuple[Address, ...] = ()
     retired: Mapping[Prefix, Retired] = {}
     visitors: frozenset[str] = frozenset()
     draining: bool = False
@@ -63,9 +65,20 @@ def host_view(source: ViewSource, host: str, networks: frozenset[str]) -> View:
                 ingress=program.row_ids[class_id].ingress,
                 egress=program.row_ids[class_id].egress,
             )
-    used = sorted({row for rows in identities.values() for row in (rows.ingress, rows.egress)})
-    entries = {row: program.rows[row].entries for row in used}
-    profiles = sorted({profile for row in entries.values() for profile in row.values()})
+    host_rows = program.host_rows.get(host, RowIds("", ""))
+    used = {row for rows in identities.values() for row in (rows.ingress, rows.egress)}
+    used |= {row for row in (host_rows.ingress, host_rows.egress) if row}
+    entries = {row: program.rows[row].entries for row in sorted(used)}
+    profiles = {id_: program.profiles[id_] for row in entries.values() for id_ in profile_ids(set(row.values()))}
+    heads: dict[str, RowHead] = {}
+    for row in entries:
+        own = _own_verdict(program, row, source.addresses)
+        profiles |= {own.enforced.id: own.enforced, own.planned.id: own.planned}
+        heads[row] = RowHead(
+            direction=program.rows[row].direction,
+            words=program.rows[row].words,
+            own=own.id if own.planned != own.enforced else own.enforced.id,
+        )
     return View(
         incarnation=source.incarnation,
         revision=source.revision,
@@ -73,15 +86,25 @@ def host_view(source: ViewSource, host: str, networks: frozenset[str]) -> View:
         spans={cidr: span for cidr, span in source.spans.items() if span.host == host},
         blocks=blocks,
         identities=identities,
-        rows={row: RowHead(direction=program.rows[row].direction, words=program.rows[row].words) for row in used},
+        rows=heads,
         entries=entries,
-        profiles={name: program.profiles[name] for name in profiles},
+        profiles=dict(sorted(profiles.items())),
         retired=dict(source.retired),
         draining=source.draining,
         audit=source.audit,
         cut=source.cut,
         announced=source.announced,
+        host_rows=host_rows,
     )
+
+
+def _own_verdict(program: Program, row: str, addresses: Iterable[Address]) -> Staged:
+    """What a row accepts from the host at all of its addresses; where none is known, at all addresses there are."""
+    own = program.rows[row].own
+    found = [next(own[prefix] for prefix in address.supernets() if prefix in own) for address in addresses]
+    parts = [verdict.split("~") for verdict in found or own.values()]
+    enforced, planned = (intersection(*(program.profiles[part[place]] for part in parts)) for place in (0, -1))
+    return Staged(enforced, planned)
 
 
 def diff_view(old: View, new: View) -> ViewChange | None:

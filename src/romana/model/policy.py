@@ -78,9 +78,10 @@ class CidrPeer(msgspec.Struct, frozen=True, kw_only=True, tag="cidr"):
 
 
 class HostPeer(msgspec.Struct, frozen=True, kw_only=True, tag="hosts"):
-    """The hosts with these labels, at their own (underlay) addresses."""
+    """The hosts with one of these names (None: any) and these labels, at their own (underlay) addresses."""
 
     labels: tuple[Requirement, ...] = ()
+    names: tuple[str, ...] | None = None
 
 
 Peer = Selector | CidrPeer | HostPeer
@@ -129,11 +130,12 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """In the policies tier, endpoints that any of `subjects` selects accept, in a governed direction, only what some
-    policy's rule accepts. In the admin and baseline tiers the first rule that matches decides, policies with the lower
-    `priority` first, those of equal priority by id.
+    policy's rule accepts; so do `hosts` for their own traffic. In the admin and baseline tiers the first rule that
+    matches decides, policies with the lower `priority` first, those of equal priority by id.
 
-    A direction that is None is not governed by this policy; an empty tuple governs it and accepts nothing.
-    `kind` and `document` say what it was translated from (the document is JSON text, as it came).
+    A direction that is None is not governed by this policy; an empty tuple governs it and accepts nothing. A `staged`
+    policy decides nothing: where it would, connections are told of. `kind` and `document` say what it was translated
+    from (the document is JSON text, as it came).
     """
 
     id: str
@@ -145,6 +147,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     document: str = ""
     tier: PolicyTier = PolicyTier.POLICIES
     priority: int = 0
+    hosts: tuple[HostPeer, ...] = ()
+    staged: bool = False
 
     def rules(self, direction: Direction) -> tuple[Rule, ...] | None:
         """Its rules in a direction, None when it does not govern it."""

@@ -17,11 +17,17 @@ class Isolation(StrEnum):
 
 
 class Tenant(msgspec.Struct, frozen=True, kw_only=True):
-    """An isolation domain: a Kubernetes namespace, an OpenStack project."""
+    """An isolation domain: a Kubernetes namespace, an OpenStack project.
+
+    With `own_host` its endpoints and the host they are on reach each other whatever policies leave out, as Kubernetes
+    promises; rules of the admin and baseline tiers bind all the same. Without it they reach each other only where a
+    policy says so.
+    """
 
     name: str
     isolation: Isolation = Isolation.TENANT
     labels: dict[str, str] = {}
+    own_host: bool = False
 
 
 class Segment(msgspec.Struct, frozen=True, kw_only=True):

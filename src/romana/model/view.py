@@ -8,7 +8,7 @@ from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.ipam import Block, Retired, Span
 from romana.model.policy import Direction
-from romana.model.program import Profile
+from romana.model.program import Profile, RowIds
 from romana.model.tenancy import Identity, Owner
 from romana.model.topology import Network
 
@@ -23,21 +23,25 @@ class IdentityRows(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RowHead(msgspec.Struct, frozen=True, kw_only=True):
-    """A row without its entries, which travel apart so that one changed entry is one small message."""
+    """A row without its entries, which travel apart so that one changed entry is one small message. `own` is its
+    verdict about the view's host itself.
+    """
 
     direction: Direction
     words: str = ""
+    own: str = "drop"
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
     """Everything one host needs, as mappings; changes are differences between two of them.
 
     `revision` orders views of one store `incarnation`; an agent refuses an older one. `spans` and `blocks` are the
-    host's own. `entries` has row id -> prefix -> profile id. `retired` are spans and blocks of any host that are to be
-    forgotten: whoever acknowledges this view has no rule, route or connection with them any more. A host that is
-    `draining` gives back what it does not use. `audit` is the number of the last audit that was asked for,
+    host's own. `entries` has row id -> prefix -> verdict (`Row.entries`). `retired` are spans and blocks of any host
+    that are to be forgotten: whoever acknowledges this view has no rule, route or connection with them any more. A host
+    that is `draining` gives back what it does not use. `audit` is the number of the last audit that was asked for,
     `cut` are links to cut off as long as nobody allocated what they use. `announced` is what the host announces beside
-    its spans: what lives on it although its aggregates lead elsewhere.
+    its spans: what lives on it although its aggregates lead elsewhere. `host_rows` are the rows for the host's own
+    traffic, empty where no policy governs it.
     """
 
     incarnation: str = ""
@@ -54,6 +58,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     audit: int = 0
     cut: tuple[str, ...] = ()
     announced: tuple[Prefix, ...] = ()
+    host_rows: RowIds = RowIds("", "")
 
 
 class ViewChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

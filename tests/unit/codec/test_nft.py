@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from romana.codec.nft import COMMENT_MAX, comment_text, icmp_parts, render_changes, render_table, table_comment
-from romana.codec.nft_chains import base_chains, profile_chain, profile_words, row_chain
+from romana.codec.nft_chains import base_chains, guard_chain, profile_chains, profile_words, row_chain
 from romana.codec.nft_listing import ForeignTable, parse_table
 from romana.core.ruleset import Ruleset, Shape, desired_ruleset, ruleset_changes
 from romana.model.program import Profile
@@ -69,7 +69,7 @@ def test_the_comment_of_the_table_tells_shapes_apart() -> None:
     ids=["listed-ports", "all-but", "whole-protocols"],
 )
 def test_a_profile_is_rules_and_words(profile: Profile, rules: list[str], words: str) -> None:
-    chain = profile_chain(profile)
+    (chain,) = profile_chains(profile).values()
     assert [rule for rule in rules if rule in chain.rules] == rules
     assert (chain.rules[-1] == "accept") == profile.default
     assert not any("drop" in rule for rule in chain.rules)
@@ -79,12 +79,14 @@ def test_a_profile_is_rules_and_words(profile: Profile, rules: list[str], words:
 def test_every_way_ends_in_a_verdict_and_what_is_denied_is_told() -> None:
     """Rows and profiles accept or come back; each base chain in which packets are judged tells and drops at its end."""
     found = base_chains()
-    for name in ("egress", "ingress", "input", "output"):
-        *_, told, last = found[name].rules
+    for name, end in {"egress": "from", "input": "from", "ingress": "to", "output": "to"}.items():
+        assert found[name].rules[-1] == f"goto {end}_endpoints"
+    for chain in (*(found[name] for name in ("from_endpoints", "to_endpoints", "link_source")), guard_chain("in_web")):
+        *_, told, last = chain.rules
         assert last == "drop"
         assert "log prefix" in told
-    for name in ("link_source", "related", "condemned"):
-        assert found[name].rules[-1] == "drop"
+    assert found["related"].rules[-1] == "drop"
+    assert found["source"].rules[0].endswith("goto link_source")
     assert not any("drop" in rule for rule in row_chain("in_web", Shape((29,), (122,))).rules)
 
 

@@ -22,6 +22,19 @@ def document(**spec: Any) -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize(("written", "staged"), [(None, False), ("false", False), ("true", True)])
+def test_an_annotation_stages_a_policy(written: str | None, staged: bool) -> None:
+    value = document()
+    value["metadata"]["annotations"] = {} if written is None else {"romana.io/staged": written}
+    assert read(value).staged is staged
+
+
+def test_another_annotation_value_is_a_fault() -> None:
+    value = document()
+    value["metadata"]["annotations"] = {"romana.io/staged": "yes"}
+    assert "neither" in faults(value)["metadata.annotations.romana.io/staged"]
+
+
 def faults(value: object) -> dict[str, str]:
     with pytest.raises(Invalid) as caught:
         read(value)

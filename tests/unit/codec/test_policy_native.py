@@ -12,7 +12,7 @@ from romana.codec.policy_native import read
 from romana.codec.text import parse_prefix
 from romana.codec.traffic import parse_traffic
 from romana.model.errors import Invalid
-from romana.model.policy import ICMP, TCP, UDP, CidrPeer, Operator, Requirement, Rule, Selector, Traffic
+from romana.model.policy import ICMP, TCP, UDP, CidrPeer, HostPeer, Operator, Requirement, Rule, Selector, Traffic
 
 TEXT = """
 version: 1
@@ -61,6 +61,31 @@ def test_a_whole_document() -> None:
         Rule(traffic=(Traffic(ICMP),)),
     )
     assert policy.egress == ()
+
+
+def test_hosts_are_selected_and_peers() -> None:
+    policy = read(
+        document(
+            applies_to=[{"host": "any"}, {"host": ["h1", "h2"], "labels": {"rack": "r1"}}, {"tenant": "a"}],
+            egress=[{"to": [{"host": "h3"}, {"segment": "db"}], "ports": ["tcp/22"]}],
+        )
+    )
+    rack = (Requirement("rack", Operator.IN, ("r1",)),)
+    assert policy.hosts == (HostPeer(), HostPeer(names=("h1", "h2"), labels=rack))
+    assert policy.subjects == (Selector(tenants=("a",)),)
+    assert policy.egress == (
+        Rule(peers=(HostPeer(names=("h3",)), Selector(segments=("db",))), traffic=(Traffic(TCP, 22, 22),)),
+    )
+
+
+def test_a_policy_may_be_staged() -> None:
+    assert read(document(staged=True)).staged
+    assert not read(document()).staged
+
+
+def test_hosts_have_no_named_ports() -> None:
+    wrong = document(applies_to=[{"host": "any"}], ingress=[{"from": "any", "ports": ["tcp/http"]}])
+    assert faults(wrong) == {"ingress": "names a port, but hosts have no named ports; write its number"}
 
 
 def test_a_direction_left_out_is_not_governed() -> None:

@@ -10,7 +10,7 @@ from romana.codec.policy import read_policies
 from romana.codec.policy_v2 import read
 from romana.codec.text import parse_prefix
 from romana.model.errors import Invalid
-from romana.model.policy import ICMP, TCP, UDP, Action, CidrPeer, PolicyTier, Rule, Selector, Traffic
+from romana.model.policy import ICMP, TCP, UDP, Action, CidrPeer, HostPeer, PolicyTier, Rule, Selector, Traffic
 
 ANY = {"peers": [{"peer": "any"}], "rules": [{"protocol": "any"}]}
 
@@ -67,6 +67,18 @@ def test_an_egress_policy_is_a_list_of_what_may_not_be_sent() -> None:
     assert policy.tier is PolicyTier.ADMIN
 
 
+def test_hosts_are_targets_and_peers() -> None:
+    policy = read(
+        document(
+            applied_to=[{"dest": "host"}, {"tenant_id": "shop"}],
+            ingress=[{"peers": [{"peer": "host"}, {"tenant_id": "ops"}], "rules": [{"protocol": "tcp"}]}],
+        )
+    )
+    assert policy.hosts == (HostPeer(),)
+    assert policy.subjects == (Selector(tenants=("shop",)),)
+    assert policy.ingress == (Rule(peers=(HostPeer(), Selector(tenants=("ops",))), traffic=(Traffic(TCP),)),)
+
+
 def test_it_is_recognised_among_others() -> None:
     assert [one.kind for one in read_policies([document()])] == ["romana-v2"]
 
@@ -76,12 +88,12 @@ def test_it_is_recognised_among_others() -> None:
     [
         ({"applied_to": []}, "applied_to", "empty"),
         ({"ingress": []}, "ingress", "empty"),
-        ({"applied_to": [{"dest": "host"}]}, "applied_to[0].dest", "not read"),
+        ({"applied_to": [{"dest": "local"}]}, "applied_to[0].dest", "not read"),
         ({"applied_to": [{"peer": "any"}]}, "applied_to[0]", "tenant_id"),
         ({"direction": "both"}, "direction", "ingress"),
         ({"id": "kube.a.b"}, "id", "kube."),
         ({"ingress": [{"peers": [], "rules": ANY["rules"]}]}, "ingress[0].peers", "empty"),
-        ({"ingress": [{"peers": [{"peer": "host"}], "rules": ANY["rules"]}]}, "ingress[0].peers[0].peer", "not read"),
+        ({"ingress": [{"peers": [{"peer": "local"}], "rules": ANY["rules"]}]}, "ingress[0].peers[0].peer", "not read"),
         ({"ingress": [{"peers": [{"cidr": "10/8"}], "rules": ANY["rules"]}]}, "ingress[0].peers[0].cidr", "10/8"),
         ({"ingress": [{**ANY, "rules": [{"protocol": "gre"}]}]}, "ingress[0].rules[0].protocol", "none of"),
         ({"ingress": [{**ANY, "rules": [{"protocol": "icmp", "ports": [1]}]}]}, "ingress[0].rules[0]", "has none"),

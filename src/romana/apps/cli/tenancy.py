@@ -62,9 +62,13 @@ def tenant_add(
         Isolation, typer.Option(help="Who may reach its endpoints where no policy says otherwise.")
     ] = Isolation.TENANT,
     label: Labels = None,
+    own_host: Annotated[
+        bool,
+        typer.Option("--own-host", help="Its endpoints and the host they are on always reach each other."),
+    ] = False,
 ) -> None:
     """Make a tenant, or change its isolation and labels."""
-    document = {"isolation": isolation.value, "labels": labels_from_options(label)}
+    document = {"isolation": isolation.value, "labels": labels_from_options(label), "own_host": own_host}
     tenant = session.put(f"tenants/{name_in_path(name)}", document)
     session.say(f"tenant {name}, isolation {isolation.value}", tenant)
 

@@ -79,7 +79,7 @@ def _start_nodes(record: LabRecord, fabric: Fabric) -> LabRecord:
 def make_tenants(record: LabRecord, tenants: tuple[LabTenant, ...], report: Report) -> None:
     """Tenants and their segments."""
     for tenant in tenants:
-        body = {"isolation": tenant.isolation.value, "labels": tenant.labels}
+        body = {"isolation": tenant.isolation.value, "labels": tenant.labels, "own_host": tenant.own_host}
         api.put(record, f"/v1/tenants/{tenant.name}", body)
         for segment in tenant.segments:
             api.put(record, f"/v1/tenants/{tenant.name}/segments/{segment}", {})

@@ -52,6 +52,7 @@ class LabTenant(msgspec.Struct, frozen=True, kw_only=True):
     segments: tuple[str, ...]
     isolation: Isolation = Isolation.TENANT
     labels: dict[str, str] = {}
+    own_host: bool = False
 
 
 class LabEndpoint(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 """Identities to classes: sets of identities that no policy and no isolation default tells apart.
 
 Owns the signature of an identity and the class id made from it. Knows no addresses. Invariant: identities of one class
-are selected by the same policies, match the same peer selectors, and have the same isolation default.
+are selected by the same policies, match the same peer selectors, and have the same defaults.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class PolicyClass(msgspec.Struct, frozen=True, kw_only=True):
     policies: tuple[str, ...]
     selectors: tuple[Selector, ...]
     ports: tuple[NamedPort, ...] = ()
+    own_host: bool = False
 
 
 class Classes(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,8 +126,8 @@ def class_of(
     selectors = sorted((one for one in found if not is_unconditional(one)), key=selector_text)
     ports = tuple(sorted({port for port in identity.ports if port.name in names}))
     signature: tuple[object, ...] = (tenant.isolation, policies, [selector_text(one) for one in selectors])
-    if ports:
-        signature = (*signature, ports)
+    if ports or tenant.own_host:
+        signature = (*signature, ports, tenant.own_host)
     return PolicyClass(
         id=hashlib.sha256(msgspec.json.encode(signature)).hexdigest()[:12],
         identity=identity,
@@ -134,4 +135,5 @@ def class_of(
         policies=tuple(policies),
         selectors=tuple(selectors),
         ports=ports,
+        own_host=tenant.own_host,
     )

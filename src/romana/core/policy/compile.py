@@ -8,23 +8,31 @@ address of a network it is accepted by every class that could live there (`verdi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
+from msgspec.structs import astuple
 
-from romana.core.policy.classes import PolicyClass, classify
+from romana.core.policy.classes import Classes, PolicyClass, classify
 from romana.core.policy.places import NULL_CLASS, UNKNOWN_CLASS, Places, find_places, in_order, whole_space
-from romana.core.policy.tiers import ISOLATION, Tiers, tiers_of
+from romana.core.policy.selector import selects
+from romana.core.policy.tiers import ISOLATION, Tiers, host_tiers, tiers_of
 from romana.core.policy.verdicts import Verdicts
 from romana.core.policy.world import PolicyWorld
 from romana.model.address import Family, Prefix
+from romana.model.errors import NotFound
 from romana.model.policy import Direction, Policy
-from romana.model.program import Profile, Program, Row, RowIds
+from romana.model.program import Profile, Program, Row, RowIds, Staged
+from romana.model.tenancy import NamedPort
 
+Verdict = Profile | Staged
 WORDS_LIMIT = 100
 """Characters of a row's words; they become a comment of the kernel's ruleset, which takes at most 128 bytes."""
 
 
+HOST = "host "
+"""Before a host's name, where those who have rows are told apart."""
 PREFIXES = {Direction.INGRESS: "in_", Direction.EGRESS: "out_"}
 """What the ids of rows begin with."""
 
@@ -35,33 +43,46 @@ def compile_program(world: PolicyWorld) -> Program:
     places = find_places(world, classes)
     lengths = block_lengths(world)
     rows: dict[str, Row] = {}
-    row_ids: dict[str, RowIds] = {}
     profiles: dict[str, Profile] = {}
-    for one in classes.by_id.values():
-        row_ids[one.id] = row_ids_of(world.policies, one)
-        for direction in Direction:
-            id_ = row_ids[one.id].of(direction)
-            if id_ not in rows:
-                verdicts = Verdicts(tiers_for(world.policies, one, direction), one, classes, world.hosts)
-                rows[id_], used = row_of(id_, verdicts, places, lengths)
-                profiles |= used
+    row_ids = {one.id: row_ids_of(world.policies, one) for one in classes.by_id.values()}
+    host_rows = host_rows_of(world)
+    sharing = {**row_ids, **{f"{HOST}{name}": ids for name, ids in host_rows.items()}}
+    for (who, ids), direction in itertools.product(sharing.items(), Direction):
+        id_ = ids.of(direction)
+        if id_ and id_ not in rows:
+            rows[id_], used = row_of(id_, verdicts_for(world, classes, who, direction), places, lengths)
+            profiles |= used
     return Program(
         classes=classes.of,
         row_ids=row_ids,
         rows=dict(sorted(rows.items())),
         profiles=dict(sorted(profiles.items())),
+        host_rows=host_rows,
     )
 
 
 def row_ids_of(policies: Mapping[str, Policy], one: PolicyClass) -> RowIds:
     """The rows that decide for a class: two classes share one when the same decides about both."""
-    return RowIds(*(_row_id(tiers_for(policies, one, direction), one) for direction in Direction))
+    return RowIds(*(_row_id(tiers_for(policies, one, direction), one.ports) for direction in Direction))
 
 
-def _row_id(tiers: Tiers, one: PolicyClass) -> str:
+def host_rows_of(world: PolicyWorld) -> dict[str, RowIds]:
+    """The rows that decide for hosts, of those that some policy selects."""
+    found: dict[str, RowIds] = {}
+    policies = [one for one in world.policies.values() if one.hosts]
+    for name, host in sorted(world.hosts.items()) if policies else ():
+        selecting = [one for one in policies if any(selects(peer, host) for peer in one.hosts)]
+        tiers = (host_tiers(selecting, direction) for direction in Direction)
+        ids = RowIds(*("" if one is None else _row_id(one, (), "host") for one in tiers))
+        if ids != RowIds("", ""):
+            found[name] = ids
+    return found
+
+
+def _row_id(tiers: Tiers, ports: tuple[NamedPort, ...], whose: str = "endpoint") -> str:
     default = [clause.peers for clause in tiers.clauses if clause.tier == ISOLATION]
-    ports = one.ports if tiers.direction is Direction.INGRESS and tiers.has_names else ()
-    decides = msgspec.json.encode((tiers.policies, default, ports))
+    ports = ports if tiers.direction is Direction.INGRESS and tiers.has_names else ()
+    decides = msgspec.json.encode((whose, tiers.policies, tiers.staged, default, ports, tiers.own_host))
     return f"{PREFIXES[tiers.direction]}{hashlib.sha256(decides).hexdigest()[:12]}"
 
 
@@ -69,21 +90,43 @@ def row_of(
     id_: str, verdicts: Verdicts, places: Places, lengths: dict[Family, frozenset[int]]
 ) -> tuple[Row, dict[str, Profile]]:
     """The row of these verdicts, and the profiles in it by id."""
-    entries = row_entries(verdicts, places, lengths)
-    ids = {profile: profile.id for profile in set(entries.values())}
+    entries, own = row_entries(verdicts, places, lengths), own_entries(verdicts)
+    ids = {found: found.id for found in {*entries.values(), *own.values()}}
     row = Row(
         id=id_,
         direction=verdicts.tiers.direction,
-        entries={prefix: ids[profile] for prefix, profile in entries.items()},
+        entries={prefix: ids[found] for prefix, found in entries.items()},
+        own={prefix: ids[found] for prefix, found in own.items()},
         policies=verdicts.tiers.policies,
+        staged=verdicts.tiers.staged,
         words=comment(verdicts.tiers.words),
     )
-    return row, {id_: profile for profile, id_ in ids.items()}
+    profiles = (part for found in ids for part in (astuple(found) if isinstance(found, Staged) else (found,)))
+    return row, {profile.id: profile for profile in profiles}
 
 
 def tiers_for(policies: Mapping[str, Policy], one: PolicyClass, direction: Direction) -> Tiers:
     """What decides for a class in a direction."""
-    return tiers_of((policies[id_] for id_ in one.policies), direction, one.identity, one.isolation)
+    selecting = (policies[id_] for id_ in one.policies)
+    return tiers_of(selecting, direction, one.identity, one.isolation, own_host=one.own_host)
+
+
+def verdicts_for(world: PolicyWorld, classes: Classes, who: str, direction: Direction) -> Verdicts:
+    """The verdicts about a class, by its id, or a host, by `host ` and its name, which some policy governs."""
+    one = classes.by_id.get(who)
+    if one is not None:
+        return Verdicts(tiers_for(world.policies, one, direction), one.ports, classes, world.hosts)
+    tiers = tiers_for_host(world, who.removeprefix(HOST), direction)
+    if tiers is None:
+        raise NotFound(f"no policy governs {direction} of {who}")
+    return Verdicts(tiers, (), classes, world.hosts)
+
+
+def tiers_for_host(world: PolicyWorld, name: str, direction: Direction) -> Tiers | None:
+    """What decides for a host's own traffic in a direction; None when no policy governs it."""
+    host = world.hosts[name]
+    selecting = (one for one in world.policies.values() if any(selects(peer, host) for peer in one.hosts))
+    return host_tiers(selecting, direction)
 
 
 def block_lengths(world: PolicyWorld) -> dict[Family, frozenset[int]]:
@@ -98,10 +141,15 @@ def block_lengths(world: PolicyWorld) -> dict[Family, frozenset[int]]:
     return {family: frozenset(lengths) for family, lengths in found.items()}
 
 
-def row_entries(verdicts: Verdicts, places: Places, lengths: dict[Family, frozenset[int]]) -> dict[Prefix, Profile]:
+def row_entries(verdicts: Verdicts, places: Places, lengths: dict[Family, frozenset[int]]) -> dict[Prefix, Verdict]:
     """What is accepted by the other end's address; the most specific entry decides, both whole spaces are there."""
     entries = _without_repeats(_cut(verdicts, places))
     return _without_hidden(entries, lengths)
+
+
+def own_entries(verdicts: Verdicts) -> dict[Prefix, Verdict]:
+    """What is accepted by the address of the host that an endpoint is on; the same form."""
+    return _without_repeats(_along(_addressed(verdicts), lambda _, inside: verdicts.of_own_host(inside)))
 
 
 def comment(words: str) -> str:
@@ -118,20 +166,31 @@ class _Cut(msgspec.Struct):
     leave: set[int] = msgspec.field(default_factory=set)
 
 
-def _cut(verdicts: Verdicts, places: Places) -> dict[Prefix, Profile]:
-    """A profile for each prefix at which something changes, covering prefixes first."""
+def _cut(verdicts: Verdicts, places: Places) -> dict[Prefix, Verdict]:
+    """A verdict for each prefix at which something changes, covering prefixes first."""
+    cuts = _addressed(verdicts)
+    if not verdicts.null_is_least:
+        for network in places.networks:
+            cuts.setdefault(network, _Cut()).class_id = UNKNOWN_CLASS
+    for prefix in _occupied(verdicts, places):
+        cuts.setdefault(prefix, _Cut()).class_id = places.at[prefix]
+    return _along(cuts, verdicts.of)
+
+
+def _addressed(verdicts: Verdicts) -> dict[Prefix, _Cut]:
+    """Where addresses of peers begin and end."""
     cuts = {whole_space(family): _Cut() for family in Family}
     for number, peer in enumerate(verdicts.addressed):
         for cidr in peer.cidrs:
             cuts.setdefault(cidr, _Cut()).enter.add(number)
         for excluded in peer.excluded:
             cuts.setdefault(excluded, _Cut()).leave.add(number)
-    if not verdicts.null_is_least:
-        for network in places.networks:
-            cuts.setdefault(network, _Cut()).class_id = UNKNOWN_CLASS
-    for prefix in _occupied(verdicts, places):
-        cuts.setdefault(prefix, _Cut()).class_id = places.at[prefix]
-    found: dict[Prefix, Profile] = {}
+    return cuts
+
+
+def _along(cuts: Mapping[Prefix, _Cut], of: Callable[[str, frozenset[int]], Verdict]) -> dict[Prefix, Verdict]:
+    """The verdict at each cut: `of` the class that is there, and the peers whose addresses hold it."""
+    found: dict[Prefix, Verdict] = {}
     covers: list[tuple[Prefix, str, frozenset[int]]] = []
     for prefix in in_order(cuts):
         cut = cuts[prefix]
@@ -141,7 +200,7 @@ def _cut(verdicts: Verdicts, places: Places) -> dict[Prefix, Profile]:
         class_id = class_id if cut.class_id is None else cut.class_id
         inside = frozenset((inside | cut.enter) - cut.leave)
         covers.append((prefix, class_id, inside))
-        found[prefix] = verdicts.of(class_id, inside)
+        found[prefix] = of(class_id, inside)
     return found
 
 
@@ -155,26 +214,26 @@ def _occupied(verdicts: Verdicts, places: Places) -> Iterable[Prefix]:
     yield from places.nested
 
 
-def _without_repeats(entries: dict[Prefix, Profile]) -> dict[Prefix, Profile]:
+def _without_repeats(entries: dict[Prefix, Verdict]) -> dict[Prefix, Verdict]:
     """Without the entries that say what covers them says already; whole spaces stay."""
-    kept: dict[Prefix, Profile] = {}
+    kept: dict[Prefix, Verdict] = {}
     covers: list[Prefix] = []
-    for prefix, profile in entries.items():
+    for prefix, found in entries.items():
         while covers and not covers[-1].contains(prefix):
             covers.pop()
-        if not covers or kept[covers[-1]] != profile:
-            kept[prefix] = profile
+        if not covers or kept[covers[-1]] != found:
+            kept[prefix] = found
             covers.append(prefix)
     return kept
 
 
-def _without_hidden(entries: dict[Prefix, Profile], lengths: dict[Family, frozenset[int]]) -> dict[Prefix, Profile]:
+def _without_hidden(entries: dict[Prefix, Verdict], lengths: dict[Family, frozenset[int]]) -> dict[Prefix, Verdict]:
     """Blocks are looked up before ranges: a block-long entry with a range inside it gives way to its two halves."""
     while True:
         hiding = _hiding(entries, lengths)
         if not hiding:
             return entries
-        halved = {prefix: profile for prefix, profile in entries.items() if prefix not in hiding}
+        halved = {prefix: found for prefix, found in entries.items() if prefix not in hiding}
         for prefix in hiding:
             for half in prefix.subnets(prefix.length + 1):
                 halved.setdefault(half, entries[prefix])

@@ -13,7 +13,7 @@ import msgspec
 
 from romana.core.policy.classes import Classes, PolicyClass
 from romana.core.policy.classifier import ClassChanges, Classifier, differing
-from romana.core.policy.compile import PREFIXES, row_ids_of, row_of, tiers_for
+from romana.core.policy.compile import HOST, PREFIXES, host_rows_of, row_ids_of, row_of, verdicts_for
 from romana.core.policy.locator import Locator
 from romana.core.policy.selector import canonical, is_unconditional
 from romana.core.policy.verdicts import Verdicts
@@ -55,6 +55,7 @@ class Compiler:
         self._by_selector: dict[Selector, set[str]] = {}  # -> rows
         self._by_policy: dict[str, set[str]] = {}  # -> classes
         self._hosts: dict[str, tuple[dict[str, str], tuple[Address, ...]]] = {}
+        self._host_rows: dict[str, RowIds] = {}
 
     @property
     def classes(self) -> Classes:
@@ -92,6 +93,7 @@ class Compiler:
             for name in classes.by_id[id_].policies:
                 self._by_policy.setdefault(name, set()).add(id_)
         self._assign(world, changes, policies)
+        self._assign_hosts(world)
         stale = self._place(world, changes)
         stale |= self._stale(changes, policies, before)
         stale |= self._stale_by_hosts(world)
@@ -102,6 +104,7 @@ class Compiler:
             row_ids=dict(sorted(self._row_ids.items())),
             rows=dict(sorted(self._rows.items())),
             profiles=dict(sorted(self._profiles.items())),
+            host_rows=self._host_rows,
         )
 
     def _place(self, world: PolicyWorld, changes: ClassChanges) -> set[str]:
@@ -134,6 +137,10 @@ class Compiler:
             stale |= {
                 self._row_ids[id_].of(direction) for id_ in self._by_policy.get(name, ()) for direction in Direction
             }
+        changed = set(policies)
+        for ids in self._host_rows.values():
+            rows = [self._rows[id_] for id_ in (ids.ingress, ids.egress) if id_ in self._rows]
+            stale |= {row.id for row in rows if not changed.isdisjoint((*row.policies, *row.staged))}
         for selector in changes.selectors:
             stale |= self._by_selector.get(selector, set())
         if changes.added or changes.removed:
@@ -168,20 +175,29 @@ class Compiler:
             after = row_ids_of(world.policies, known[id_]) if id_ in known else None
             if after is not None:
                 self._row_ids[id_] = after
-            for direction in Direction:
-                if after is not None:
-                    self._sharing.setdefault(after.of(direction), set()).add(id_)
-                if before is not None and (after is None or after.of(direction) != before.of(direction)):
-                    sharing = self._sharing[before.of(direction)]
-                    sharing.discard(id_)
-                    if not sharing:
-                        del self._sharing[before.of(direction)]
-                        self._drop(before.of(direction))
+            self._share(id_, before, after)
+
+    def _assign_hosts(self, world: PolicyWorld) -> None:
+        """The same for hosts."""
+        before, self._host_rows = self._host_rows, host_rows_of(world)
+        for name in before.keys() | self._host_rows.keys():
+            self._share(f"{HOST}{name}", before.get(name), self._host_rows.get(name))
+
+    def _share(self, who: str, before: RowIds | None, after: RowIds | None) -> None:
+        for direction in Direction:
+            old, new = (ids.of(direction) if ids is not None else "" for ids in (before, after))
+            if new:
+                self._sharing.setdefault(new, set()).add(who)
+            if old and old != new:
+                self._sharing[old].discard(who)
+                if not self._sharing[old]:
+                    del self._sharing[old]
+                    self._drop(old)
 
     def _make(self, world: PolicyWorld, id_: str) -> None:
-        one = self._classifier.classes.by_id[min(self._sharing[id_])]
+        who = min(self._sharing[id_])
         direction = Direction.INGRESS if id_.startswith(PREFIXES[Direction.INGRESS]) else Direction.EGRESS
-        verdicts = Verdicts(tiers_for(world.policies, one, direction), one, self._classifier.classes, world.hosts)
+        verdicts = verdicts_for(world, self._classifier.classes, who, direction)
         row, profiles = row_of(id_, verdicts, self._places, self._lengths)
         self._drop(row.id)
         self._rows[row.id] = row

@@ -18,5 +18,5 @@ def verdict(program: Program, direction: Direction, class_id: str, peer_address:
         raise NotFound(f"the program has no {direction} row for class {class_id}")
     for prefix in peer_address.supernets():
         if prefix in row.entries:
-            return prefix, program.profiles[row.entries[prefix]]
+            return prefix, program.profile(row.entries[prefix])
     raise NotFound(f"row {row.id} has no entry that holds {peer_address}")

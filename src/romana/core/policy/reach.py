@@ -98,9 +98,9 @@ class Reach:
             yield prefix, ACCEPT
             return
         cover = next(cover for cover in prefix.supernets() if cover in row.entries)
-        yield prefix, self._program.profiles[row.entries[cover]]
+        yield prefix, self._program.profile(row.entries[cover])
         for entry in inner:
-            yield entry, self._program.profiles[row.entries[entry]]
+            yield entry, self._program.profile(row.entries[entry])
 
     def _inside(self, row: Row | None, prefix: Prefix) -> list[Prefix]:
         """The entries of a row inside a prefix, without itself."""

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 
 import msgspec
 
-from romana.model.policy import Operator, Requirement, Selector
+from romana.model.policy import HostPeer, Operator, Requirement, Selector
 from romana.model.tenancy import Identity, Tenant
+from romana.model.topology import Host
 
 NAME_LABEL = "kubernetes.io/metadata.name"
 """The label that every tenant has, with its name as the value, as every Kubernetes namespace has."""
@@ -35,6 +36,12 @@ def holds(requirement: Requirement, labels: Mapping[str, str]) -> bool:
     if requirement.operator is Operator.NOT_IN:
         return value is None or value not in requirement.values
     return (value is not None) == (requirement.operator is Operator.EXISTS)
+
+
+def selects(peer: HostPeer, host: Host) -> bool:
+    """Whether a host is one of those that are meant."""
+    named = peer.names is None or host.name in peer.names
+    return named and all(holds(one, host.labels) for one in peer.labels)
 
 
 def canonical(selector: Selector) -> Selector:

@@ -8,7 +8,7 @@ Source of the admin and baseline tiers: the Network Policy API, ClusterNetworkPo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -31,13 +31,16 @@ class Clause(msgspec.Struct, frozen=True):
     action: Action = Action.ACCEPT
     policy: str = ""
     rule: int = 0
+    staged: bool = False
 
 
 class Tiers(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that decides for an endpoint in a direction: clauses in their order.
 
-    `governed` says whether the policies tier decides about all that reaches it. `policies` are the ids of all policies
-    in it, `words` says it to a person.
+    `governed` says whether the policies tier decides about all that reaches it, `governed_staged` the same with staged
+    policies in force. `policies` are the ids of all policies in it, `staged` those of staged ones, `words` says it to
+    a person. With `own_host` its own host is accepted in the policies tier, or where that does not decide, before the
+    isolation default.
     """
 
     direction: Direction
@@ -45,6 +48,9 @@ class Tiers(msgspec.Struct, frozen=True, kw_only=True):
     governed: bool
     policies: tuple[str, ...]
     words: str
+    governed_staged: bool = False
+    staged: tuple[str, ...] = ()
+    own_host: bool = False
 
     @property
     def only_accepts(self) -> bool:
@@ -68,26 +74,40 @@ class Decision(msgspec.Struct, frozen=True):
     clause: int | None = None
 
 
-def tiers_of(selecting: Iterable[Policy], direction: Direction, identity: Identity, isolation: Isolation) -> Tiers:
+def tiers_of(
+    selecting: Iterable[Policy], direction: Direction, identity: Identity, isolation: Isolation, *, own_host: bool
+) -> Tiers:
     """What decides for an endpoint; `selecting` are the policies with a subject that matches it."""
+    tiers = _tiers(selecting, direction, _isolation_default(direction, identity, isolation))
+    words = _words(direction, tiers.policies) or _default_words(direction, identity, isolation)
+    return msgspec.structs.replace(tiers, own_host=own_host, words=words)
+
+
+def host_tiers(selecting: Iterable[Policy], direction: Direction) -> Tiers | None:
+    """What decides for a host's own traffic; None when no policy governs that direction."""
+    tiers = _tiers(selecting, direction, [Clause(ISOLATION, None)])
+    if not tiers.policies and not tiers.staged:
+        return None
+    return msgspec.structs.replace(tiers, words=_words(direction, tiers.policies, "hosts") or f"{direction} of hosts")
+
+
+def _tiers(selecting: Iterable[Policy], direction: Direction, default: Iterable[Clause]) -> Tiers:
     governing = sorted(
         (one for one in selecting if one.rules(direction) is not None), key=lambda one: (one.priority, one.id)
     )
     by_tier = {tier: [one for one in governing if one.tier is tier] for tier in PolicyTier}
     own = sorted(by_tier[PolicyTier.POLICIES], key=lambda one: one.id)
-    admin = [clause for one in by_tier[PolicyTier.ADMIN] for clause in _clauses(one, direction)]
-    clauses = [clause for one in own for clause in _clauses(one, direction)]
-    baseline: list[Clause] = []
-    if not own:
-        baseline = [clause for one in by_tier[PolicyTier.BASELINE] for clause in _clauses(one, direction)]
-        baseline += _isolation_default(direction, identity, isolation)
-    deciding = [*by_tier[PolicyTier.ADMIN], *own, *(() if own else by_tier[PolicyTier.BASELINE])]
+    governed = any(not one.staged for one in own)
+    deciding = [*by_tier[PolicyTier.ADMIN], *own, *(() if governed else by_tier[PolicyTier.BASELINE])]
+    clauses = [clause for one in deciding for clause in _clauses(one, direction)]
     return Tiers(
         direction=direction,
-        clauses=(*admin, *clauses, *baseline),
-        governed=bool(own),
-        policies=tuple(one.id for one in deciding),
-        words=_words(direction, deciding, identity, isolation),
+        clauses=(*clauses, *(() if governed else default)),
+        governed=governed,
+        governed_staged=bool(own),
+        policies=tuple(one.id for one in deciding if not one.staged),
+        staged=tuple(one.id for one in deciding if one.staged),
+        words="",
     )
 
 
@@ -101,28 +121,41 @@ def isolation_peer(identity: Identity, isolation: Isolation) -> Selector | None:
     return None
 
 
-def decide(tiers: Tiers, matched: Collection[int], ports: Sequence[NamedPort]) -> Profile:
-    """What is accepted with a peer that matches these clauses (by place); `ports` are the receiver's named ports."""
-    return union(*(one.profile for one in decisions(tiers, matched, ports) if one.action is Action.ACCEPT))
+class Contact(msgspec.Struct, frozen=True):
+    """Who is at the other end: the clauses (by place) that it matches, the receiver's named ports, and whether it is
+    the host that the endpoint is on. With `staged`, what would be decided about it if staged policies did.
+    """
+
+    matched: frozenset[int]
+    ports: tuple[NamedPort, ...] = ()
+    is_own_host: bool = False
+    staged: bool = False
 
 
-def decisions(tiers: Tiers, matched: Collection[int], ports: Sequence[NamedPort]) -> list[Decision]:
+def decide(tiers: Tiers, contact: Contact) -> Profile:
+    """What is accepted with a peer."""
+    return union(*(one.profile for one in decisions(tiers, contact) if one.action is Action.ACCEPT))
+
+
+def decisions(tiers: Tiers, contact: Contact) -> list[Decision]:
     """Which tier decides about which traffic; the profiles are disjoint, and what is in none of them is dropped."""
     found: list[Decision] = []
     left = ACCEPT
+    governed = tiers.governed_staged if contact.staged else tiers.governed
     for tier in (PolicyTier.ADMIN, PolicyTier.POLICIES, PolicyTier.BASELINE, ISOLATION):
-        places = [place for place in sorted(matched) if tiers.clauses[place].tier == tier]
+        places = [place for place in sorted(contact.matched) if _decides(tiers.clauses[place], tier, contact)]
         if tier is PolicyTier.POLICIES:
-            if tiers.governed:
-                accepted = union(*(profile_from(tiers.clauses[place].traffic, ports) for place in places))
-                found.append(Decision(tier, Action.ACCEPT, intersection(left, accepted)))
-                found.append(Decision(tier, Action.DENY, minus(left, accepted)))
+            if governed:
+                found += _by_policies(tiers, places, contact, left)
                 break
             continue
+        if tier == ISOLATION and contact.is_own_host:
+            found += _by_own_host(tiers, left)
+            break
         passed = DROP
         for place in places:
             clause = tiers.clauses[place]
-            profile = intersection(left, profile_from(clause.traffic, ports))
+            profile = intersection(left, profile_from(clause.traffic, contact.ports))
             left = minus(left, profile)
             if clause.action is Action.PASS:
                 passed = union(passed, profile)
@@ -132,9 +165,28 @@ def decisions(tiers: Tiers, matched: Collection[int], ports: Sequence[NamedPort]
     return [one for one in found if one.profile != DROP]
 
 
+def _decides(clause: Clause, tier: str, contact: Contact) -> bool:
+    return clause.tier == tier and (contact.staged or not clause.staged)
+
+
+def _by_policies(tiers: Tiers, places: Iterable[int], contact: Contact, left: Profile) -> list[Decision]:
+    accepted = union(*(profile_from(tiers.clauses[place].traffic, contact.ports) for place in places))
+    if contact.is_own_host and tiers.own_host:
+        accepted = ACCEPT
+    return [
+        Decision(PolicyTier.POLICIES, Action.ACCEPT, intersection(left, accepted)),
+        Decision(PolicyTier.POLICIES, Action.DENY, minus(left, accepted)),
+    ]
+
+
+def _by_own_host(tiers: Tiers, left: Profile) -> list[Decision]:
+    """What no policy says about an endpoint and its own host."""
+    return [Decision(ISOLATION, Action.ACCEPT if tiers.own_host else Action.DENY, left)]
+
+
 def _clauses(policy: Policy, direction: Direction) -> Iterable[Clause]:
     for place, rule in enumerate(policy.rules(direction) or ()):
-        yield Clause(policy.tier, rule.peers, rule.traffic, rule.action, policy.id, place)
+        yield Clause(policy.tier, rule.peers, rule.traffic, rule.action, policy.id, place, policy.staged)
 
 
 def _isolation_default(direction: Direction, identity: Identity, isolation: Isolation) -> list[Clause]:
@@ -142,10 +194,13 @@ def _isolation_default(direction: Direction, identity: Identity, isolation: Isol
     return [Clause(ISOLATION, None if peer is None else (peer,))]
 
 
-def _words(direction: Direction, deciding: Sequence[Policy], identity: Identity, isolation: Isolation) -> str:
-    if deciding:
-        noun = "policy" if len(deciding) == 1 else "policies"
-        return f"{direction} of endpoints with {noun} {', '.join(one.id for one in deciding)}"
+def _words(direction: Direction, policies: Sequence[str], whose: str = "endpoints") -> str:
+    if not policies:
+        return ""
+    return f"{direction} of {whose} with {'policy' if len(policies) == 1 else 'policies'} {', '.join(policies)}"
+
+
+def _default_words(direction: Direction, identity: Identity, isolation: Isolation) -> str:
     if direction is Direction.EGRESS:
         return "egress of endpoints without policy: anything"
     if isolation is Isolation.TENANT:

@@ -16,7 +16,7 @@ from romana.core.policy.compile import tiers_for
 from romana.core.policy.evaluate import verdict
 from romana.core.policy.places import UNKNOWN_CLASS, find_places
 from romana.core.policy.profile import covers, meets, profile_from, profile_words
-from romana.core.policy.tiers import ISOLATION, Decision, Tiers, decisions
+from romana.core.policy.tiers import ISOLATION, Contact, Decision, Tiers, decisions
 from romana.core.policy.verdicts import Verdicts
 from romana.core.policy.world import PolicyWorld
 from romana.model.address import Address, Prefix
@@ -169,12 +169,14 @@ class _Tracer:
         one = self._classes.by_id.get(self._classes.of.get(endpoint.identity.id, ""))
         if one is None:
             return "", (), "the state behind the program has no such identity any more"
-        verdicts = Verdicts(tiers_for(self._world.policies, one, direction), one, self._classes, self._world.hosts)
+        verdicts = Verdicts(
+            tiers_for(self._world.policies, one, direction), one.ports, self._classes, self._world.hosts
+        )
         tiers = verdicts.tiers
         class_id = self._places.class_of(peer)
         matched = verdicts.matches(class_id, verdicts.inside(peer))
         ports = verdicts.receiver_ports(class_id)
-        found = [one for one in decisions(tiers, matched, ports) if meets(one.profile, self._traffic)]
+        found = [one for one in decisions(tiers, Contact(matched, ports)) if meets(one.profile, self._traffic)]
         rules = tuple(
             DecidingRule(clause.policy, clause.rule, clause.action)
             for clause in (tiers.clauses[place] for place in _behind(tiers, found, matched))

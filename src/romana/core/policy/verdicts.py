@@ -10,14 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
-from romana.core.policy.classes import Classes, PolicyClass
+from romana.core.policy.classes import Classes
 from romana.core.policy.places import NULL_CLASS, UNKNOWN_CLASS
 from romana.core.policy.profile import intersection
-from romana.core.policy.selector import holds
-from romana.core.policy.tiers import Tiers, decide
+from romana.core.policy.selector import selects
+from romana.core.policy.tiers import Contact, Tiers, decide
 from romana.model.address import Address, Prefix
 from romana.model.policy import CidrPeer, Direction, HostPeer, Selector
-from romana.model.program import Profile
+from romana.model.program import Profile, Staged
 from romana.model.tenancy import NamedPort
 from romana.model.topology import Host
 
@@ -33,14 +33,15 @@ class AddressedPeer(msgspec.Struct, frozen=True):
 
 
 class Verdicts:
-    """The verdicts of one class in one direction."""
+    """The verdicts of one class, or one kind of hosts, in one direction."""
 
-    def __init__(self, tiers: Tiers, own: PolicyClass, classes: Classes, hosts: Mapping[str, Host]) -> None:
+    def __init__(self, tiers: Tiers, own_ports: Ports, classes: Classes, hosts: Mapping[str, Host]) -> None:
+        """`own_ports` are the named ports of those whom it is about."""
         self.tiers = tiers
         self.addressed: list[AddressedPeer] = []
         self.null_is_least = tiers.only_accepts
         """Whether what the null class is accepted is what every class is accepted at least."""
-        self._own_ports = own.ports
+        self._own_ports = own_ports
         self._classes = classes
         self._ports_matter = tiers.direction is Direction.EGRESS and tiers.has_names
         self._anyone = frozenset(place for place, clause in enumerate(tiers.clauses) if clause.peers is None)
@@ -59,21 +60,26 @@ class Verdicts:
         self._sets: dict[frozenset[int], frozenset[int]] = {}
         self.known = {class_id: self._shared(places) for class_id, places in matched.items()}
         """The clauses that each class matches by what it is, where it matters."""
-        self._found: dict[tuple[frozenset[int], Ports], Profile] = {}
-        self._known: dict[tuple[str, frozenset[int]], Profile] = {}
+        self._found: dict[Contact, Profile] = {}
+        self._known: dict[tuple[str, frozenset[int]], Profile | Staged] = {}
 
-    def of(self, class_id: str, inside: frozenset[int]) -> Profile:
+    def of(self, class_id: str, inside: frozenset[int]) -> Profile | Staged:
         """What is accepted from a class at an address that these of `addressed` (by place) hold."""
         key = (class_id if class_id in self.known or class_id == UNKNOWN_CLASS else NULL_CLASS, inside)
         found = self._known.get(key)
         if found is None:
             here = frozenset(self.addressed[number].clause for number in inside) | self._anyone
             if key[0] == UNKNOWN_CLASS:
-                found = intersection(*(self._decided(own | here, ports) for own, ports in self._variants()))
+                contacts = [Contact(own | here, ports) for own, ports in self._variants()]
             else:
-                found = self._decided(self.known.get(class_id, frozenset()) | here, self.receiver_ports(class_id))
-            self._known[key] = found
+                contacts = [Contact(self.known.get(class_id, frozenset()) | here, self.receiver_ports(class_id))]
+            found = self._known[key] = self._decided(contacts)
         return found
+
+    def of_own_host(self, inside: frozenset[int]) -> Profile | Staged:
+        """What is accepted from the host that an endpoint is on, at an address that these of `addressed` hold."""
+        here = frozenset(self.addressed[number].clause for number in inside) | self._anyone
+        return self._decided([Contact(here, self.receiver_ports(NULL_CLASS), is_own_host=True)])
 
     def inside(self, address: Address) -> frozenset[int]:
         """Which of `addressed` (by place) hold an address."""
@@ -89,10 +95,18 @@ class Verdicts:
         here = frozenset(self.addressed[number].clause for number in inside)
         return self.known.get(class_id, frozenset[int]()) | here | self._anyone
 
-    def _decided(self, matched: frozenset[int], ports: Ports) -> Profile:
-        found = self._found.get((matched, ports))
+    def _decided(self, contacts: Iterable[Contact]) -> Profile | Staged:
+        """What all of them are accepted."""
+        enforced = intersection(*map(self._decide, contacts))
+        if not self.tiers.staged:
+            return enforced
+        planned = intersection(*(self._decide(msgspec.structs.replace(one, staged=True)) for one in contacts))
+        return enforced if planned == enforced else Staged(enforced, planned)
+
+    def _decide(self, contact: Contact) -> Profile:
+        found = self._found.get(contact)
         if found is None:
-            found = self._found[matched, ports] = decide(self.tiers, matched, ports)
+            found = self._found[contact] = decide(self.tiers, contact)
         return found
 
     def _variants(self) -> set[tuple[frozenset[int], Ports]]:
@@ -118,7 +132,7 @@ def _addressed(place: int, peer: CidrPeer | HostPeer, hosts: Mapping[str, Host])
         if not any(excluded.contains(peer.cidr) for excluded in peer.excluded):
             yield AddressedPeer(place, (peer.cidr,), peer.excluded)
         return
-    found = [host for _, host in sorted(hosts.items()) if all(holds(one, host.labels) for one in peer.labels)]
+    found = [host for _, host in sorted(hosts.items()) if selects(peer, host)]
     addresses = {address for host in found for address in host.addresses}
     if addresses:
         yield AddressedPeer(place, tuple(Prefix(one.family, one.value, one.length) for one in sorted(addresses)))

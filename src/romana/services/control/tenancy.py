@@ -16,10 +16,13 @@ from romana.services.control.state import State
 
 
 class TenantDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A tenant as people write it: who may reach its endpoints where no policy says, and labels for selectors."""
+    """A tenant as people write it: who may reach its endpoints where no policy says, labels for selectors, and whether
+    they and their own host always reach each other.
+    """
 
     isolation: Isolation = Isolation.TENANT
     labels: dict[str, str] = {}
+    own_host: bool = False
 
 
 class TenancyVerbs:
@@ -32,7 +35,7 @@ class TenancyVerbs:
         """Make or change a tenant."""
         check_name("tenant", name)
         wanted = convert(document, TenantDocument)
-        tenant = Tenant(name=name, isolation=wanted.isolation, labels=wanted.labels)
+        tenant = Tenant(name=name, isolation=wanted.isolation, labels=wanted.labels, own_host=wanted.own_host)
 
         def decide(state: State, draft: Draft) -> Tenant:
             if state.tenants.get(name) != tenant:

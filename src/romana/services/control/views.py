@@ -65,6 +65,7 @@ class ViewVerbs:
             visitors=frozenset(one.identity.id for one in state.reservations_on(host).values()),
             identities=state.identities,
             program=self._core.program,
+            addresses=state.hosts[host].addresses,
             retired=state.retired,
             draining=state.hosts[host].draining,
             audit=state.audit,
