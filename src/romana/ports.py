@@ -7,7 +7,7 @@ is ours (`docs/ownership.md`) and applies changes to it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -16,6 +16,7 @@ from romana.core.diff import Changes
 from romana.core.ruleset import Ruleset, RulesetChanges
 from romana.model.address import Address, Family, Prefix
 from romana.model.endpoint import Endpoint
+from romana.model.flow import Flow
 from romana.model.ipam import Reservation
 from romana.model.report import Observation
 from romana.model.route import Route
@@ -166,6 +167,9 @@ class ControlPlane(Protocol):
 
     async def endpoints(self, host: str) -> tuple[Endpoint, ...]:
         """The endpoints of a host that are published, for an agent that lost its memory."""
+
+    async def tell_flows(self, host: str, epoch: int, flows: Sequence[Flow]) -> None:
+        """Tell of packets, to whoever follows them; Conflict for another epoch."""
 
     def view(self, host: str) -> AsyncIterator[ViewChange]:
         """A snapshot of the host's view, then changes, until the connection ends (Unavailable)."""
@@ -320,7 +324,8 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     """A tracked connection as policy sees it: after a service's address became an endpoint's, before sources are
     rewritten.
 
-    `port` is the destination port, or ICMP type * 256 + code. `key` is the kernel's own name for it.
+    `port` is the destination port, or ICMP type * 256 + code. `asked` are destination and port that the sender wrote,
+    where a service's were put in instead. `key` is the kernel's own name for it.
     """
 
     source: Address
@@ -329,13 +334,14 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     port: int
     condemned: bool
     key: bytes
+    asked: tuple[Address, int] | None = None
 
 
 class Connections(Protocol):
     """The kernel's connection tracking."""
 
     def read(self, addresses: Collection[Address]) -> list[Connection]:
-        """The connections that one of these addresses is an end of."""
+        """The connections that one of these addresses is an end of, or was asked for."""
 
     def condemn(self, connections: Iterable[Connection]) -> int:
         """Mark them, so that our table drops all their packets; those that cannot be marked are deleted; how many."""

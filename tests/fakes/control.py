@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from romana.adapters.store.memory import MemoryStore
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Unavailable
+from romana.model.flow import Flow
 from romana.model.ipam import Reservation
 from romana.model.report import Observation
 from romana.model.view import (
@@ -28,6 +29,7 @@ from romana.services.control.addresses import AddressVerbs
 from romana.services.control.agents import AgentVerbs
 from romana.services.control.audit import Auditor
 from romana.services.control.core import Core
+from romana.services.control.flows import FlowVerbs
 from romana.services.control.hosts import HostVerbs
 from romana.services.control.inventory import InventoryVerbs
 from romana.services.control.liveness import HostSettings, Liveness
@@ -52,7 +54,8 @@ class FakeControlPlane:
         self.while_beating: Callable[[], None] = lambda: None
         """Called between a heartbeat and its answer."""
         self._rooms = RoomVerbs(self.core)
-        self._views = ViewVerbs(self.core)
+        self.flows = FlowVerbs(self.core)
+        self._views = ViewVerbs(self.core, self.flows)
         self.clock = FakeClock()
         self.liveness = Liveness(self.core, self.clock, HostSettings())
         self.retirement = Retirement(self.core, self.liveness)
@@ -138,6 +141,10 @@ class FakeControlPlane:
     async def observe(self, observation: Observation) -> int:
         self._meet()
         return await self.auditor.observe(observation)
+
+    async def tell_flows(self, host: str, epoch: int, flows: Sequence[Flow]) -> None:
+        self._meet()
+        await self.flows.tell(host, epoch, flows)
 
     async def endpoints(self, host: str) -> tuple[Endpoint, ...]:
         self._meet()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from romana.codec.text import parse_address, parse_prefix
 from romana.model.address import Address, Family, Prefix
 from romana.model.endpoint import Endpoint
@@ -41,11 +43,11 @@ def view(
     profiles: tuple[Profile, ...] = (HTTP, NOT_HTTP),
     identities: dict[str, Identity] | None = None,
     block_lengths: tuple[tuple[int, int], ...] = ((29, 122),),
-    own: str = "drop",
+    own: Mapping[str, str] = {},
     host_rows: RowIds = NOBODYS,
 ) -> View:
-    """A host with span 10.0.0.0/24 and fd00::/116. `rows` are by id; class `web` is the one of WEB, and so on. `own` is
-    every row's verdict about the host itself.
+    """A host with span 10.0.0.0/24 and fd00::/116. `rows` are by id; class `web` is the one of WEB, and so on.
+    `own` has rows' verdicts about the host itself; that of others is drop.
     """
     networks = {}
     for number, (length4, length6) in enumerate(block_lengths):
@@ -69,7 +71,7 @@ def view(
             row: RowHead(
                 direction=Direction.INGRESS if row.startswith("in_") else Direction.EGRESS,
                 words=f"shop/{row.partition('_')[2]}",
-                own=own,
+                own=own.get(row, "drop"),
             )
             for row in rows
         },

@@ -39,7 +39,7 @@ WORLDS: dict[str, tuple[View, tuple[Endpoint, ...]]] = {
                 "in_host": entries(f"10.0.0.0/29 {HTTP.id}", f"192.168.0.0/24 accept~{HTTP.id}"),
                 "out_host": entries("0.0.0.0/0 accept"),
             },
-            own=f"accept~{HTTP.id}",
+            own={"in_web": f"accept~{HTTP.id}", "out_web": "accept"},
             host_rows=RowIds("in_host", "out_host"),
         ),
         (endpoint(1),),

@@ -29,7 +29,7 @@ class Site:
 
     def __init__(self, host: OneHost, connections: KernelConnections) -> None:
         self.host = host
-        self._condemnation = Condemnation(connections)
+        self._condemnation = Condemnation(connections, frozenset)
 
     def follow(self, state: View) -> None:
         desired = desired_ruleset(state, ENDPOINTS.values())

@@ -178,7 +178,8 @@ def test_a_connection_through_a_service_is_read_with_its_endpoint(connections: K
     flow("10.9.0.1", "10.8.8.8", 80)
     (found,) = connections.read([parse_address("10.9.0.3")])
     assert (str(found.source), str(found.destination), found.port) == ("10.9.0.1", "10.9.0.3", 80)
-    assert connections.read([parse_address("10.8.8.8")]) == []
+    assert found.asked == (parse_address("10.8.8.8"), 80)
+    assert connections.read([parse_address("10.8.8.8")]) == [found]
 
 
 def test_an_entry_without_room_for_a_label_is_deleted(connections: KernelConnections) -> None:

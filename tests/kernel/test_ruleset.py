@@ -37,16 +37,17 @@ ROWS = {
         *(f"{own} drop" for own in ("10.0.0.0/8", "fd00::/16")),
         *(f"{web} {HTTP.id}" for web in ("10.0.0.0/29", "fd00::/122")),
         *(f"{world} {NOT_HTTP.id}" for world in (f"{WORLD4}/31", "2001:db8:ffff::2/127")),
-        *(f"{host} accept" for host in (HOST4, HOST6)),
+        *(f"{host} drop" for host in (HOST4, HOST6)),  # not asked: the host is told by the way its packets take
     ),
-    "out_store": entries("198.18.0.0/24 accept", "2001:db8:ffff::/64 accept", f"{HOST4} drop", f"{HOST6} drop"),
+    "out_store": entries("198.18.0.0/24 accept", "2001:db8:ffff::/64 accept"),
     "in_other": entries(),
     "out_other": entries(*ALL),
 }
 
 
 def world(rows: dict[str, dict[Prefix, str]] | None = None) -> View:
-    return view({**ROWS, **(rows or {})}, identities=IDENTITIES)
+    own = {"in_web": "accept", "out_web": "accept", "in_store": "accept", "out_other": HTTP.id}
+    return view({**ROWS, **(rows or {})}, identities=IDENTITIES, own=own)
 
 
 def apply(host: OneHost, state: View, *endpoints: Endpoint) -> None:
@@ -126,9 +127,10 @@ EXPECTED = {
     ("web", "host"): EVERYTHING,
     ("store", "web"): "none",  # the sender's row drops
     ("store", "world"): EVERYTHING,
-    ("store", "host"): "none",  # an exact entry inside a range
+    ("store", "host"): "none",  # its row accepts the host's address, and not the host itself
     ("other", "web"): EVERYTHING,
     ("other", "store"): "none",
+    ("other", "host"): "tcp80 tcp8080 icmp",
     ("world", "web"): EVERYTHING,
     ("world", "store"): "tcp443 tcp8080 icmp",  # a profile of all but listed ports, found by range
     ("world", "other"): "none",

@@ -6,7 +6,7 @@ class with every fault, and one on the way to it as Unavailable.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -25,6 +25,7 @@ from romana.model.errors import (
     RomanaError,
     Unavailable,
 )
+from romana.model.flow import Flow
 from romana.model.ipam import Reservation
 from romana.model.report import Observation
 from romana.model.view import (
@@ -37,6 +38,7 @@ from romana.model.view import (
     Inventory,
     InventoryAnswer,
     Publication,
+    ToldFlows,
     ViewChange,
     Welcome,
 )
@@ -173,6 +175,10 @@ class RomanadClient:
         """The endpoints of a host that are published."""
         found = await self.items(f"/v1/endpoints?host={quote(host, safe='')}")
         return tuple(decode(msgspec.json.encode(one), Endpoint) for one in found)
+
+    async def tell_flows(self, host: str, epoch: int, flows: Sequence[Flow]) -> None:
+        """Tell of packets."""
+        await self._call("POST", f"/v1/hosts/{host}/flows", ToldFlows(epoch=epoch, flows=tuple(flows)))
 
     async def view(self, host: str) -> AsyncIterator[ViewChange]:
         """The host's view; always ends with an error, Unavailable when the connection does."""

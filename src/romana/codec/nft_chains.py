@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from romana.core.condemn import ALWAYS
 from romana.core.policy.profile import minus
 from romana.core.ruleset import ACCEPT, DROP, Kind, Shape, lookups, row_direction
 from romana.model.address import Family, Prefix
@@ -139,7 +140,7 @@ def guard_chain(row: str) -> Chain:
             *(("fib daddr type != local accept",) if ingress else ()),
             "jump tracked",
             f"{_AMONG_NEIGHBOURS} accept",
-            "meta l4proto { 2, 89 } accept",
+            f"meta l4proto {{ {', '.join(map(str, sorted(ALWAYS)))} }} accept",
             f"meta l4proto . th dport @failsafe_{'in' if ingress else 'out'} accept",
             f"jump {row}",
             *denied(f"host-{row_direction(row)}"),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
-from romana.model.policy import ICMP_PROTOCOLS, PROTOCOL_NAMES, Traffic
+from romana.model.errors import Fault, Invalid
+from romana.model.policy import ICMP_PROTOCOLS, PORT_PROTOCOLS, PROTOCOL_NAMES, Traffic
 
 _NUMBERS = {name: number for number, name in PROTOCOL_NAMES.items()}
 PORT_NAME = re.compile(r"(?=.*[a-z])(?!.*--)[a-z0-9]([-a-z0-9]{0,13}[a-z0-9])?", re.ASCII)
@@ -30,6 +32,26 @@ def parse_traffic(text: str, *, names: bool = False) -> Traffic:
         return Traffic(protocol, name=rest)
     first, last = _icmp(text, rest) if protocol in ICMP_PROTOCOLS else _ports(text, rest)
     return Traffic(protocol, first, last)
+
+
+def parse_ports(texts: Iterable[str], path: str) -> tuple[tuple[int, int], ...]:
+    """Single ports of protocols, such as `tcp/22`, as numbers; Invalid with a fault for each other text."""
+    found: list[tuple[int, int]] = []
+    wrong: list[Fault] = []
+    for index, text in enumerate(texts):
+        place = f"{path}[{index}]"
+        try:
+            traffic = parse_traffic(text)
+        except ValueError as error:
+            wrong.append(Fault(place, str(error)))
+            continue
+        if traffic.protocol in PORT_PROTOCOLS and traffic.first == traffic.last:
+            found.append((traffic.protocol, traffic.first))
+        else:
+            wrong.append(Fault(place, f"{text!r} is not one port of tcp, udp or sctp; write such as tcp/22"))
+    if wrong:
+        raise Invalid(*wrong)
+    return tuple(found)
 
 
 def _ports(text: str, rest: str) -> tuple[int, int]:

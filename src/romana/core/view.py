@@ -23,7 +23,7 @@ from romana.model.view import IdentityRows, RowHead, View, ViewChange
 
 SECTIONS = ("networks", "spans", "blocks", "identities", "rows", "profiles", "retired")
 """The fields of a view that are plain mappings; `entries` is the one of two levels."""
-PLAIN = ("draining", "audit", "cut", "announced", "host_rows")
+PLAIN = ("draining", "audit", "cut", "announced", "host_rows", "flows")
 """The fields that are no mappings, besides incarnation and revision."""
 
 
@@ -46,6 +46,7 @@ class ViewSource(msgspec.Struct, frozen=True, kw_only=True):
     audit: int = 0
     cut: tuple[str, ...] = ()
     announced: tuple[Prefix, ...] = ()
+    flows: bool = False
 
 
 def host_view(source: ViewSource, host: str, networks: frozenset[str]) -> View:
@@ -95,6 +96,7 @@ def host_view(source: ViewSource, host: str, networks: frozenset[str]) -> View:
         cut=source.cut,
         announced=source.announced,
         host_rows=host_rows,
+        flows=source.flows,
     )
 
 

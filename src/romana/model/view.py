@@ -6,6 +6,7 @@ import msgspec
 
 from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
+from romana.model.flow import Flow
 from romana.model.ipam import Block, Retired, Span
 from romana.model.policy import Direction
 from romana.model.program import Profile, RowIds
@@ -41,7 +42,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     that is `draining` gives back what it does not use. `audit` is the number of the last audit that was asked for,
     `cut` are links to cut off as long as nobody allocated what they use. `announced` is what the host announces beside
     its spans: what lives on it although its aggregates lead elsewhere. `host_rows` are the rows for the host's own
-    traffic, empty where no policy governs it.
+    traffic, empty where no policy governs it. With `flows`, somebody wants to be told of packets.
     """
 
     incarnation: str = ""
@@ -59,6 +60,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     cut: tuple[str, ...] = ()
     announced: tuple[Prefix, ...] = ()
     host_rows: RowIds = RowIds("", "")
+    flows: bool = False
 
 
 class ViewChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -220,6 +222,13 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: str
     applied: int
     lease: int = 0
+
+
+class ToldFlows(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent tells of packets that its kernel told of, because the view says that somebody wants it."""
+
+    epoch: int
+    flows: tuple[Flow, ...] = ()
 
 
 class HeartbeatAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -41,7 +41,7 @@ _LABELS, _LABELS_MASK = 22, 23
 _CONDEMNED = b"\0" * 15 + b"\x80"
 """Label 127 of 128, which `docs/ownership.md` lists as ours."""
 _TUPLE_IP, _TUPLE_PROTOCOL = 1, 2
-_PROTOCOL_NUMBER, _SOURCE_PORT = 1, 2
+_PROTOCOL_NUMBER, _SOURCE_PORT, _DESTINATION_PORT = 1, 2, 3
 _ICMP_TYPE, _ICMP_CODE, _ICMPV6_TYPE, _ICMPV6_CODE = 5, 6, 8, 9
 _FILTER_ORIGINAL, _FILTER_REPLY = 1, 2
 _ENTRIES = 1
@@ -160,10 +160,11 @@ def _connection(family: Family, payload: bytes, wanted: Mapping[bytes, Address])
     found = dict(attributes(payload, _HEADER.size))
     original = dict(attributes(found.get(_TUPLE_ORIGINAL, b"")))
     reply = dict(attributes(found.get(_TUPLE_REPLY, b"")))
-    source_key = 1 if family is Family.V4 else 3  # CTA_IP_V4_SRC, CTA_IP_V6_SRC
+    source_key = 1 if family is Family.V4 else 3  # CTA_IP_V4_SRC, CTA_IP_V6_SRC; the destination is the next one
     source = dict(attributes(original.get(_TUPLE_IP, b""))).get(source_key)
+    asked = dict(attributes(original.get(_TUPLE_IP, b""))).get(source_key + 1)
     destination = dict(attributes(reply.get(_TUPLE_IP, b""))).get(source_key)
-    if source is None or destination is None or (source not in wanted and destination not in wanted):
+    if source is None or asked is None or destination is None or wanted.keys().isdisjoint((source, asked, destination)):
         return None
     said = dict(attributes(original.get(_TUPLE_PROTOCOL, b"")))
     answered = dict(attributes(reply.get(_TUPLE_PROTOCOL, b"")))
@@ -172,6 +173,7 @@ def _connection(family: Family, payload: bytes, wanted: Mapping[bytes, Address])
         port = said[kind][0] * 256 + said[code][0]
     else:
         port = int.from_bytes(answered.get(_SOURCE_PORT, b""), "big")
+    asked_port = int.from_bytes(said.get(_DESTINATION_PORT, b""), "big")
     named = b"".join(attribute(key, found[key]) for key in (_TUPLE_ORIGINAL, _ZONE) if key in found)
     labels = found.get(_LABELS, b"")
     return Connection(
@@ -181,6 +183,7 @@ def _connection(family: Family, payload: bytes, wanted: Mapping[bytes, Address])
         port=port,
         condemned=len(labels) == len(_CONDEMNED) and bool(labels[-1] & _CONDEMNED[-1]),
         key=payload[:1] + b"\0\0\0" + named,
+        asked=None if asked == destination else (_address(family, asked), asked_port),
     )
 
 

@@ -12,7 +12,7 @@ from romana.adapters.linux import rtnetlink as rtnl
 from romana.adapters.linux.links import is_ours
 from romana.adapters.linux.netlink import Netlink
 from romana.adapters.linux.routes import read_routes
-from romana.model.address import Family
+from romana.model.address import Address, Family
 
 _ETHERNET_MTU = 1500
 _MACHINE = ("/etc/machine-id", "/sys/class/dmi/id/product_uuid")
@@ -42,6 +42,11 @@ class KernelHost:
         return frozenset(
             entry.address.family for entry in found if entry.scope == rtnl.SCOPE_UNIVERSE and entry.index not in ours
         )
+
+    def addresses(self) -> frozenset[Address]:
+        """The addresses of the host itself, on whatever interface."""
+        with Netlink() as netlink:
+            return frozenset(rtnl.read_address(reply).address for reply in netlink.dump(rtnl.get_addresses()))
 
     def machine(self) -> str:
         """A digest of the machine's id and, because a copy of the disk has the same one, of the firmware's number."""

@@ -68,6 +68,45 @@ class BirdSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     socket: str = "/run/bird/bird.ctl"
 
 
+class HostSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The host's own traffic, where policies select hosts. What is listed no policy can close; nor can one close
+    neighbour discovery, errors about connections, IGMP and OSPF.
+
+    failsafe_in: protocols and ports that the host always accepts: SSH, DHCP, BGP, BFD, kubelet, romanad, etcd and the
+    Kubernetes API, unless said otherwise.
+    failsafe_out: protocols and ports that the host may always send to; DNS as well.
+    """
+
+    failsafe_in: tuple[str, ...] = (
+        "tcp/22",
+        "udp/68",
+        "udp/546",
+        "tcp/179",
+        "udp/3784",
+        "udp/3785",
+        "udp/4784",
+        "tcp/2379",
+        "tcp/2380",
+        "tcp/6443",
+        "tcp/9600",
+        "tcp/10250",
+    )
+    failsafe_out: tuple[str, ...] = (
+        "tcp/53",
+        "udp/53",
+        "udp/67",
+        "udp/547",
+        "tcp/179",
+        "udp/3784",
+        "udp/3785",
+        "udp/4784",
+        "tcp/2379",
+        "tcp/2380",
+        "tcp/6443",
+        "tcp/9600",
+    )
+
+
 class LogSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is logged on stderr.
 
@@ -86,4 +125,5 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     romanad: RomanadSection = RomanadSection()
     cni: CniSection = CniSection()
     bird: BirdSection = BirdSection()
+    host: HostSection = HostSection()
     log: LogSection = LogSection()

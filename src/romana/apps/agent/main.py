@@ -85,6 +85,14 @@ def status(
             raise typer.Exit(1)
 
 
+@app.command()
+def flows(context: typer.Context) -> None:
+    """Show as JSON what this host's kernel told of: denied packets, and what staged policies would decide about."""
+    with _failures(context.obj):
+        _, answer = ask(Path(_read(context.obj).agent.socket), {serve.COMMAND: "flows"})
+        typer.echo(answer.decode())
+
+
 def _read(config: Path) -> AgentConfig:
     text = ""
     if config.exists() or config != DEFAULT_CONFIG:

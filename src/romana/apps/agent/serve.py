@@ -27,6 +27,7 @@ from romana.adapters.linux.conntrack import KernelConnections
 from romana.adapters.linux.fence import NftFence
 from romana.adapters.linux.host import KernelHost
 from romana.adapters.linux.links import KernelLinks
+from romana.adapters.linux.nflog import ToldPackets
 from romana.adapters.linux.nft_events import TableEvents
 from romana.adapters.linux.nftables import NftTable
 from romana.adapters.linux.routes import KernelRoutes
@@ -35,6 +36,10 @@ from romana.adapters.romanad import RomanadClient
 from romana.apps.agent.cni import Cni
 from romana.apps.agent.config import AgentConfig
 from romana.apps.agent.server import AgentServer
+from romana.codec.json import encode
+from romana.codec.traffic import parse_ports
+from romana.core.ruleset import Failsafe
+from romana.model.errors import Unavailable
 from romana.services.agent.agent import Agent, AgentSettings, World
 from romana.services.agent.kernel import KernelPorts
 from romana.services.agent.work import Workers
@@ -44,6 +49,8 @@ T = TypeVar("T")
 
 COMMAND = "ROMANA_AGENT_COMMAND"
 """The environment entry by which `romana-agent status` asks the running agent; runtimes never set it."""
+SINCE = "ROMANA_AGENT_SINCE"
+"""After which number `romana-agent flows` wants them."""
 
 
 def run(settings: AgentConfig) -> None:
@@ -69,6 +76,7 @@ async def _run(settings: AgentConfig) -> None:
             filter=table,
             connections=release.enter_context(KernelConnections()),
             fence=fence,
+            own_addresses=KernelHost().addresses,
         )
         kernel = release.enter_context(ThreadPoolExecutor(1, "kernel"))
         slow = release.enter_context(ThreadPoolExecutor(4, "slow"))
@@ -84,12 +92,17 @@ async def _serve(settings: AgentConfig, agent: Agent, table: NftTable) -> None:
     cni = Cni(agent, settings.cni, mtu)
 
     async def answer(environment: Mapping[str, str], stdin: bytes) -> tuple[int, bytes]:
-        if environment.get(COMMAND) == "status":
+        command = environment.get(COMMAND)
+        if command == "status":
             return 0, msgspec.json.encode(agent.status())
+        if command == "flows":
+            since = int(environment.get(SINCE, "0"))
+            return 0, encode({"number": agent.flows.number, "flows": agent.flows.since(since)})
         return await cni.answer(environment, stdin)
 
     loop = asyncio.get_running_loop()
     events = TableEvents(lambda: table.ports)
+    told = _told_packets()
 
     def noticed() -> None:
         if events.changed():
@@ -102,6 +115,8 @@ async def _serve(settings: AgentConfig, agent: Agent, table: NftTable) -> None:
         loop.add_signal_handler(number, stopped.set)
     await server.start()
     loop.add_reader(events.fileno(), noticed)
+    if told is not None:
+        loop.add_reader(told.fileno(), lambda: agent.flows.note(told.read()))
     loops = asyncio.create_task(agent.run())
     loops.add_done_callback(lambda _: stopped.set())
     log.info("ready", host=agent.settings.host, socket=settings.agent.socket, mtu=mtu, version=__version__)
@@ -111,10 +126,22 @@ async def _serve(settings: AgentConfig, agent: Agent, table: NftTable) -> None:
         await server.stop()
         loop.remove_reader(events.fileno())
         events.close()
+        if told is not None:
+            loop.remove_reader(told.fileno())
+            told.close()
         loops.cancel()
         (ended,) = await asyncio.gather(loops, return_exceptions=True)
     if isinstance(ended, Exception):
         raise ended
+
+
+def _told_packets() -> ToldPackets | None:
+    """What the kernel tells of; None where another program has our group already."""
+    try:
+        return ToldPackets()
+    except Unavailable as error:
+        log.warning("denied packets are not told of", error=str(error))
+        return None
 
 
 def _settings(settings: AgentConfig) -> AgentSettings:
@@ -128,6 +155,10 @@ def _settings(settings: AgentConfig) -> AgentSettings:
         beat=settings.romanad.beat_seconds,
         give_back=settings.agent.give_back_seconds,
         machine=KernelHost().machine(),
+        failsafe=Failsafe(
+            ingress=parse_ports(settings.host.failsafe_in, "host.failsafe_in"),
+            egress=parse_ports(settings.host.failsafe_out, "host.failsafe_out"),
+        ),
     )
 
 

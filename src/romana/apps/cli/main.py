@@ -10,6 +10,7 @@ from romana import __version__
 from romana.apps.cli.addresses import block_app, span_app
 from romana.apps.cli.backup import add_backup
 from romana.apps.cli.fixed import address_app
+from romana.apps.cli.flow import add_flow
 from romana.apps.cli.hosts import host_app
 from romana.apps.cli.ipam import ipam_app
 from romana.apps.cli.plan import add_plan
@@ -61,5 +62,6 @@ def command_line() -> typer.Typer:
         app.add_typer(commands, name=noun)
     add_plan(app)
     add_trace(app)
+    add_flow(app)
     add_backup(app)
     return app

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from romana.apps.server.addresses import address_endpoints
+from romana.apps.server.flows import flow_endpoints
 from romana.apps.server.hosts import host_endpoints
 from romana.apps.server.http import Call, Endpoint, Stream
 from romana.apps.server.ipam import ipam_endpoints
@@ -33,6 +34,7 @@ from romana.services.control.agents import AgentVerbs
 from romana.services.control.audit import Auditor
 from romana.services.control.backup import backup
 from romana.services.control.core import Core
+from romana.services.control.flows import FlowVerbs
 from romana.services.control.hosts import HostDocument, HostVerbs
 from romana.services.control.liveness import Liveness
 from romana.services.control.rooms import RoomVerbs
@@ -73,7 +75,8 @@ class Api:
         self.core = core
         self.tenancy = TenancyVerbs(core)
         self.rooms = RoomVerbs(core)
-        self.views = ViewVerbs(core)
+        self.flows = FlowVerbs(core)
+        self.views = ViewVerbs(core, self.flows)
         self.liveness = liveness
         self.agents = AgentVerbs(core, self.views, liveness)
         self.hosts = HostVerbs(core, self.agents.is_connected)
@@ -204,6 +207,7 @@ def endpoints(api: Api) -> list[Endpoint]:
         *address_endpoints(api.core, api.addresses),
         *proof_endpoints(api.core),
         *ipam_endpoints(api.core, auditor),
+        *flow_endpoints(api.flows),
         *host_endpoints(api.core, api.liveness, agents, api.hosts),
         _line("GET", "/v1/hosts/{name}", "One host", _getter("host", state.hosts.get, "name"), gives=Host),
         _line(

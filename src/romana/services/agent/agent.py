@@ -11,13 +11,15 @@ import asyncio
 import msgspec
 import structlog
 
+from romana.core.ruleset import NO_FAILSAFE, Failsafe
 from romana.model.address import Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Unavailable
 from romana.model.ipam import Allocation
 from romana.model.view import Hello
-from romana.ports import AgentState, Clock, ControlPlane, RouteDaemon
+from romana.ports import AgentState, Clock, Connection, ControlPlane, RouteDaemon
 from romana.services.agent.attachments import Attachments
+from romana.services.agent.flows import Flows
 from romana.services.agent.follower import Follower
 from romana.services.agent.kernel import Kernel, KernelPorts
 from romana.services.agent.lease import Lease
@@ -38,7 +40,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What an agent is told. `rest`, `wait`, `every`, `beat` and `give_back` are in seconds (see Ledger, Rooms,
     Reconciler, Lease, Returns).
 
-    `machine` tells the machine from others.
+    `machine` tells the machine from others, `failsafe` is what no policy about hosts can close.
     """
 
     host: str
@@ -50,6 +52,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     beat: float = 10.0
     give_back: int = 300
     machine: str = ""
+    failsafe: Failsafe = NO_FAILSAFE
 
 
 class World(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,7 +105,8 @@ class Agent:
         for orphan in _orphans(self.ledger, world.kernel):
             log.warning("a link of ours is not in this agent's memory", link=orphan.link)
             self.ledger.adopt(orphan)
-        kernel = Kernel(world.kernel, (*self.ledger.endpoints.values(), *self.ledger.orphans.values()))
+        endpoints = (*self.ledger.endpoints.values(), *self.ledger.orphans.values())
+        kernel = Kernel(world.kernel, endpoints, settings.failsafe)
         self.recovery = Recovery(self.ledger, world.control, kernel, workers)
         self.follower = Follower(self.ledger, world.control, self.recovery, self._hello, backoff())
         self.publisher = Publisher(self.ledger, world.control, workers, backoff())
@@ -127,14 +131,22 @@ class Agent:
         self.returns = Returns(self.ledger, self.follower, self.removals, workers, patience=settings.give_back)
         self.observer = Observer(self.ledger, world.control, self.publisher, self.attachments, backoff())
         self.observer.look = self.reconciler.look
+        self.flows = Flows(self.ledger, world.control, world.kernel.own_addresses, backoff(), sleep)
+        self._kernel = kernel
         self.ledger.check_lease = self._check_own
         self._workers = workers
         self._sleep = sleep
 
     async def run(self) -> None:
         """All loops, until cancelled."""
+        loop = asyncio.get_running_loop()
+
+        def condemned(connections: list[Connection]) -> None:
+            loop.call_soon_threadsafe(self.flows.note_condemned, connections)
+
+        self._kernel.condemnation.tell = condemned
         async with asyncio.TaskGroup() as loops:
-            for loop in (
+            for one in (
                 self.follower.run(),
                 self.follower.keep(),
                 self.lease.run(),
@@ -142,9 +154,10 @@ class Agent:
                 self.publisher.run(),
                 self.observer.run(),
                 self.removals.run(),
+                self.flows.run(),
                 self._tidy_blocks(),
             ):
-                loops.create_task(loop)
+                loops.create_task(one)
 
     def check_ready(self) -> None:
         """Unavailable when an ADD would fail now, with a sentence that says why."""

@@ -7,47 +7,59 @@ this host's endpoints is alive that the view forbids, nor marked that the view a
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import structlog
 
-from romana.core.condemn import Judgement, rows_in_use
+from romana.core.condemn import HOST, Judgement, rows_in_use
+from romana.core.ruleset import NO_FAILSAFE, Failsafe
 from romana.model.address import Address
 from romana.model.endpoint import Endpoint
+from romana.model.program import RowIds
 from romana.model.view import View
-from romana.ports import Connections
+from romana.ports import Connection, Connections
 
 log = structlog.get_logger()
+NOBODYS = RowIds("", "")
 
 
 class Condemnation:
     """Keeps a host's live connections within what its view accepts."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(
+        self, connections: Connections, own: Callable[[], Collection[Address]], failsafe: Failsafe = NO_FAILSAFE
+    ) -> None:
+        """`own` says which addresses the host itself has."""
         self._connections = connections
+        self._own = own
+        self._failsafe = failsafe
         self._judged: dict[str, object] = {}
+        self.tell: Callable[[list[Connection]], None] = lambda _: None
+        """Called with the connections that were condemned."""
 
     def look(self, view: View, endpoints: Collection[Endpoint]) -> None:
-        """Judge the connections of endpoints whose rows say something else than at the last look."""
+        """Judge the connections of endpoints, and of the host, whose rows say something else than at the last look."""
         rows = rows_in_use(view, endpoints)
-        changed = [one for one in endpoints if one.id not in self._judged or self._judged[one.id] != rows[one.id]]
+        changed = {id_ for id_, content in rows.items() if self._judged.get(id_) != content}
+        if not self._judged and view.host_rows == NOBODYS:
+            changed.discard(HOST)
         if changed:
-            self._judge(Judgement(view, endpoints), {address for one in changed for address in one.addresses})
+            own = self._own()
+            addresses = {address for one in endpoints if one.id in changed for address in one.addresses}
+            if HOST in changed:
+                addresses.update(own)
+            self._judge(Judgement(view, endpoints, own, self._failsafe), addresses)
         self._judged = rows
 
     def _judge(self, judgement: Judgement, addresses: Collection[Address]) -> None:
-        found = self._connections.read(addresses)
-        forbidden = [
-            one
-            for one in found
-            if not one.condemned and not judgement.accepts(one.source, one.destination, one.protocol, one.port)
-        ]
-        accepted = [
-            one
-            for one in found
-            if one.condemned and judgement.accepts(one.source, one.destination, one.protocol, one.port)
-        ]
+        forbidden: list[Connection] = []
+        accepted: list[Connection] = []
+        for one in self._connections.read(addresses):
+            fine = judgement.accepts(one.source, one.destination, one.protocol, one.port, one.asked)
+            if fine == one.condemned:
+                (accepted if fine else forbidden).append(one)
         if forbidden:
             log.info("live connections are forbidden now", count=self._connections.condemn(forbidden))
+            self.tell(forbidden)
         if accepted:
             self._connections.pardon(accepted)

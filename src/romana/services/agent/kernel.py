@@ -9,7 +9,7 @@ plane.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack
 
 import msgspec
@@ -17,7 +17,9 @@ import msgspec
 from romana.core.diff import Changes, diff
 from romana.core.routing import host_routes
 from romana.core.ruleset import (
+    NO_FAILSAFE,
     Element,
+    Failsafe,
     Ruleset,
     RulesetChanges,
     desired_ruleset,
@@ -35,13 +37,14 @@ from romana.services.agent.condemnation import Condemnation
 
 
 class KernelPorts(msgspec.Struct, frozen=True, kw_only=True):
-    """The ports of this host's kernel."""
+    """The ports of this host's kernel; `own_addresses` says which addresses the host itself has."""
 
     links: Links
     routes: Routes
     filter: Filter
     connections: Connections
     fence: Fence
+    own_addresses: Callable[[], Collection[Address]] = frozenset
 
 
 class Drift(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,16 +63,17 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
 class Kernel:
     """The kernel as the agent keeps it. One thread at a time."""
 
-    def __init__(self, ports: KernelPorts, endpoints: Iterable[Endpoint]) -> None:
+    def __init__(self, ports: KernelPorts, endpoints: Iterable[Endpoint], failsafe: Failsafe = NO_FAILSAFE) -> None:
         """`endpoints` are those remembered, whose links may be there."""
         self._ports = ports
+        self._failsafe = failsafe
         self._view = View()
         self._endpoints = {endpoint.id: endpoint for endpoint in endpoints}
         self._under: Mapping[Prefix, Route] = {}  # the blackholes that are there
         self._blocks: frozenset[Prefix] = frozenset()
         self._forgotten: Mapping[Prefix, Retired] = {}
         self._complete = False
-        self._condemnation = Condemnation(ports.connections)
+        self.condemnation = Condemnation(ports.connections, ports.own_addresses, failsafe)
         self._table: Ruleset | None = None  # what the kernel holds; None: to be read
 
     def hold(self, seconds: int) -> None:
@@ -166,7 +170,7 @@ class Kernel:
         self._plumb_table()
         if self._complete:
             self._forget_retired()
-            self._condemnation.look(view, self._endpoints.values())
+            self.condemnation.look(view, self._endpoints.values())
         if fresh or host_routes(view) != self._under:
             routes, missing = self._plumb_routes()
             return Drift(ruleset=ruleset, routes=routes, missing_links=missing)
@@ -210,7 +214,7 @@ class Kernel:
             self._change_table(None)  # it was not as we believed
 
     def _change_table(self, actual: Ruleset | None) -> None:
-        desired = desired_ruleset(self._view, self._endpoints.values())
+        desired = desired_ruleset(self._view, self._endpoints.values(), self._failsafe)
         changes = ruleset_changes(desired, actual if actual is not None else self._ports.filter.read())
         if not self._complete:
             changes = _without_removals(changes)
@@ -272,6 +276,7 @@ def _without_removals(changes: RulesetChanges) -> RulesetChanges:
     return msgspec.structs.replace(
         changes,
         rows=Changes(changes.rows.add, changes.rows.replace, {}),
+        guards=Changes(changes.guards.add, changes.guards.replace, {}),
         profiles=Changes(changes.profiles.add, changes.profiles.replace, {}),
         elements=Changes(changes.elements.add, changes.elements.replace, {}),
     )

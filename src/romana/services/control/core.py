@@ -108,8 +108,7 @@ class Core:
         except Exception as error:
             self._failed = error
             self._wake()
-            for follower in self._all_followers():
-                follower.changed.set()
+            self.wake_followers()
             raise
 
     def _wake(self) -> None:
@@ -129,6 +128,16 @@ class Core:
             told = [one for host in changed.hosts for one in self._followers.get(host, ())]
         for follower in told:
             follower.changed.set()
+
+    def wake_followers(self) -> None:
+        """Something that is in views and no record may have changed."""
+        for follower in self._all_followers():
+            follower.changed.set()
+
+    @property
+    def followed_hosts(self) -> frozenset[str]:
+        """The hosts whose views are followed here."""
+        return frozenset(self._followers)
 
     def _all_followers(self) -> list[Follower]:
         return [one for followers in self._followers.values() for one in followers]

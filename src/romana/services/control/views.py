@@ -11,6 +11,7 @@ from romana.core.view import ViewSource, diff_view, host_view, snapshot
 from romana.model.errors import Conflict, NotFound
 from romana.model.view import View, ViewChange
 from romana.services.control.core import Core
+from romana.services.control.flows import FlowVerbs
 from romana.services.control.hosts import known_host
 from romana.services.control.settled import check_host_settled
 
@@ -18,8 +19,10 @@ from romana.services.control.settled import check_host_settled
 class ViewVerbs:
     """The streams that agents follow, and who follows one."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, flows: FlowVerbs | None = None) -> None:
+        """`flows` knows whether somebody follows flows."""
         self._core = core
+        self._flows = flows
         self.live: Counter[str] = Counter()
         """Host -> open view streams."""
 
@@ -71,5 +74,6 @@ class ViewVerbs:
             audit=state.audit,
             cut=state.condemned(host),
             announced=state.routes.exceptions_of(host),
+            flows=self._flows is not None and self._flows.wanted,
         )
         return host_view(source, host, frozenset(group_cidrs(state.plan, state.hosts[host])))
