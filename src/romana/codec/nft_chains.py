@@ -44,7 +44,9 @@ _FROM_NEIGHBOURS = (
     "icmpv6 type { mld-listener-query, mld-listener-report, mld-listener-done, "
     "nd-neighbor-solicit, nd-neighbor-advert, mld2-listener-report }"
 )
-"""Not nd-router-solicit: nobody answers it, and the kernel makes a neighbour of each source that it comes from."""
+"""Not nd-router-solicit, which is dropped without a word: nobody answers it, and the kernel makes a neighbour of each
+source that it comes from.
+"""
 _TO_NEIGHBOURS = "icmpv6 type { mld-listener-query, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert }"
 _AMONG_NEIGHBOURS = (
     "icmpv6 type { mld-listener-query, mld-listener-report, mld-listener-done, nd-router-solicit, nd-router-advert, "
@@ -60,6 +62,7 @@ NUMERIC = {
     "priority raw;": "priority -300;",
     "priority dstnat - 10;": "priority -110;",
     "fib daddr type != local": "fib daddr type != 2",
+    "icmpv6 type nd-router-solicit drop": "icmpv6 type 133 drop",
     "priority filter - 10;": "priority -10;",
     "priority filter - 5;": "priority -5;",
     _FROM_NEIGHBOURS: "icmpv6 type { 130, 131, 132, 135, 136, 143 }",
@@ -272,7 +275,10 @@ def _ours(side: str, *, reason: str, words: str) -> Chain:
 
 def _hooked(hook: str, priority: int, side: str, *, words: str) -> Chain:
     """A base chain: what is no packet of our links passes; neighbours are found; the rest is decided for good."""
-    neighbours = {"input": (f"{_FROM_NEIGHBOURS} accept",), "output": (f"{_TO_NEIGHBOURS} accept",)}.get(hook, ())
+    neighbours = {
+        "input": (f"{_FROM_NEIGHBOURS} accept", "icmpv6 type nd-router-solicit drop"),
+        "output": (f"{_TO_NEIGHBOURS} accept",),
+    }.get(hook, ())
     decided = "from_endpoints" if side == "iifname" else "to_endpoints"
     return Chain(
         words=words,

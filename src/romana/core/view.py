@@ -46,7 +46,7 @@ class ViewSource(msgspec.Struct, frozen=True, kw_only=True):
     audit: int = 0
     cut: tuple[str, ...] = ()
     announced: tuple[Prefix, ...] = ()
-    flows: bool = False
+    flows: int = 0
 
 
 def host_view(source: ViewSource, host: str, networks: frozenset[str]) -> View:

@@ -42,7 +42,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     that is `draining` gives back what it does not use. `audit` is the number of the last audit that was asked for,
     `cut` are links to cut off as long as nobody allocated what they use. `announced` is what the host announces beside
     its spans: what lives on it although its aggregates lead elsewhere. `host_rows` are the rows for the host's own
-    traffic, empty where no policy governs it. With `flows`, somebody wants to be told of packets.
+    traffic, empty where no policy governs it. `flows` grows with each who begins to follow packets that are told of; it
+    is 0 while nobody does.
     """
 
     incarnation: str = ""
@@ -60,7 +61,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     cut: tuple[str, ...] = ()
     announced: tuple[Prefix, ...] = ()
     host_rows: RowIds = RowIds("", "")
-    flows: bool = False
+    flows: int = 0
 
 
 class ViewChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

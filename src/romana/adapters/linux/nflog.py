@@ -8,6 +8,7 @@ and is not stopped by it.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import socket
 import struct
@@ -21,7 +22,7 @@ from romana.model.flow import FlowReason, ToldPacket
 
 _ULOG = 4 << 8
 _PACKET, _CONFIGURE = _ULOG, _ULOG | 1
-_COMMAND, _MODE = 1, 2
+_COMMAND, _MODE, _TIMEOUT = 1, 2, 4
 _BIND, _COPY_PACKET = 1, 2
 _LINK_IN, _LINK_OUT, _PAYLOAD, _PREFIX = 4, 5, 9, 10
 _HEADER = struct.Struct("=IHHII")
@@ -29,6 +30,10 @@ _GENERAL = struct.Struct("!BBH")
 _ERROR = 2
 _BUFFER = 1 << 20
 _MOST = 1 << 16
+_GET_NAME = 0x8910  # SIOCGIFNAME of linux/sockios.h
+_REQUEST = struct.Struct("=16si20x")
+_DELAY = 10
+"""Hundredths of a second for which the kernel gathers packets."""
 
 
 class ToldPackets:
@@ -44,11 +49,12 @@ class ToldPackets:
             self._socket.bind((0, 0))
             self._configure(attribute(_COMMAND, bytes([_BIND])))
             self._configure(attribute(_MODE, struct.pack("!IBB", LOG_BYTES, _COPY_PACKET, 0)))
+            self._configure(attribute(_TIMEOUT, struct.pack("!I", _DELAY)))
         except OSError as error:
             self._socket.close()
-            raise Unavailable(f"cannot listen to nflog group {LOG_GROUP}: {error.strerror}") from error
+            words = "another program has it" if error.errno in (errno.EPERM, errno.EBUSY) else error.strerror
+            raise Unavailable(f"cannot listen to nflog group {LOG_GROUP}: {words}") from error
         self._socket.setblocking(False)
-        self._links: dict[int, str] = {}
 
     def fileno(self) -> int:
         """The descriptor to wait on."""
@@ -57,7 +63,6 @@ class ToldPackets:
     def read(self) -> list[ToldPacket]:
         """All that are there, without waiting."""
         found: list[ToldPacket] = []
-        self._links = {}
         while True:
             try:
                 text = self._socket.recv(_MOST)
@@ -102,14 +107,15 @@ class ToldPackets:
         )
 
     def _link(self, value: bytes | None) -> str:
-        """The name of an interface; one that is gone has none."""
-        index = int.from_bytes(value, "big") if value is not None else 0
-        if index and index not in self._links:
-            try:
-                self._links = dict(socket.if_nameindex())
-            except OSError:
-                return ""
-        return self._links.get(index, "")
+        """The name of an interface of the socket's namespace; one that is gone has none."""
+        if value is None:
+            return ""
+        try:
+            answer = fcntl.ioctl(self._socket, _GET_NAME, _REQUEST.pack(b"", int.from_bytes(value, "big")))
+        except OSError:
+            return ""
+        name: bytes = _REQUEST.unpack(answer)[0]
+        return name_of(name)
 
 
 def _messages(text: bytes) -> Iterator[tuple[int, bytes]]:

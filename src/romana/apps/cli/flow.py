@@ -28,6 +28,7 @@ def _flow(
     staged: Annotated[bool, typer.Option("--staged", help="Only what staged policies would decide otherwise.")] = False,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until interrupted.")] = False,
     host: Annotated[str | None, typer.Option(help="Only what this host tells.")] = None,
+    seconds: Annotated[int, typer.Option(min=1, help="How long to listen, without --follow.")] = SECONDS,
 ) -> None:
     """Show denied packets, and those that staged policies would decide about: who, where to, why.
 
@@ -36,7 +37,7 @@ def _flow(
     if denied and staged:
         raise typer.BadParameter("what is only staged was not dropped; leave one out", param_hint="--staged")
     shown = False
-    for line in session.lines("flows", host=host, seconds=None if follow else str(SECONDS)):
+    for line in session.lines("flows", host=host, seconds=None if follow else str(seconds)):
         if line.get("lost"):
             typer.echo(f"romana: {line['lost']} flows came too quickly to be shown", err=True)
         flow = line.get("flow")

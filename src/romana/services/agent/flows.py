@@ -6,6 +6,7 @@ packets are told of, a bounded number of flows is kept and sent.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
@@ -28,8 +29,6 @@ AT_ONCE = 200
 """Flows in one message to the control plane."""
 PAUSE = 1.0
 """Seconds between two messages."""
-IDLE = 5.0
-"""Seconds after which it is looked whether anybody still wants flows."""
 
 
 class Flows:
@@ -90,19 +89,30 @@ class Flows:
         return [flow for at, flow in self._kept.values() if at > number]
 
     async def run(self) -> None:
-        """While the view says that somebody wants flows, send what is remembered, and then what is new; for ever."""
+        """While somebody wants flows, send what is remembered, and then what is new; for ever."""
+        wanted = 0
         while True:
-            while not self._is_wanted:
-                await self._ledger.news()
-            self._new = OrderedDict((key, flow) for key, (_, flow) in self._kept.items())
-            while self._is_wanted:
-                if self._new:
-                    await self._send()
-                await self._news.wait(IDLE)
+            if self._wanted != wanted:
+                wanted = self._wanted
+                self._new = OrderedDict((key, flow) for key, (_, flow) in self._kept.items())
+            if wanted and self._new:
+                await self._send()
+            else:
+                await self._something()
 
     @property
-    def _is_wanted(self) -> bool:
-        return self._ledger.view.flows and bool(self._ledger.epoch)
+    def _wanted(self) -> int:
+        return self._ledger.view.flows if self._ledger.epoch else 0
+
+    async def _something(self) -> None:
+        """Wait for a new flow, or another view."""
+        waiting = {asyncio.ensure_future(self._news.wait()), asyncio.ensure_future(self._ledger.news())}
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waiting:
+                one.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
 
     async def _send(self) -> None:
         batch = [self._new.popitem(last=False)[1] for _ in range(min(AT_ONCE, len(self._new)))]
@@ -114,5 +124,3 @@ class Flows:
             return
         self._backoff.reset()
         await self._sleep(PAUSE)
-        if self._new:
-            self._news.ring()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import time
 from collections.abc import AsyncIterator, Iterable
 
 import msgspec
@@ -37,17 +38,18 @@ class FlowVerbs:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._followers: dict[object, _Queue] = {}
+        self._followers: dict[int, _Queue] = {}
+        self._number = time.monotonic_ns() >> 20  # another one than that of a romanad before
 
     @property
-    def wanted(self) -> bool:
-        """Whether somebody follows."""
-        return bool(self._followers)
+    def wanted(self) -> int:
+        """A larger number for each who begins to follow; 0 while nobody does."""
+        return self._number if self._followers else 0
 
     async def follow(self, host: str = "", seconds: float = math.inf) -> AsyncIterator[FlowLine]:
         """What hosts remember, and then flows as they are told, of one host or of all, for so many seconds."""
         mine = _Queue(host)
-        key = object()
+        key = self._number = self._number + 1
         self._followers[key] = mine
         self._core.wake_followers()
         try:

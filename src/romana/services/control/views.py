@@ -74,6 +74,6 @@ class ViewVerbs:
             audit=state.audit,
             cut=state.condemned(host),
             announced=state.routes.exceptions_of(host),
-            flows=self._flows is not None and self._flows.wanted,
+            flows=0 if self._flows is None else self._flows.wanted,
         )
         return host_view(source, host, frozenset(group_cidrs(state.plan, state.hosts[host])))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from romana.core.policy.world import PolicyWorld
 from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
-from romana.model.policy import Direction, HostPeer, Peer, Requirement, Selector, Traffic
+from romana.model.policy import Direction, HostPeer, Peer, Policy, Requirement, Selector, Traffic
 from romana.model.tenancy import Identity
 
 
@@ -41,14 +41,77 @@ def end_allows(
     peer: Identity | None,
     protocol: int,
     port: int,
+    *,
+    own_host: bool = False,
+    staged: bool = False,
 ) -> bool:
-    """What one end decides about a peer, of which nothing but its address is known when `peer` is None."""
+    """What one end decides about a peer, of which nothing but its address is known when `peer` is None. `own_host`: the
+    peer is the host that the endpoint is on. `staged`: as if staged policies were in force.
+    """
     receiver = own if direction is Direction.INGRESS else peer
+    selecting = [
+        policy for policy in world.policies.values() if any(selects(world, subject, own) for subject in policy.subjects)
+    ]
+    tenant = world.tenants.get(own.owner.tenant)
+    promised = own_host and tenant is not None and tenant.own_host
+    said = by_policies(world, selecting, direction, peer_address, peer, protocol, port, receiver, promised, staged)
+    if said is not None:
+        return said
+    if own_host:
+        return promised
+    if direction is Direction.EGRESS:
+        return True
+    isolation = tenant.isolation if tenant is not None else "tenant"
+    if isolation == "none":
+        return True
+    if peer is None or peer.owner.tenant != own.owner.tenant:
+        return False
+    return isolation == "tenant" or peer.owner.segment == own.owner.segment
+
+
+def host_allows(
+    world: PolicyWorld,
+    direction: Direction,
+    name: str,
+    peer_address: Address,
+    peer: Identity | None,
+    protocol: int,
+    port: int,
+    *,
+    staged: bool = False,
+) -> bool:
+    """What a host decides about its own traffic."""
+    host = world.hosts[name]
     selecting = [
         policy
         for policy in world.policies.values()
+        if any(all(is_true(one, host.labels) for one in peer.labels) for peer in policy.hosts)
+    ]
+    receiver = None if direction is Direction.INGRESS else peer
+    said = by_policies(world, selecting, direction, peer_address, peer, protocol, port, receiver, False, staged)
+    return True if said is None else said
+
+
+def by_policies(
+    world: PolicyWorld,
+    selected_by: list[Policy],
+    direction: Direction,
+    peer_address: Address,
+    peer: Identity | None,
+    protocol: int,
+    port: int,
+    receiver: Identity | None,
+    promised: bool,
+    staged: bool,
+) -> bool | None:
+    """What policies decide; None when they leave it to the default. `promised` peers are accepted where the policies
+    tier decides.
+    """
+    selecting = [
+        policy
+        for policy in selected_by
         if (policy.ingress if direction is Direction.INGRESS else policy.egress) is not None
-        and any(selects(world, subject, own) for subject in policy.subjects)
+        and (staged or not policy.staged)
     ]
 
     def matching(tier: str) -> Iterator[str]:
@@ -67,19 +130,9 @@ def end_allows(
     if first != "pass":
         return first == "accept"
     if any(policy.tier == "policies" for policy in selecting):
-        return any(True for _ in matching("policies"))
+        return promised or any(True for _ in matching("policies"))
     last = next(matching("baseline"), "")
-    if last not in ("", "pass"):
-        return last == "accept"
-    if direction is Direction.EGRESS:
-        return True
-    tenant = world.tenants.get(own.owner.tenant)
-    isolation = tenant.isolation if tenant is not None else "tenant"
-    if isolation == "none":
-        return True
-    if peer is None or peer.owner.tenant != own.owner.tenant:
-        return False
-    return isolation == "tenant" or peer.owner.segment == own.owner.segment
+    return None if last in ("", "pass") else last == "accept"
 
 
 def is_about(world: PolicyWorld, peer: Peer, address: Address, identity: Identity | None) -> bool:

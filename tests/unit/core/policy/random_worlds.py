@@ -84,7 +84,12 @@ class _Maker:
         self.cidrs = [self.cidr() for _ in range(8)]
         policies = [self.policy(number) for number in range(self.random.randint(0, 7))]
         tenants = [
-            Tenant(name=name, isolation=self.random.choice(list(Isolation)), labels=self.labels())
+            Tenant(
+                name=name,
+                isolation=self.random.choice(list(Isolation)),
+                labels=self.labels(),
+                own_host=self.random.random() < 0.5,
+            )
             for name in TENANTS[: self.random.randint(1, 3)]
         ]
         world = PolicyWorld(
@@ -212,6 +217,8 @@ class _Maker:
             egress=self.rules(tier),
             tier=tier,
             priority=random.randint(0, 2) if tier is not PolicyTier.POLICIES else 0,
+            hosts=(HostPeer(labels=self.requirements()),) if random.random() < 0.3 else (),
+            staged=random.random() < 0.2,
         )
 
     def addresses(self) -> tuple[Address, ...]:

@@ -17,10 +17,10 @@ from romana.core.policy.trace import trace
 from romana.core.policy.world import PolicyWorld
 from romana.model.address import Address, Family, Prefix
 from romana.model.policy import Direction, Traffic
-from romana.model.program import Program
+from romana.model.program import Program, profile_ids
 from romana.model.tenancy import Identity
 
-from .oracle import allowed, end_allows
+from .oracle import allowed, end_allows, host_allows
 from .random_worlds import PROBES, random_world
 
 SEEDS = range(100)
@@ -47,6 +47,80 @@ def test_program_says_what_the_specification_says(seed: int) -> None:
                 if len(possible) == 1 or not _names(world):
                     assert answer == expected
     assert asked > 20
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_staged_policies_decide_nothing_and_what_they_would_decide_is_known(seed: int) -> None:
+    made = random_world(seed)
+    world = made.world
+    program = compile_program(world)
+    known = {address: one.identity for one in world.endpoints.values() for address in one.addresses}
+    random = Random(seed)
+    for identity in world.all_identities().values():
+        row_ids = program.row_ids[program.classes[identity.id]]
+        for peer in random.sample(made.addresses, min(8, len(made.addresses))):
+            for direction in Direction:
+                protocol, port = random.choice(PROBES)
+                found = _entry(program.rows[row_ids.of(direction)].entries, peer)
+                planned = program.profiles[found.rpartition("~")[2]]
+                possible = _possible(world, program, peer, known)
+                expected = all(
+                    end_allows(world, direction, identity, peer, one, protocol, port, staged=True) for one in possible
+                )
+                assert allows(planned, protocol, port) <= expected
+                if len(possible) == 1 or not _names(world):
+                    assert allows(planned, protocol, port) == expected
+    if not any(policy.staged for policy in world.policies.values()):
+        assert not any("~" in found for row in program.rows.values() for found in row.entries.values())
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_an_endpoint_and_its_own_host_reach_each_other_as_the_specification_says(seed: int) -> None:
+    made = random_world(seed)
+    world = made.world
+    program = compile_program(world)
+    random = Random(seed)
+    addresses = [*(address for host in world.hosts.values() for address in host.addresses), *made.addresses[:5]]
+    for identity in world.all_identities().values():
+        row_ids = program.row_ids[program.classes[identity.id]]
+        for address, direction in itertools.product(addresses, Direction):
+            protocol, port = random.choice(PROBES)
+            parts = _entry(program.rows[row_ids.of(direction)].own, address).split("~")
+            for place, staged in ((0, False), (-1, True)):
+                expected = end_allows(
+                    world, direction, identity, address, None, protocol, port, own_host=True, staged=staged
+                )
+                assert allows(program.profiles[parts[place]], protocol, port) == expected
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_hosts_rows_say_what_the_specification_says(seed: int) -> None:
+    made = random_world(seed)
+    world = made.world
+    program = compile_program(world)
+    known = {address: one.identity for one in world.endpoints.values() for address in one.addresses}
+    random = Random(seed)
+    for name, direction in itertools.product(world.hosts, Direction):
+        ids = program.host_rows.get(name)
+        row = program.rows.get(ids.of(direction)) if ids is not None else None
+        for peer in random.sample(made.addresses, min(20, len(made.addresses))):
+            protocol, port = random.choice(PROBES)
+            possible = _possible(world, program, peer, known)
+            for place, staged in ((0, False), (-1, True)):
+                expected = all(
+                    host_allows(world, direction, name, peer, one, protocol, port, staged=staged) for one in possible
+                )
+                if row is None:
+                    assert expected
+                    continue
+                answer = allows(program.profiles[_entry(row.entries, peer).split("~")[place]], protocol, port)
+                assert answer <= expected
+                if len(possible) == 1 or not _names(world):
+                    assert answer == expected
+
+
+def _entry(entries: dict[Prefix, str], address: Address) -> str:
+    return next(entries[prefix] for prefix in address.supernets() if prefix in entries)
 
 
 def _names(world: PolicyWorld) -> bool:
@@ -145,7 +219,7 @@ def test_every_row_answers_for_both_families_and_repeats_nothing(seed: int) -> N
         for direction in Direction:
             row = program.rows[program.row_ids[class_id].of(direction)]
             assert {Prefix(family, 0, 0) for family in Family} <= set(row.entries)
-            assert set(row.entries.values()) <= set(program.profiles)
+            assert profile_ids(row.entries.values()) <= set(program.profiles)
             assert row.words.isascii()
             assert len(row.words) <= 100
             assert '"' not in row.words
