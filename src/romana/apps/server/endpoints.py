@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import msgspec
@@ -20,11 +20,12 @@ from romana.codec.document import convert
 from romana.codec.records import KINDS, as_json
 from romana.codec.text import parse_address
 from romana.codec.traffic import parse_traffic
-from romana.core.policy.trace import Trace, trace
+from romana.core.policy.trace import End, Trace, trace
+from romana.core.walk import walk
 from romana.model.address import Address
 from romana.model.endpoint import Endpoint as Workload
 from romana.model.errors import Fault, Invalid, NotFound
-from romana.model.policy import Policy
+from romana.model.policy import Policy, Traffic
 from romana.model.tenancy import Segment, Tenant
 from romana.model.topology import Host, Network
 from romana.model.view import Claim, ClaimAnswer, Hello, Publication, ViewChange, Welcome
@@ -94,7 +95,19 @@ class Api:
         program = self.core.program
         world = self.core.state.world({**self.core.exact_endpoints(), **known})
         found = trace(world, program, ends[0], ends[1], traffic)
+        egress = self._in_kernel(found.egress, found.destination, traffic, known)
+        ingress = self._in_kernel(found.ingress, found.source, traffic, known)
+        found = msgspec.structs.replace(found, egress=egress, ingress=ingress)
         return TraceAnswer(trace=found, lines=found.lines())
+
+    def _in_kernel(self, end: End, peer: Address, traffic: Traffic, known: Mapping[str, Workload]) -> End:
+        """The same with what the end's host finds in its table."""
+        endpoint = known.get(end.endpoint)
+        if endpoint is None or not end.row or endpoint.host not in self.core.state.hosts:
+            return end
+        whom = None if end.matched is None else peer
+        found = walk(self.views.now(endpoint.host), endpoint, end.direction, end.address, whom, traffic)
+        return msgspec.structs.replace(end, steps=found.steps)
 
     def _endpoint_at(self, end: Workload | Address) -> Workload | None:
         """The endpoint that an end of a connection is."""

@@ -12,9 +12,8 @@ from typing import Any
 import msgspec
 
 from romana.core.policy.classes import classify
-from romana.core.policy.compile import tiers_for
-from romana.core.policy.evaluate import verdict
-from romana.core.policy.places import UNKNOWN_CLASS, find_places
+from romana.core.policy.compile import HOST, verdicts_for
+from romana.core.policy.places import NULL_CLASS, UNKNOWN_CLASS, find_places
 from romana.core.policy.profile import covers, meets, profile_from, profile_words
 from romana.core.policy.tiers import ISOLATION, Contact, Decision, Tiers, decisions
 from romana.core.policy.verdicts import Verdicts
@@ -23,7 +22,7 @@ from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Fault, Invalid
 from romana.model.policy import Action, Direction, Traffic
-from romana.model.program import Program
+from romana.model.program import Program, Row
 from romana.model.tenancy import Isolation
 
 
@@ -39,9 +38,11 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
     """What one end of the connection decides: egress at the source, ingress at the destination.
 
     `endpoint` is the id of the endpoint there, empty when there is none; then only `verdict` and `sentence` mean
-    something. `tier` names the tiers that decided; `policies` are those that govern the endpoint in this direction;
-    `rules` those of their rules that decide about some of the traffic. `matched` is the row's entry that decided,
-    `accepts` its profile in words.
+    something, unless it is a host that policies govern (`row`). `tier` names the tiers that decided; `policies` are
+    those that govern the end in this direction; `rules` those of their rules that decide about some of the traffic.
+    `matched` is the row's entry that decided (none: the one about the endpoint's own host), `accepts` its profile in
+    words. `staged` says what staged policies would change. `steps` are the elements that the kernel finds, where a host
+    was asked.
     """
 
     direction: Direction
@@ -59,6 +60,8 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
     matched: Prefix | None = None
     profile: str = ""
     accepts: str = ""
+    staged: str = ""
+    steps: tuple[str, ...] = ()
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,32 +133,34 @@ class _Tracer:
 
     def end(self, direction: Direction, endpoint: Endpoint | None, address: Address, peer: Address) -> End:
         if endpoint is None:
-            return self._no_endpoint(direction, address)
+            return self._no_endpoint(direction, address, peer)
         class_id = self._program.classes.get(endpoint.identity.id)
         if class_id is None:
             sentence = "the program does not know this endpoint's identity yet, so it has no rows"
             return _end(direction, address, endpoint, verdict=False, sentence=sentence)
         row = self._program.rows[self._program.row_ids[class_id].of(direction)]
-        matched, profile = verdict(self._program, direction, class_id, peer)
-        accepted = covers(profile, self._traffic)
-        tier, rules, sentence = self._explain(direction, endpoint, peer, accepted=accepted)
+        host = self._world.hosts.get(endpoint.host)
+        own = host is not None and peer in host.addresses
+        one = self._classes.by_id.get(self._classes.of.get(endpoint.identity.id, ""))
+        isolation = None if one is None else one.isolation
         return _end(
             direction,
             address,
             endpoint,
-            verdict=accepted,
-            sentence=sentence,
             class_id=class_id,
-            tier=tier,
-            policies=row.policies,
-            rules=rules,
-            row=row.id,
-            matched=matched,
-            profile=profile.id,
-            accepts=profile_words(profile),
+            **self._decided(row, peer, "" if one is None else one.id, own=own, isolation=isolation),
         )
 
-    def _no_endpoint(self, direction: Direction, address: Address) -> End:
+    def _no_endpoint(self, direction: Direction, address: Address, peer: Address) -> End:
+        host = next((one for one in self._world.hosts.values() if address in one.addresses), None)
+        ids = self._program.host_rows.get(host.name) if host is not None else None
+        if host is not None and ids is not None and ids.of(direction):
+            row = self._program.rows[ids.of(direction)]
+            found = self._decided(row, peer, f"{HOST}{host.name}", own=False, isolation=None)
+            return End(direction=direction, address=address, name=host.name, **found)
+        if host is not None:
+            sentence = f"no policy governs {direction} of host {host.name}"
+            return End(direction=direction, address=address, name=host.name, verdict=True, sentence=sentence)
         networks = [one.name for one in self._world.networks.values() if one.cidr.contains(address)]
         if networks:
             sentence = f"no endpoint has this address of network {min(networks)}"
@@ -163,31 +168,66 @@ class _Tracer:
             sentence = "outside of all networks; not decided here"
         return End(direction=direction, address=address, verdict=not networks, sentence=sentence)
 
+    def _decided(self, row: Row, peer: Address, who: str, *, own: bool, isolation: Isolation | None) -> dict[str, Any]:
+        """What a row says about a peer, and why; `who` it is about as `verdicts_for` names it, empty when unknown."""
+        entries = row.own if own else row.entries
+        matched = next(prefix for prefix in peer.supernets() if prefix in entries)
+        profile = self._program.profile(entries[matched])
+        accepted = covers(profile, self._traffic)
+        tier = ""
+        rules: tuple[DecidingRule, ...] = ()
+        sentence = "the state behind the program has no such identity any more"
+        if who:
+            verdicts = verdicts_for(self._world, self._classes, who, row.direction)
+            tier, rules, sentence = self._explain(verdicts, peer, own=own, accepted=accepted, isolation=isolation)
+        return {
+            "verdict": accepted,
+            "sentence": sentence,
+            "tier": tier,
+            "policies": row.policies,
+            "rules": rules,
+            "row": row.id,
+            "matched": None if own else matched,
+            "profile": profile.id,
+            "accepts": profile_words(profile),
+            "staged": self._staged(row, entries[matched], accepted=accepted),
+        }
+
+    def _staged(self, row: Row, found: str, *, accepted: bool) -> str:
+        """What staged policies would change for this traffic."""
+        planned = covers(self._program.profiles[found.rpartition("~")[2]], self._traffic)
+        if planned == accepted:
+            return ""
+        return f"would be {'accepted' if planned else 'denied'} if {', '.join(row.staged)} were in force"
+
     def _explain(
-        self, direction: Direction, endpoint: Endpoint, peer: Address, *, accepted: bool
+        self, verdicts: Verdicts, peer: Address, *, own: bool, accepted: bool, isolation: Isolation | None
     ) -> tuple[str, tuple[DecidingRule, ...], str]:
-        one = self._classes.by_id.get(self._classes.of.get(endpoint.identity.id, ""))
-        if one is None:
-            return "", (), "the state behind the program has no such identity any more"
-        verdicts = Verdicts(
-            tiers_for(self._world.policies, one, direction), one.ports, self._classes, self._world.hosts
-        )
         tiers = verdicts.tiers
-        class_id = self._places.class_of(peer)
+        class_id = NULL_CLASS if own else self._places.class_of(peer)
         matched = verdicts.matches(class_id, verdicts.inside(peer))
         ports = verdicts.receiver_ports(class_id)
-        found = [one for one in decisions(tiers, Contact(matched, ports)) if meets(one.profile, self._traffic)]
+        contact = Contact(matched, ports, is_own_host=own)
+        found = [one for one in decisions(tiers, contact) if meets(one.profile, self._traffic)]
         rules = tuple(
             DecidingRule(clause.policy, clause.rule, clause.action)
             for clause in (tiers.clauses[place] for place in _behind(tiers, found, matched))
-            if clause.policy and meets(profile_from(clause.traffic, ports), self._traffic)
+            if clause.policy and not clause.staged and meets(profile_from(clause.traffic, ports), self._traffic)
         )
         names = list(dict.fromkeys(one.tier for one in found)) or [ISOLATION]
         if class_id == UNKNOWN_CLASS and not accepted and not verdicts.null_is_least:
             sentence = "nobody is known to have that address, and some who could are refused"
+        elif own and (accepted or not rules) and (tiers.own_host or names == [ISOLATION]):
+            sentence = _own_host_sentence(accepted=accepted)
         else:
-            sentence = _sentence(tiers, rules, one.isolation, names, accepted=accepted)
+            sentence = _sentence(tiers, rules, isolation, names, accepted=accepted)
         return ", ".join(names), rules, sentence
+
+
+def _own_host_sentence(*, accepted: bool) -> str:
+    if accepted:
+        return "an endpoint and the host that it is on reach each other, as its tenant says (`own_host`)"
+    return "no policy accepts it, and its tenant does not say that it and its own host reach each other (`own_host`)"
 
 
 def _behind(tiers: Tiers, found: Iterable[Decision], matched: Iterable[int]) -> list[int]:
@@ -202,8 +242,10 @@ def _behind(tiers: Tiers, found: Iterable[Decision], matched: Iterable[int]) -> 
 
 
 def _sentence(
-    tiers: Tiers, rules: Sequence[DecidingRule], isolation: Isolation, names: Sequence[str], *, accepted: bool
+    tiers: Tiers, rules: Sequence[DecidingRule], isolation: Isolation | None, names: Sequence[str], *, accepted: bool
 ) -> str:
+    if names == [ISOLATION] and isolation is None:
+        return "no rule is about it, and policies about hosts close only what their rules close"
     if names == [ISOLATION]:
         default = "default for sending" if tiers.direction is Direction.EGRESS else f"isolation default `{isolation}`"
         return f"no policy governs it; its {default} {'accepts' if accepted else 'does not accept'} this"
@@ -259,7 +301,9 @@ def _end_lines(role: str, end: End) -> list[str]:
         return lines
     return [
         *lines,
-        f"  who: {end.owner}, class {end.class_id}",
+        *((f"  staged: {end.staged}",) if end.staged else ()),
+        f"  who: {end.owner}, class {end.class_id}" if end.endpoint else f"  who: host {end.name}",
         f"  tier: {end.tier}" + (f", policies: {', '.join(end.policies)}" if end.policies else ""),
-        f"  program: row {end.row}, entry {end.matched}, profile {end.profile} ({end.accepts})",
+        f"  program: row {end.row}, entry {end.matched or 'own host'}, profile {end.profile} ({end.accepts})",
+        *(f"  kernel: {step}" for step in end.steps),
     ]

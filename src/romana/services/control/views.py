@@ -57,6 +57,11 @@ class ViewVerbs:
                     last = new
                     yield change
 
+    def now(self, host: str) -> View:
+        """A host's view as it is now; NotFound for an unknown host."""
+        known_host(self._core.state, host)
+        return self._view(host)
+
     def _view(self, host: str) -> View:
         state = self._core.state
         source = ViewSource(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from romana.codec.json import decode, encode
@@ -12,7 +13,9 @@ from romana.core.policy.world import PolicyWorld
 from romana.model.address import Address
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Invalid
-from romana.model.policy import TCP, Rule, Traffic
+from romana.model.policy import TCP, HostPeer, Policy, Rule, Traffic
+from romana.model.tenancy import Tenant
+from romana.model.topology import Host
 from tests.worlds.policy_states import A_DB, A_WEB, B_WEB, DB, THREE, WEB, endpoint, policy, world
 
 HTTP = Traffic(TCP, 80, 80)
@@ -97,3 +100,46 @@ def test_an_identity_that_the_program_does_not_know_is_denied() -> None:
 def test_json_and_back() -> None:
     found = told(E_WEB, E_DB)
     assert decode(encode(found), Trace) == found
+
+
+HOST = Host(name="h1", addresses=(parse_address("192.0.2.9"),), labels={"role": "edge"})
+
+
+def with_host(*policies: Policy, own_host: bool = False) -> PolicyWorld:
+    base = world(*THREE, policies=policies, endpoints=(E_WEB, E_DB))
+    tenants = {name: Tenant(name=name, own_host=own_host) for name in "ab"}
+    return msgspec.structs.replace(base, tenants=tenants, hosts={"h1": HOST})
+
+
+def test_an_endpoints_own_host_is_told_from_others() -> None:
+    closed = with_host(ONLY_WEB)
+    found = told("192.0.2.9", E_DB, of=closed)
+    assert not found.verdict
+    assert found.ingress.matched is None
+    assert found.ingress.sentence.startswith("selected by only-web") or "own_host" in found.ingress.sentence
+    opened = told("192.0.2.9", E_DB, of=with_host(ONLY_WEB, own_host=True))
+    assert opened.verdict
+    assert "own_host" in opened.ingress.sentence
+    assert "entry own host" in "\n".join(opened.lines())
+    assert not told(E_WEB, "192.0.2.9", of=closed).verdict
+    assert told(E_WEB, "192.0.2.9", of=with_host(own_host=True)).verdict
+
+
+def test_a_host_that_policies_govern_decides_at_its_end() -> None:
+    rule = Rule(peers=(DB,), traffic=(HTTP,))
+    guarded = Policy(id="guard", kind="native", subjects=(), hosts=(HostPeer(),), ingress=(rule,))
+    found = told(E_WEB, "192.0.2.9", of=with_host(guarded, own_host=True))
+    assert (found.egress.verdict, found.ingress.verdict) == (True, False)
+    assert found.ingress.sentence == "selected by guard, and no rule of it accepts it"
+    assert "who: host h1" in "\n".join(found.lines())
+    assert told(E_DB, "192.0.2.9", of=with_host(guarded, own_host=True)).verdict
+    free = told(E_DB, "192.0.2.9", of=with_host(own_host=True))
+    assert free.ingress.sentence == "no policy governs ingress of host h1"
+
+
+def test_what_staged_policies_would_change_is_told() -> None:
+    found = told(E_WEB, E_DB, of=with_host(msgspec.structs.replace(ONLY_WEB, ingress=(), staged=True)))
+    assert found.verdict
+    assert found.ingress.staged == "would be denied if only-web were in force"
+    assert "staged: would be denied" in "\n".join(found.lines())
+    assert not found.egress.staged
