@@ -26,7 +26,9 @@ ROWS = {
 def steps(peer: str | None, traffic: Traffic = WEB_HTTP) -> tuple[tuple[str, ...], bool]:
     lodger = endpoint(1, WEB)
     state = view(ROWS, own={"in_web": f"accept~{HTTP.id}"})
-    found = walk(state, lodger, Direction.INGRESS, lodger.addresses[0], (peer and parse_address(peer)) or None, traffic)
+    found = walk(
+        state, lodger, Direction.INGRESS, lodger.addresses[0], None if peer is None else parse_address(peer), traffic
+    )
     return found.steps[1:], found.accepted
 
 
