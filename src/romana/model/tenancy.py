@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from enum import StrEnum
 
@@ -55,14 +56,14 @@ class NamedPort(msgspec.Struct, frozen=True, order=True):
     port: int
 
 
-class Identity(msgspec.Struct, frozen=True, kw_only=True):
+class Identity(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Everything policy can know of an endpoint besides its addresses: owner, labels, named ports."""
 
     owner: Owner
     labels: dict[str, str] = {}
     ports: tuple[NamedPort, ...] = ()
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         """A stable name: 16 hexadecimal digits of SHA-256 over owner, sorted labels and sorted named ports."""
         parts = [self.owner.tenant, self.owner.segment, *(f"{k}={v}" for k, v in sorted(self.labels.items()))]

@@ -14,7 +14,7 @@ import msgspec
 
 from romana.core.policy.classes import Classes, PolicyClass, SelectorIndex, class_of, peer_selectors, port_names
 from romana.core.policy.selector import canonical, is_unconditional, matches
-from romana.core.policy.world import PolicyWorld
+from romana.core.policy.world import PolicyWorld, Touched
 from romana.model.policy import Policy, Selector
 from romana.model.tenancy import Identity, Tenant
 
@@ -49,42 +49,44 @@ class Classifier:
         self._peers = SelectorIndex()
         self._peer_uses: Counter[Selector] = Counter()
         self._name_uses: Counter[str] = Counter()
+        self._strangers: dict[str, Identity] = {}  # those of endpoints alone
 
-    def update(self, world: PolicyWorld) -> tuple[ClassChanges, dict[str, Change]]:
+    def update(self, world: PolicyWorld, touched: Touched) -> tuple[ClassChanges, dict[str, Change]]:
         """The classes of a world now; what changed in them, and the policies that changed, by id."""
-        identities = world.all_identities()
-        stale = self._changed_identities(identities) | self._changed_tenants(world)
-        policies = differing(self._policies, world.policies)
+        stale = self._changed_identities(world, touched) | self._changed_tenants(world, touched)
+        policies = differing(self._policies, world.policies, None if touched.everything else touched.policies)
         named = frozenset(self._name_uses)
         for before, after in policies.values():
             stale |= self._policy(world, before, after)
         if named != self._name_uses.keys():
             stale |= {id_ for id_, identity in self._identities.items() if identity.ports}
         changes = self._classify(world, stale)
-        self._policies = dict(world.policies)
+        take_over(self._policies, policies)
         return changes, policies
 
     def class_of(self, identity: Identity, tenant: Tenant) -> PolicyClass:
         """The class that an identity of a tenant would have in the last world."""
         return class_of(identity, tenant, self._subjects, self._peers, frozenset(self._name_uses))
 
-    def _changed_identities(self, identities: Mapping[str, Identity]) -> set[str]:
-        stale = set()
-        for id_ in self._identities.keys() - identities.keys():
-            self._by_tenant[self._identities[id_].owner.tenant].discard(id_)
-            stale.add(id_)
-        for id_ in identities.keys() - self._identities.keys():
-            self._by_tenant.setdefault(identities[id_].owner.tenant, set()).add(id_)
-            stale.add(id_)
-        self._identities = dict(identities)
-        return stale
+    def _changed_identities(self, world: PolicyWorld, touched: Touched) -> set[str]:
+        before, self._strangers = self._strangers, world.strangers()
+        if touched.everything:
+            found = differing(self._identities, {**self._strangers, **world.identities})
+        else:
+            wanted = {**self._strangers, **world.identities} if before or self._strangers else world.identities
+            found = differing(self._identities, wanted, touched.identities | before.keys() | self._strangers.keys())
+        for id_, (old, new) in found.items():
+            if old is not None:
+                self._by_tenant[old.owner.tenant].discard(id_)
+            if new is not None:
+                self._by_tenant.setdefault(new.owner.tenant, set()).add(id_)
+        take_over(self._identities, found)
+        return set(found)
 
-    def _changed_tenants(self, world: PolicyWorld) -> set[str]:
-        stale: set[str] = set()
-        for name in differing(self._tenants, world.tenants):
-            stale |= self._by_tenant.get(name, set())
-        self._tenants = dict(world.tenants)
-        return stale
+    def _changed_tenants(self, world: PolicyWorld, touched: Touched) -> set[str]:
+        found = differing(self._tenants, world.tenants, None if touched.everything else touched.tenants)
+        take_over(self._tenants, found)
+        return {id_ for name in found for id_ in self._by_tenant.get(name, ())}
 
     def _policy(self, world: PolicyWorld, before: Policy | None, after: Policy | None) -> set[str]:
         """Take a changed policy into the indexes; the identities that it may put in another class."""
@@ -187,11 +189,27 @@ class Classifier:
         return {selector for selector in one.selectors if not is_unconditional(selector)}
 
 
-def differing(before: Mapping[K, V], after: Mapping[K, V]) -> dict[K, tuple[V | None, V | None]]:
-    """What differs, by name: the value before and after, None where it is absent."""
-    found: dict[K, tuple[V | None, V | None]] = {name: (old, None) for name, old in before.items() if name not in after}
-    for name, new in after.items():
-        old = before.get(name)
+def differing(
+    before: Mapping[K, V], after: Mapping[K, V], names: Iterable[K] | None = None
+) -> dict[K, tuple[V | None, V | None]]:
+    """What differs, by name: the value before and after, None where it is absent. Only these `names` are looked at, if
+    they are given.
+    """
+    found: dict[K, tuple[V | None, V | None]] = {}
+    if names is None:
+        found = {name: (old, None) for name, old in before.items() if name not in after}
+        names = after
+    for name in names:
+        old, new = before.get(name), after.get(name)
         if old is not new and old != new:
             found[name] = (old, new)
     return found
+
+
+def take_over(known: dict[K, V], changes: Mapping[K, tuple[V | None, V | None]]) -> None:
+    """Make what is known as it is after these changes."""
+    for name, (_, new) in changes.items():
+        if new is None:
+            known.pop(name, None)
+        else:
+            known[name] = new

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 import msgspec
 
@@ -17,11 +18,13 @@ from romana.core.policy.compile import HOST, PREFIXES, host_rows_of, row_ids_of,
 from romana.core.policy.locator import Locator
 from romana.core.policy.selector import canonical, is_unconditional
 from romana.core.policy.verdicts import Verdicts
-from romana.core.policy.world import PolicyWorld
+from romana.core.policy.world import PolicyWorld, Touched
 from romana.model.address import Address, Family
 from romana.model.policy import Direction, HostPeer, Selector
 from romana.model.program import Profile, Program, Row, RowIds
 from romana.model.tenancy import Identity, Tenant
+
+T = TypeVar("T")
 
 
 class _Needs(msgspec.Struct, frozen=True):
@@ -42,6 +45,7 @@ class Compiler:
         self._moved: set[str] = set()  # since the last program, as are the next two
         self._selectors: set[Selector] = set()
         self._policies: set[str] = set()
+        self._touched = Touched()
         self._locator = Locator()
         self._places = self._locator.places
         self._lengths: dict[Family, frozenset[int]] = {}
@@ -56,6 +60,7 @@ class Compiler:
         self._by_policy: dict[str, set[str]] = {}  # -> classes
         self._hosts: dict[str, tuple[dict[str, str], tuple[Address, ...]]] = {}
         self._host_rows: dict[str, RowIds] = {}
+        self._last = Program(classes={}, row_ids={}, rows={}, profiles={})
 
     @property
     def classes(self) -> Classes:
@@ -66,16 +71,22 @@ class Compiler:
         """The class that an identity of a tenant would have in the last world."""
         return self._classifier.class_of(identity, tenant).id
 
-    def classify(self, world: PolicyWorld) -> None:
-        """Only the classes of a world, before more is known of it; `update` comes next."""
-        changes, policies = self._classifier.update(world)
+    def classify(self, world: PolicyWorld, touched: Touched | None = None) -> None:
+        """Only the classes of a world, before more is known of it; `update` comes next.
+
+        `touched` is what may differ from the world before, None for anything; the endpoints of a world may not change
+        while it is used.
+        """
+        touched = Touched(everything=True) if touched is None else touched
+        self._touched.join(touched)
+        changes, policies = self._classifier.update(world, touched)
         self._moved |= changes.moved
         self._selectors |= changes.selectors
         self._policies |= policies.keys()
 
-    def update(self, world: PolicyWorld) -> Program:
-        """The program of a world."""
-        self.classify(world)
+    def update(self, world: PolicyWorld, touched: Touched | None = None) -> Program:
+        """The program of a world; `touched` is as in `classify`."""
+        self.classify(world, touched)
         classes = self._classifier.classes
         before, self._before = self._before, classes.by_id.copy()
         changes = ClassChanges(
@@ -86,6 +97,7 @@ class Compiler:
         )
         policies = frozenset(self._policies)
         self._moved, self._selectors, self._policies = set(), set(), set()
+        touched, self._touched = self._touched, Touched()
         for id_ in changes.removed:
             for name in before[id_].policies:
                 self._by_policy[name].discard(id_)
@@ -94,23 +106,25 @@ class Compiler:
                 self._by_policy.setdefault(name, set()).add(id_)
         self._assign(world, changes, policies)
         self._assign_hosts(world)
-        stale = self._place(world, changes)
+        stale = self._place(world, changes, touched)
         stale |= self._stale(changes, policies, before)
         stale |= self._stale_by_hosts(world)
         for id_ in stale:
             self._make(world, id_)
-        return Program(
-            classes=dict(sorted(classes.of.items())),
-            row_ids=dict(sorted(self._row_ids.items())),
-            rows=dict(sorted(self._rows.items())),
-            profiles=dict(sorted(self._profiles.items())),
+        last = self._last
+        self._last = Program(
+            classes=_in_order(classes.of, last.classes),
+            row_ids=_in_order(self._row_ids, last.row_ids),
+            rows=_in_order(self._rows, last.rows),
+            profiles=_in_order(self._profiles, last.profiles),
             host_rows=self._host_rows,
         )
+        return self._last
 
-    def _place(self, world: PolicyWorld, changes: ClassChanges) -> set[str]:
+    def _place(self, world: PolicyWorld, changes: ClassChanges, touched: Touched) -> set[str]:
         """Find the places; the rows to which it matters that some moved."""
         nested, networks = self._places.nested, self._places.networks
-        self._places = self._locator.update(world, self._classifier.classes, changes.moved)
+        self._places = self._locator.update(world, self._classifier.classes, changes.moved, touched)
         lengths = self._locator.block_lengths(world)
         renamed = any(self._is_nested_somewhere(class_id) for class_id in self._locator.moved)
         if lengths != self._lengths or self._places.nested != nested or renamed:
@@ -228,3 +242,10 @@ def _needs(verdicts: Verdicts) -> _Needs:
         ports=verdicts.tiers.direction is Direction.EGRESS and verdicts.tiers.has_names,
         hosts=any(isinstance(peer, HostPeer) for peer in peers),
     )
+
+
+def _in_order(found: dict[str, T], before: dict[str, T]) -> dict[str, T]:
+    """A copy in the order of its keys, which is that of the one before where nothing came or went."""
+    if found.keys() == before.keys():
+        return {key: found[key] for key in before}
+    return dict(sorted(found.items()))

@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from romana.core.policy.classes import Classes
-from romana.core.policy.classifier import differing
+from romana.core.policy.classifier import differing, take_over
 from romana.core.policy.places import NULL_CLASS, UNKNOWN_CLASS, Places, in_order
-from romana.core.policy.world import PolicyWorld
+from romana.core.policy.world import PolicyWorld, Touched
 from romana.model.address import Family, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.ipam import Block
@@ -26,7 +26,7 @@ class Locator:
         self.moved: frozenset[str] = frozenset()
         """The classes that have other places than before the last update."""
         self._blocks: dict[Prefix, Block] = {}
-        self._endpoints: dict[str, Endpoint] = {}
+        self._endpoints: Mapping[str, Endpoint] = {}
         self._declared: dict[str, set[Prefix]] = {}  # identity -> blocks that name it
         self._lodging: dict[str, set[Prefix]] = {}  # identity -> blocks in which an endpoint of it lives
         self._lodgers: dict[Prefix, set[str]] = {}  # block -> endpoints
@@ -38,16 +38,17 @@ class Locator:
         self._block_lengths: Counter[tuple[Family, int]] = Counter()
         self._nested: set[Prefix] = set()
 
-    def update(self, world: PolicyWorld, classes: Classes, moved: Iterable[str]) -> Places:
+    def update(self, world: PolicyWorld, classes: Classes, moved: Iterable[str], touched: Touched) -> Places:
         """The places of a world; `moved` are the identities whose class is another one than before."""
-        stale = set(self._changed_blocks(world.blocks)) | set(self._changed_endpoints(world.endpoints))
+        names = None if touched.everything else touched.blocks
+        stale = set(self._changed_blocks(world.blocks, names)) | set(self._changed_endpoints(world.endpoints))
         for identity in moved:
             stale |= self._declared.get(identity, set()) | self._lodging.get(identity, set())
-        touched: set[Prefix] = set()
+        said: set[Prefix] = set()
         for cidr in stale:
-            touched |= self._say(cidr, classes)
-        before = {place: self._at[place] for place in touched if place in self._at}
-        after = {place: found for place in touched if (found := self._meaning(place)) is not None}
+            said |= self._say(cidr, classes)
+        before = {place: self._at[place] for place in said if place in self._at}
+        after = {place: found for place in said if (found := self._meaning(place)) is not None}
         self._settle(before, after)
         networks = tuple(sorted(one.cidr for one in world.networks.values()))
         if self.moved or networks != self.places.networks:
@@ -64,18 +65,22 @@ class Locator:
         found = {(one.cidr.family, one.block_length) for one in world.networks.values()} | self._block_lengths.keys()
         return {family: frozenset(length for other, length in found if other is family) for family in Family}
 
-    def _changed_blocks(self, blocks: Mapping[Prefix, Block]) -> Iterator[Prefix]:
-        for cidr, (old, new) in differing(self._blocks, blocks).items():
+    def _changed_blocks(self, blocks: Mapping[Prefix, Block], names: Iterable[Prefix] | None) -> Iterator[Prefix]:
+        found = differing(self._blocks, blocks, names)
+        for cidr, (old, new) in found.items():
             for identity in old.identities if old is not None else ():
                 self._declared[identity].discard(cidr)
             for identity in new.identities if new is not None else ():
                 self._declared.setdefault(identity, set()).add(cidr)
             self._block_lengths[cidr.family, cidr.length] += (new is not None) - (old is not None)
             yield cidr
-        self._block_lengths = +self._block_lengths
-        self._blocks = dict(blocks)
+        if found:
+            self._block_lengths = +self._block_lengths
+            take_over(self._blocks, found)
 
     def _changed_endpoints(self, endpoints: Mapping[str, Endpoint]) -> Iterator[Prefix]:
+        if endpoints is self._endpoints:
+            return
         for id_, (old, new) in differing(self._endpoints, endpoints).items():
             for allocation in old.allocations if old is not None else ():
                 self._lodgers[allocation.block].discard(id_)
@@ -84,7 +89,7 @@ class Locator:
                 self._lodgers.setdefault(allocation.block, set()).add(id_)
                 self._lodging.setdefault(new.identity.id, set()).add(allocation.block)  # type: ignore[union-attr]
                 yield allocation.block
-        self._endpoints = dict(endpoints)
+        self._endpoints = endpoints
 
     def _say(self, cidr: Prefix, classes: Classes) -> set[Prefix]:
         """What a block and those in it now say about places; the places that this touches."""

@@ -17,6 +17,26 @@ from romana.model.tenancy import Identity, Tenant
 from romana.model.topology import Host, Network
 
 
+class Touched(msgspec.Struct):
+    """What may differ between two worlds: names and ids of what came, went or changed. Endpoints and networks are
+    compared anyway. `everything` is for when that is not known.
+    """
+
+    tenants: set[str] = msgspec.field(default_factory=set)
+    policies: set[str] = msgspec.field(default_factory=set)
+    identities: set[str] = msgspec.field(default_factory=set)
+    blocks: set[Prefix] = msgspec.field(default_factory=set)
+    everything: bool = False
+
+    def join(self, other: Touched) -> None:
+        """Add what else may differ."""
+        self.tenants |= other.tenants
+        self.policies |= other.policies
+        self.identities |= other.identities
+        self.blocks |= other.blocks
+        self.everything = self.everything or other.everything
+
+
 class PolicyWorld(msgspec.Struct, frozen=True, kw_only=True):
     """Tenants by name, policies by id, identities by id, networks by name, blocks by CIDR, endpoints by id, hosts by
     name.
@@ -37,9 +57,14 @@ class PolicyWorld(msgspec.Struct, frozen=True, kw_only=True):
         """The tenant of that name, with the defaults when it is not listed."""
         return self.tenants.get(name) or Tenant(name=name)
 
+    def strangers(self) -> dict[str, Identity]:
+        """The identities that only endpoints have, by id."""
+        found = {}
+        for endpoint in self.endpoints.values():
+            if endpoint.identity.id not in self.identities:
+                found[endpoint.identity.id] = endpoint.identity
+        return found
+
     def all_identities(self) -> dict[str, Identity]:
         """Those listed and those of endpoints, by id."""
-        found = dict(self.identities)
-        for endpoint in self.endpoints.values():
-            found.setdefault(endpoint.identity.id, endpoint.identity)
-        return found
+        return {**self.strangers(), **self.identities}

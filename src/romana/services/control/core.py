@@ -164,8 +164,9 @@ class Core:
         """The compiled program of the present state."""
         if self._program is None or self._is_stale:
             generation = self.state.policy_generation
-            self._program = (generation, self._compiler.update(self.state.world(self.exact_endpoints())))
-            self.state.lodgers.compiled(self.classes)
+            endpoints = self.exact_endpoints()
+            self._program = (generation, self._compiler.update(self.state.world(endpoints), self.state.take_touched()))
+            self.state.lodgers.compiled(self.classes, endpoints)
         return self._program[1]
 
     def exact_endpoints(self) -> dict[str, Endpoint]:
@@ -176,7 +177,7 @@ class Core:
     def classes(self) -> dict[str, str]:
         """The class of each identity that has a record, by their ids."""
         if self._classes is None or self._classes[0] != self.state.class_generation:
-            self._compiler.classify(self.state.world())
+            self._compiler.classify(self.state.world(), self.state.take_touched())
             self._classes = (self.state.class_generation, self._compiler.classes.of.copy())
         return self._classes[1]
 

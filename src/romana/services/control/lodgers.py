@@ -28,7 +28,8 @@ class Lodgers:
         self._special: dict[Room, bool] = {}  # -> whether an endpoint in it is not named by its block
         self._exact: frozenset[Room] = frozenset()  # as of the last `compiled`, like the next three
         self._classes: Mapping[str, str] = {}
-        self._loose = 0
+        self._endpoints: dict[str, Endpoint] = {}
+        self._loose = -1
         self._stirred = False
 
     def block_changed(self, cidr: Prefix) -> None:
@@ -46,11 +47,15 @@ class Lodgers:
 
     def exact(self, classes: Mapping[str, str]) -> dict[str, Endpoint]:
         """The endpoints that a program needs in which identities are in these classes (both by id)."""
-        ids = {id_ for room in self._exact_rooms(classes) for _, id_ in self._table.in_room(block_of(room))}
+        rooms = self._exact_rooms(classes)
+        if rooms == self._exact and not self._stirred and self._table.loose_changes == self._loose:
+            return self._endpoints
+        ids = {id_ for room in rooms for _, id_ in self._table.in_room(block_of(room))}
         return {id_: self._table[id_] for id_ in sorted(ids | self._table.loose())}
 
-    def compiled(self, classes: Mapping[str, str]) -> None:
-        """A program was compiled from what `exact` answers now."""
+    def compiled(self, classes: Mapping[str, str], endpoints: dict[str, Endpoint]) -> None:
+        """A program was compiled from what `exact` answers now, which are these."""
+        self._endpoints = endpoints
         self._exact = self._exact_rooms(classes)
         self._classes = classes
         self._loose = self._table.loose_changes

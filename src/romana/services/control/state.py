@@ -16,7 +16,7 @@ from romana.codec import records
 from romana.codec.records import Bound, FixedAddress, Held, Published, Seen, Unsettled
 from romana.codec.text import parse_address, parse_prefix
 from romana.core.ipam.occupied import Occupied
-from romana.core.policy.world import PolicyWorld
+from romana.core.policy.world import PolicyWorld, Touched
 from romana.core.routing.plan import RoutePlan
 from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
@@ -161,6 +161,7 @@ class State:
         self._visiting: dict[str, dict[str, Reservation]] = {}  # by host and name
         self._bound: dict[str, str] = {}  # endpoint -> the reservation it uses
         self._changed = Changed()
+        self._touched = Touched()  # since `take_touched`
 
     @property
     def networks(self) -> Mapping[str, Network]:
@@ -216,6 +217,11 @@ class State:
         found = self.audited.get(host)
         return found.cut if found is not None and found.epoch == self.hosts[host].epoch else ()
 
+    def take_touched(self) -> Touched:
+        """What of `world` may differ since this was last asked."""
+        touched, self._touched = self._touched, Touched()
+        return touched
+
     def world(self, endpoints: Mapping[str, Endpoint] | None = None) -> PolicyWorld:
         """What policy is compiled from, with the endpoints that it has to know one by one (`lodgers`); a view on this
         state, not a copy.
@@ -261,6 +267,7 @@ class State:
     def loaded(self, revision: int) -> None:
         """Everything was taken over, as of a revision."""
         self.endpoints.touch_all()
+        self._touched.everything = True
         self.policy_generation += 1
         self.revision = revision
 
@@ -326,9 +333,14 @@ class State:
     def _index(self, kind: str, key: Any, old: Any, new: Any) -> None:
         """Follow a change in the indexes."""
         match kind:
+            case "tenant":
+                self._touched.tenants.add(key)
+            case "policy":
+                self._touched.policies.add(key)
             case "blackout":
                 self._networks = None
             case "identity":
+                self._touched.identities.add(key)
                 if new is None:
                     self.lodgers.identity_went()
             case "host":
@@ -363,6 +375,7 @@ class State:
                 if any(ours):
                     self.served_touched.add(key)
                 self._move(self._blocks_on, key, old, new)
+                self._touched.blocks.add(key)
                 if self._face(old) != self._face(new):
                     self.policy_generation += 1
                     self.lodgers.block_changed(key)

@@ -11,7 +11,7 @@ import pytest
 from romana.codec.json import encode
 from romana.core.policy.compile import compile_program
 from romana.core.policy.compiler import Compiler
-from romana.core.policy.world import PolicyWorld
+from romana.core.policy.world import PolicyWorld, Touched
 
 from .random_worlds import random_world
 
@@ -24,11 +24,24 @@ def test_a_program_that_is_kept_up_is_the_one_made_from_nothing(seed: int) -> No
     worlds = [random_world(seed * 10 + number).world for number in range(3)]
     world = worlds[0]
     compiler = Compiler()
+    touched: Touched | None = None
     for _ in range(12):
         if random.random() < 0.3:  # classes are asked for before the endpoints are known
-            compiler.classify(msgspec.structs.replace(world, endpoints={}))
-        assert encode(compiler.update(world)) == encode(compile_program(world))
-        world = _step(random, world, random.choice(worlds))
+            compiler.classify(msgspec.structs.replace(world, endpoints={}), touched)
+            touched = Touched()
+        assert encode(compiler.update(world, touched)) == encode(compile_program(world))
+        before, world = world, _step(random, world, random.choice(worlds))
+        touched = _between(random, before, world) if random.random() < 0.8 else None
+
+
+def _between(random: Random, before: PolicyWorld, after: PolicyWorld) -> Touched:
+    """What may differ: what does, and now and then something that does not."""
+    found: dict[str, Any] = {}
+    for name in ("tenants", "policies", "identities", "blocks"):
+        old, new = getattr(before, name), getattr(after, name)
+        keys = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
+        found[name] = keys | ({random.choice(sorted(new, key=str))} if new and random.random() < 0.2 else set())
+    return Touched(**found)
 
 
 def _step(random: Random, world: PolicyWorld, other: PolicyWorld) -> PolicyWorld:
