@@ -11,7 +11,7 @@ import pytest
 
 from romana.adapters.linux.netns import inside, opened
 from romana.adapters.linux.nftables import NftTable
-from romana.core.ruleset import Ruleset, RulesetChanges, desired_ruleset, ruleset_changes
+from romana.core.ruleset import Ruleset, RulesetChanges, by_map, desired_ruleset, ruleset_changes
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Conflict, NotFound
 from romana.model.view import View
@@ -137,7 +137,7 @@ def test_half_an_endpoint_is_taken_away(table: Filter) -> None:
         shape=before.shape,
         rows=before.rows,
         profiles=before.profiles,
-        elements={**before.elements, **half},
+        maps=by_map({**before.elements, **half}),
         ranges=before.ranges,
     )
     table.apply(ruleset_changes(partial, before))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from romana.core.ruleset import (
@@ -11,6 +13,7 @@ from romana.core.ruleset import (
     Range,
     Ruleset,
     RulesetChanges,
+    by_map,
     endpoint_elements,
     lookups,
 )
@@ -66,8 +69,9 @@ class FakeFilter:
                     if row not in changes.rows.remove
                 },
                 profiles={name: value for name, value in profiles.items() if name not in changes.profiles.remove},
-                elements=elements,
+                maps=by_map(elements),
                 ranges=ranges,
+                guards={row: "" for row in {**table.guards, **changes.guards.add} if row not in changes.guards.remove},
             )
         )
 
@@ -84,7 +88,7 @@ class FakeFilter:
         assert self.table is not None
         old = endpoint_elements(endpoint, "-", "-")
         kept = {key: value for key, value in self.table.elements.items() if key not in old}
-        return msgspec.structs.replace(self.table, elements={**kept, **wanted})
+        return msgspec.structs.replace(self.table, maps=by_map({**kept, **wanted}))
 
     def _commit(self, table: Ruleset) -> None:
         """Refuse what nftables refuses, references to nowhere; then take it."""
@@ -95,6 +99,10 @@ class FakeFilter:
         names = lookups(table.shape, table.rows)
         if unknown := {key.map for key in table.elements} - names.keys():
             raise Conflict(f"no such map: {sorted(unknown)}")
-        empty: dict[str, tuple[Range, ...]] = {name: () for name, lookup in names.items() if lookup.is_interval}
-        self.table = msgspec.structs.replace(table, ranges={**empty, **table.ranges})
+        whole = {name: lookup.is_replaced_whole for name, lookup in names.items()}
+        empty: dict[str, tuple[Range, ...]] = {name: () for name, alone in whole.items() if alone}
+        maps: dict[str, Mapping[Element, str]] = {name: {} for name, alone in whole.items() if not alone}
+        self.table = msgspec.structs.replace(
+            table, ranges={**empty, **table.ranges}, maps={**maps, **by_map(table.elements)}
+        )
         self.transactions += 1

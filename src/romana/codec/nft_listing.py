@@ -16,7 +16,7 @@ from romana.codec.nft import TABLE, chains, declarations, icmp_parts, table_comm
 from romana.codec.nft_chains import ANY, NUMERIC, PROTOCOLS, profile_name, told
 from romana.codec.text import parse_address
 from romana.core.policy.profile import minus, union
-from romana.core.ruleset import ACCEPT, DROP, Element, Kind, Lookup, Range, Ruleset, Shape, lookups
+from romana.core.ruleset import ACCEPT, DROP, Element, Kind, Lookup, Range, Ruleset, Shape, by_map, lookups
 from romana.model.address import Address
 from romana.model.policy import ICMP, ICMPV6
 from romana.model.program import ACCEPT as WHOLE
@@ -62,16 +62,20 @@ def parse_table(listing: str) -> Ruleset:
             ranges[name] = tuple(sorted(_range(text, lookup) for text in blocks[name].elements))
         else:
             elements.update(_element(name, text, lookup) for text in blocks[name].elements)
-    return msgspec.structs.replace(ruleset, **_by_ids(profiles, elements, ranges))
+    empty: dict[str, Any] = {name: {} for name, lookup in lookups(shape, rows).items() if not lookup.is_replaced_whole}
+    return msgspec.structs.replace(ruleset, **_by_ids(profiles, elements, ranges, empty))
 
 
 def _by_ids(
-    profiles: Iterable[str], elements: dict[Element, str], ranges: dict[str, tuple[Range, ...]]
+    profiles: Iterable[str],
+    elements: dict[Element, str],
+    ranges: dict[str, tuple[Range, ...]],
+    empty: dict[str, Any],
 ) -> dict[str, Any]:
     """Contents with the ids of profiles where they have the names of their chains."""
     ids = {profile_name(id_): id_ for id_ in profiles}
     return {
-        "elements": {key: ids.get(value, value) for key, value in elements.items()},
+        "maps": {**empty, **by_map({key: ids.get(value, value) for key, value in elements.items()})},
         "ranges": {
             name: tuple(Range(part.first, part.last, ids.get(part.verdict, part.verdict)) for part in parts)
             for name, parts in ranges.items()

@@ -10,7 +10,7 @@ A row's verdict is `accept`, `drop`, the id of a profile, or of two of them wher
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -120,8 +120,8 @@ NO_FAILSAFE = Failsafe()
 
 class Ruleset(msgspec.Struct, frozen=True, kw_only=True):
     """Everything in our table. `rows` has row id -> words for people, `guards` the rows of the host's own traffic,
-    `profiles` the profiles by id, those of staged verdicts as well, `ranges` the content of every map that is replaced
-    together.
+    `profiles` the profiles by id, those of staged verdicts as well, `maps` the content of maps whose elements come and go
+    one by one, `ranges` that of the others. What did not change since an earlier ruleset is the same object.
 
     The words are written when a row is made and are no difference afterwards.
     """
@@ -130,8 +130,13 @@ class Ruleset(msgspec.Struct, frozen=True, kw_only=True):
     rows: dict[str, str] = {}
     guards: dict[str, str] = {}
     profiles: dict[str, Profile | Staged] = {}
-    elements: dict[Element, str] = {}
+    maps: dict[str, Mapping[Element, str]] = {}
     ranges: dict[str, tuple[Range, ...]] = {}
+
+    @property
+    def elements(self) -> dict[Element, str]:
+        """The elements of all maps."""
+        return {key: value for content in self.maps.values() for key, value in content.items()}
 
 
 class RulesetChanges(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,39 +160,93 @@ class RulesetChanges(msgspec.Struct, frozen=True, kw_only=True):
         return len(self.rows) + len(self.guards) + len(self.profiles) + len(self.elements) + len(self.ranges)
 
 
-def desired_ruleset(view: View, endpoints: Iterable[Endpoint], failsafe: Failsafe = NO_FAILSAFE) -> Ruleset:
+class Contents:
+    """What rows and endpoints were made into, kept from one ruleset to the next."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, _RowContent] = {}
+        self._endpoints: dict[str, tuple[Endpoint, str, str, dict[Element, str]]] = {}
+
+    def row(self, row: str, view: View, shape: Shape) -> _RowContent:
+        """A row's content, the same object as long as the view says the same."""
+        entries, own = view.entries.get(row, {}), view.rows[row].own
+        known = self._rows.get(row)
+        if known is None or not known.is_of(entries, own, shape, view.profiles):
+            known = self._rows[row] = _row_content(row, view, shape)
+        return known
+
+    def endpoint(self, endpoint: Endpoint, ingress: str, egress: str) -> dict[Element, str]:
+        """An endpoint's elements."""
+        known = self._endpoints.get(endpoint.id)
+        if known is None or known[0] is not endpoint or known[1:3] != (ingress, egress):
+            found = endpoint_elements(endpoint, ingress, egress)
+            known = self._endpoints[endpoint.id] = (endpoint, ingress, egress, found)
+        return known[3]
+
+    def keep(self, rows: Collection[str], endpoints: Collection[str]) -> None:
+        """Forget all others."""
+        for table, kept in ((self._rows, rows), (self._endpoints, endpoints)):
+            for name in table.keys() - kept:
+                del table[name]
+
+
+class _RowContent(msgspec.Struct, frozen=True):
+    """What a row was made from, and into; `lacks` says that the view did not have all of its profiles."""
+
+    entries: Mapping[Prefix, str]
+    own: str
+    shape: Shape
+    maps: dict[str, Mapping[Element, str]]
+    ranges: dict[str, tuple[Range, ...]]
+    verdicts: frozenset[str]
+    profiles: frozenset[str]
+    lacks: bool
+
+    def is_of(self, entries: Mapping[Prefix, str], own: str, shape: Shape, profiles: Mapping[str, Profile]) -> bool:
+        """Whether it would be made anew of these."""
+        same = self.entries is entries and (self.own, self.shape) == (own, shape)
+        return same and not self.lacks and self.profiles <= profiles.keys()
+
+
+def desired_ruleset(
+    view: View, endpoints: Iterable[Endpoint], failsafe: Failsafe = NO_FAILSAFE, contents: Contents | None = None
+) -> Ruleset:
     """The ruleset that enforces a view on the host's own endpoints, and on the host.
 
     An endpoint whose identity or row the view lacks keeps its source (so its connections go on) and gets no row: every
     new connection is dropped. So does a peer whose profile is missing. Addresses of endpoints are local even where the
-    view has no span for them (any more). Invalid when there are too many block lengths.
+    view has no span for them (any more). `contents` makes the next ruleset quicker. Invalid when there are too many
+    block lengths.
     """
+    contents = Contents() if contents is None else contents
     shape = _shape(view)
-    endpoints = sorted(endpoints, key=lambda endpoint: endpoint.id)
-    local = {*view.spans, *(address for endpoint in endpoints for address in endpoint.addresses)}
+    lodgers = {endpoint.id: endpoint for endpoint in sorted(endpoints, key=lambda endpoint: endpoint.id)}
     guards = {row: "" for row in (view.host_rows.ingress, view.host_rows.egress) if row in view.rows}
     rows: dict[str, str] = {row: view.rows[row].words for row in guards}
-    elements: dict[Element, str] = {}
-    for endpoint in endpoints:
-        known = view.identities.get(endpoint.identity.id)
-        governed = known is not None and known.ingress in view.rows and known.egress in view.rows
-        ingress, egress = (known.ingress, known.egress) if known is not None and governed else ("", "")
+    common: dict[str, dict[Element, str]] = {
+        name: {} for name, lookup in lookups(shape).items() if not lookup.is_replaced_whole
+    }
+    for endpoint in lodgers.values():
+        ingress, egress = _rows_of(endpoint, view)
         rows |= {row: view.rows[row].words for row in (ingress, egress) if row}
-        elements |= endpoint_elements(endpoint, ingress, egress)
+        for key, value in contents.endpoint(endpoint, ingress, egress).items():
+            common[key.map][key] = value
+    local = {*view.spans, *(address for endpoint in lodgers.values() for address in endpoint.addresses)}
+    maps: dict[str, Mapping[Element, str]] = dict(common)
     ranges = _constant_ranges(shape, local, view.host_rows, failsafe)
+    verdicts: set[str] = set()
     for row in sorted(rows):
-        exact, intervals = _row_content(row, view, shape)
-        elements |= exact
-        ranges |= intervals
-    own = {name for name, lookup in lookups(shape, rows, common=False).items() if lookup.is_replaced_whole}
-    verdicts = {value for key, value in elements.items() if not key.map.startswith(_NOT_VERDICTS)}
-    verdicts |= {part.verdict for name in own for part in ranges[name]}
+        content = contents.row(row, view, shape)
+        maps |= content.maps
+        ranges |= content.ranges
+        verdicts |= content.verdicts
+    contents.keep(rows, lodgers)
     return Ruleset(
         shape=shape,
         rows=rows,
         guards=guards,
         profiles=dict(sorted(_profiles(verdicts, view))),
-        elements=elements,
+        maps=maps,
         ranges=ranges,
     )
 
@@ -205,23 +264,26 @@ def endpoint_elements(endpoint: Endpoint, ingress: str, egress: str) -> dict[Ele
     return elements
 
 
+def by_map(elements: Mapping[Element, str]) -> dict[str, Mapping[Element, str]]:
+    """Elements by the map that they are in."""
+    found: dict[str, dict[Element, str]] = {}
+    for key, value in elements.items():
+        found.setdefault(key.map, {})[key] = value
+    return dict(found)
+
+
 def ruleset_changes(desired: Ruleset, actual: Ruleset | None) -> RulesetChanges:
     """The smallest transaction from `actual` to `desired`; the whole table when it is None or shapes differ."""
     if actual is None or actual.shape != desired.shape:
         return RulesetChanges(table=desired, shape=desired.shape)
     rows = diff(dict.fromkeys(desired.rows, ""), dict.fromkeys(actual.rows, ""))
-    elements = diff(desired.elements, actual.elements)
     gone = {name for row in rows.remove for name in lookups(desired.shape, (row,), common=False)}
     return RulesetChanges(
         shape=desired.shape,
         rows=Changes({row: desired.rows[row] for row in rows.add}, {}, rows.remove),
         guards=diff(desired.guards, actual.guards),
         profiles=diff(desired.profiles, actual.profiles),
-        elements=Changes(
-            elements.add,
-            elements.replace,
-            {key: value for key, value in elements.remove.items() if key.map not in gone},
-        ),
+        elements=_element_changes(desired.maps, {name: actual.maps[name] for name in actual.maps.keys() - gone}),
         ranges={name: parts for name, parts in desired.ranges.items() if parts != actual.ranges.get(name, ())},
     )
 
@@ -254,7 +316,6 @@ def lookups(shape: Shape, rows: Iterable[str] = (), *, common: bool = True) -> d
 
 
 _CONSTANT = {ACCEPT: Profile(default=True), DROP: Profile(default=False)}
-_NOT_VERDICTS = ("sources", "endpoints_")
 
 
 def _address_map(row: str, family: Family) -> str:
@@ -317,26 +378,67 @@ def _known(verdict: str, view: View) -> str:
     return verdict if all(id_ in _CONSTANT or id_ in view.profiles for id_ in verdict.split("~")) else DROP
 
 
-def _row_content(row: str, view: View, shape: Shape) -> tuple[dict[Element, str], dict[str, tuple[Range, ...]]]:
+def _row_content(row: str, view: View, shape: Shape) -> _RowContent:
     """Share out a row's entries so that looking up address, block and range in turn finds the most specific entry.
 
     An entry of block length is a block only when no entry inside it has to be a range, because blocks are asked first.
     """
-    elements: dict[Element, str] = {}
+    entries, own = view.entries.get(row, {}), view.rows[row].own
+    maps: dict[str, dict[Element, str]] = {}
     ranged: dict[Family, list[tuple[Prefix, str]]] = {Family.V4: [], Family.V6: []}
+    for name, lookup in lookups(shape, (row,), common=False).items():
+        if not lookup.is_replaced_whole:
+            maps[name] = {}
     hidden: set[Prefix] = set()
-    verdicts = {verdict: _known(verdict, view) for verdict in set(view.entries.get(row, {}).values())}
-    for prefix, entry in sorted(view.entries.get(row, {}).items(), key=lambda entry: (-entry[0].length, entry[0])):
+    verdicts = {verdict: _known(verdict, view) for verdict in {*entries.values(), own}}
+    for prefix, entry in sorted(entries.items(), key=lambda entry: (-entry[0].length, entry[0])):
         family, length, verdict = prefix.family, prefix.length, verdicts[entry]
         if prefix.is_address:
-            elements[Element(_address_map(row, family), prefix)] = verdict
+            name = _address_map(row, family)
+            maps[name][Element(name, prefix)] = verdict
         elif length in shape.lengths(family) and prefix not in hidden:
-            elements[Element(_block_map(row, family, length), prefix)] = verdict
+            name = _block_map(row, family, length)
+            maps[name][Element(name, prefix)] = verdict
         else:
             ranged[family].append((prefix, verdict))
             hidden.update(prefix.supernet(block) for block in shape.lengths(family) if block < length)
-    ranges = {_range_map(row, family): _flatten(parts) for family, parts in ranged.items()}
-    return elements, {f"{row}_own": (Range(OWN_HOST, OWN_HOST, _known(view.rows[row].own, view)),), **ranges}
+    used = frozenset(verdicts.values())
+    return _RowContent(
+        entries=entries,
+        own=own,
+        shape=shape,
+        maps=dict(maps),
+        ranges={
+            f"{row}_own": (Range(OWN_HOST, OWN_HOST, verdicts[own]),),
+            **{_range_map(row, family): _flatten(parts) for family, parts in ranged.items()},
+        },
+        verdicts=used,
+        profiles=frozenset(id_ for verdict in used for id_ in verdict.split("~") if id_ not in _CONSTANT),
+        lacks=any(known != verdict for verdict, known in verdicts.items()),
+    )
+
+
+def _rows_of(endpoint: Endpoint, view: View) -> tuple[str, str]:
+    """Ingress and egress row of an endpoint; empty where the view does not have both."""
+    known = view.identities.get(endpoint.identity.id)
+    if known is None or known.ingress not in view.rows or known.egress not in view.rows:
+        return "", ""
+    return known.ingress, known.egress
+
+
+def _element_changes(
+    desired: Mapping[str, Mapping[Element, str]], actual: Mapping[str, Mapping[Element, str]]
+) -> Changes[Element, str]:
+    """The elements that differ; maps that are the same object are not looked into."""
+    found: Changes[Element, str] = Changes({}, {}, {})
+    for name in {**desired, **actual}:
+        new, old = desired.get(name, {}), actual.get(name, {})
+        if new is not old and new != old:
+            changes = diff(new, old)
+            found.add.update(changes.add)
+            found.replace.update(changes.replace)
+            found.remove.update(changes.remove)
+    return found
 
 
 def _flatten(entries: Iterable[tuple[Prefix, str]]) -> tuple[Range, ...]:

@@ -33,7 +33,7 @@ def walk(
     ruleset = desired_ruleset(view, [endpoint])
     word = "out" if direction is Direction.EGRESS else "in"
     first = f"endpoints_{word}{address.family:d}"
-    row = ruleset.elements.get(Element(first, address))
+    row = ruleset.maps[first].get(Element(first, address))
     if row is None:
         return Walk((f"map {first}: {address} is not there",), False)
     steps = [f"map {first}: {address} -> {row}"]
@@ -63,7 +63,7 @@ def _looked_up(ruleset: Ruleset, name: str, lookup: Lookup, peer: Address) -> It
                 yield name, f"{first}-{last}", part.verdict
         return
     key = peer.supernet(lookup.length) if lookup.length else peer
-    verdict = ruleset.elements.get(Element(name, key))
+    verdict = ruleset.maps[name].get(Element(name, key))
     if verdict is not None:
         yield name, str(key), verdict
 

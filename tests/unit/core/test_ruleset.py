@@ -137,7 +137,7 @@ def test_other_words_of_a_row_are_no_change() -> None:
     read = Ruleset(
         shape=ruleset.shape,
         rows=dict.fromkeys(ruleset.rows, "old words"),
-        elements=ruleset.elements,
+        maps=ruleset.maps,
         ranges=ruleset.ranges,
     )
     assert not ruleset_changes(ruleset, read)

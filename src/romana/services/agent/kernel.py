@@ -18,12 +18,14 @@ from romana.core.diff import Changes, diff
 from romana.core.routing import host_routes
 from romana.core.ruleset import (
     NO_FAILSAFE,
+    Contents,
     Element,
     Failsafe,
     Ruleset,
     RulesetChanges,
     desired_ruleset,
     endpoint_elements,
+    lookups,
     ruleset_changes,
 )
 from romana.model.address import Address, Prefix
@@ -74,7 +76,9 @@ class Kernel:
         self._forgotten: Mapping[Prefix, Retired] = {}
         self._complete = False
         self.condemnation = Condemnation(ports.connections, ports.own_addresses, failsafe)
+        self._contents = Contents()
         self._table: Ruleset | None = None  # what the kernel holds; None: to be read
+        self._changing: dict[str, dict[Element, str]] = {}  # its maps in which endpoints come and go
 
     def hold(self, seconds: int) -> None:
         """Let endpoints' traffic pass for so many seconds from now; then the kernel cuts it off by itself."""
@@ -129,18 +133,19 @@ class Kernel:
     def check(self, endpoint: Endpoint, plan: LinkPlan) -> list[str]:
         """What of the endpoint the kernel does not have, as sentences."""
         missing = self._ports.links.check(plan)
-        self._table = self._ports.filter.read()
+        actual = self._ports.filter.read()
+        self._table = None if actual is None else self._own(actual)
         if self._table is None:
             return [*missing, "the host's nftables table is missing or not as romana writes it"]
         try:
             wanted = endpoint_elements(endpoint, *self._rows(endpoint))
         except NotFound as error:
             return [*missing, str(error)]
-        actual = self._table.elements
+        elements = self._table.elements
         return missing + [
-            f"the host's table has {actual.get(key, 'nothing')!r} for {key.prefix} in {key.map}, not {value!r}"
+            f"the host's table has {elements.get(key, 'nothing')!r} for {key.prefix} in {key.map}, not {value!r}"
             for key, value in wanted.items()
-            if actual.get(key) != value
+            if elements.get(key) != value
         ]
 
     def routed(self) -> dict[Address, str]:
@@ -198,7 +203,7 @@ class Kernel:
         """Believe what the kernel says; answers in how many objects it differs from what was believed."""
         believed, self._table = self._table, None
         actual = self._ports.filter.read()
-        self._table = actual
+        self._table = None if actual is None else self._own(actual)
         if believed is None:
             return 0
         changes = ruleset_changes(believed, actual)
@@ -214,12 +219,12 @@ class Kernel:
             self._change_table(None)  # it was not as we believed
 
     def _change_table(self, actual: Ruleset | None) -> None:
-        desired = desired_ruleset(self._view, self._endpoints.values(), self._failsafe)
+        desired = desired_ruleset(self._view, self._endpoints.values(), self._failsafe, self._contents)
         changes = ruleset_changes(desired, actual if actual is not None else self._ports.filter.read())
         if not self._complete:
             changes = _without_removals(changes)
         self._ports.filter.apply(changes)
-        self._table = _own(desired) if self._complete else None
+        self._table = self._own(desired) if self._complete else None
 
     def _blackholes(self, endpoint: Endpoint) -> dict[Prefix, Route]:
         """Those of single addresses, which an endpoint's routes replace while it is there."""
@@ -260,8 +265,15 @@ class Kernel:
     def _note(self, added: dict[Element, str], removed: dict[Element, str]) -> None:
         if self._table is not None:
             for key in removed:
-                self._table.elements.pop(key, None)
-            self._table.elements.update(added)
+                self._changing[key.map].pop(key, None)
+            for key, value in added.items():
+                self._changing[key.map][key] = value
+
+    def _own(self, ruleset: Ruleset) -> Ruleset:
+        """A copy in which the elements of endpoints may be changed here."""
+        names = [name for name, lookup in lookups(ruleset.shape).items() if not lookup.is_replaced_whole]
+        self._changing = {name: dict(ruleset.maps.get(name, {})) for name in names}
+        return msgspec.structs.replace(ruleset, maps={**ruleset.maps, **self._changing})
 
     def _rows(self, endpoint: Endpoint) -> tuple[str, str]:
         known = self._view.identities.get(endpoint.identity.id)
@@ -280,8 +292,3 @@ def _without_removals(changes: RulesetChanges) -> RulesetChanges:
         profiles=Changes(changes.profiles.add, changes.profiles.replace, {}),
         elements=Changes(changes.elements.add, changes.elements.replace, {}),
     )
-
-
-def _own(ruleset: Ruleset) -> Ruleset:
-    """A copy whose elements this module may change."""
-    return msgspec.structs.replace(ruleset, elements=dict(ruleset.elements))
