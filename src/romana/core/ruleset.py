@@ -120,8 +120,8 @@ NO_FAILSAFE = Failsafe()
 
 class Ruleset(msgspec.Struct, frozen=True, kw_only=True):
     """Everything in our table. `rows` has row id -> words for people, `guards` the rows of the host's own traffic,
-    `profiles` the profiles by id, those of staged verdicts as well, `maps` the content of maps whose elements come and go
-    one by one, `ranges` that of the others. What did not change since an earlier ruleset is the same object.
+    `profiles` the profiles by id, those of staged verdicts as well, `maps` the content of maps whose elements come
+    and go one by one, `ranges` that of the others. What did not change since an earlier one is the same object.
 
     The words are written when a row is made and are no difference afterwards.
     """

@@ -293,6 +293,43 @@ def test_a_view_stream_says_only_what_concerns_its_host() -> None:
     run(test)
 
 
+def test_a_policy_about_others_makes_nobody_look() -> None:
+    """Each host's view is made from its own records and rows: what touches neither costs the host nothing."""
+
+    async def test(site: Site) -> None:
+        await site.tenancy.set_tenant("b", {})
+        await site.tenancy.set_segment("b", "web")
+        theirs = Identity(owner=Owner("b", "web"))
+        await site.start("h1", WEB, "c1/eth0", 1)
+        await site.start("h2", theirs, "c2/eth0", 1)
+        made: list[str] = []
+        make = site.views._view
+
+        def noted(host: str) -> View:
+            made.append(host)
+            return make(host)
+
+        site.views._view = noted  # type: ignore[method-assign]
+        streams = {host: site.views.view(host) for host in ("h1", "h2")}
+        views = {host: (await anext(stream)).put for host, stream in streams.items()}
+        waiting = {host: asyncio.ensure_future(anext(stream)) for host, stream in streams.items()}
+        await site.tenancy.set_tenant("c", {})  # whatever was compiled before is news once
+        await asyncio.sleep(0.01)
+        made.clear()
+        closed = {"version": 1, "kind": "policy", "id": "p", "applies_to": [{"tenant": "b"}], "ingress": []}
+        await site.tenancy.apply_policies(closed)
+        changed = apply_change(views["h2"], await asyncio.wait_for(waiting["h2"], 1))
+        assert set(changed.entries[changed.identities[theirs.id].ingress].values()) == {"drop"}
+        assert made == ["h2"]
+        assert not waiting["h1"].done()
+        waiting["h1"].cancel()
+        await asyncio.gather(waiting["h1"], return_exceptions=True)
+        for stream in streams.values():
+            await stream.aclose()  # type: ignore[attr-defined]
+
+    run(test)
+
+
 def test_a_plan_that_would_orphan_something_is_refused_whole() -> None:
     async def test(site: Site) -> None:
         await site.start("h1", WEB, "c1/eth0", 1)

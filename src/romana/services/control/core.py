@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import structlog
 
 from romana.codec.kind import Kind
+from romana.core.policy.classifier import differing
 from romana.core.policy.compiler import Compiler
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Conflict, Unavailable
@@ -66,6 +67,8 @@ class Follower:
     def __init__(self, core: Core, host: str) -> None:
         self.host = host
         self.changed = asyncio.Event()
+        self.uses: frozenset[str] = frozenset()
+        """Rows, classes and identities of the view, by their ids: a program that changes none of them is no news."""
         self._core = core
 
     async def wait(self) -> None:
@@ -84,6 +87,8 @@ class Core:
         self.incarnation = ""
         self._compiler = Compiler()
         self._program: tuple[int, Program] | None = None
+        self._told = Program(classes={}, row_ids={}, rows={}, profiles={})  # what followers heard of last
+        self._compiling = False
         self._classes: tuple[int, dict[str, str]] | None = None
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []  # a heap: revision, a number, who waits for it
         self._numbers = itertools.count()
@@ -122,12 +127,32 @@ class Core:
         """Wake the followers whose view may differ now."""
         if not self._followers:
             return
-        if changed.everybody or self._is_stale:
-            told = self._all_followers()
-        else:
-            told = [one for host in changed.hosts for one in self._followers.get(host, ())]
-        for follower in told:
-            follower.changed.set()
+        if self._is_stale and not self._compiling:
+            self._compiling = True
+            asyncio.get_running_loop().call_soon(self._compile)
+        if changed.everybody:
+            self.wake_followers()
+        for host in changed.hosts:
+            for follower in self._followers.get(host, ()):
+                follower.changed.set()
+
+    def _compile(self) -> None:
+        """Compile for all that happened meanwhile, and wake those whose rows say something else."""
+        self._compiling = False
+        before = self._told
+        try:
+            now = self._told = self.program
+        except Exception:
+            log.exception("policy could not be compiled")
+            self.wake_followers()
+            return
+        if now is before:
+            return
+        changed = differences(before, now)
+        for follower in self._all_followers():
+            other = before.host_rows.get(follower.host) != now.host_rows.get(follower.host)
+            if other or not follower.uses.isdisjoint(changed):
+                follower.changed.set()
 
     def wake_followers(self) -> None:
         """Something that is in views and no record may have changed."""
@@ -243,6 +268,15 @@ class Core:
         """Unavailable while the store takes no changes."""
         self.check_followed()
         await self.store.check()
+
+
+def differences(before: Program, now: Program) -> set[str]:
+    """The rows, classes and identities that are not as they were, by their ids."""
+    return {
+        *differing(before.rows, now.rows),
+        *differing(before.classes, now.classes),
+        *differing(before.row_ids, now.row_ids),
+    }
 
 
 def problem_words(error: Exception) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class ViewVerbs:
         check_host_settled(self._core.state, host)
         with self.connected(host), self._core.following(host) as follower:
             last = self._view(host)
+            follower.uses = self._uses(last)
             yield snapshot(last)
             while True:
                 await follower.wait()
@@ -52,10 +53,17 @@ class ViewVerbs:
                 if self._core.state.hosts[host].epoch != epoch:
                     raise Conflict(f"host {host} has another agent, or was declared lost; report in again")
                 new = self._view(host)
+                follower.uses = self._uses(new)
                 change = diff_view(last, new)
                 if change is not None:
                     last = new
                     yield change
+
+    def _uses(self, view: View) -> frozenset[str]:
+        """What a change of the program has to touch to be news for whoever has this view."""
+        named = (identity for block in view.blocks.values() for identity in block.identities)
+        classes = (one.class_id for one in view.identities.values())
+        return frozenset((*view.rows, *view.identities, *named, *classes))
 
     def now(self, host: str) -> View:
         """A host's view as it is now; NotFound for an unknown host."""
