@@ -29,13 +29,13 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
-def datacentre() -> Iterator[LabRecord]:
-    """The lab of `bench/lab.yaml`, up, with its tenants and policies; gone at the end, whatever happens."""
-    lab = read_lab(LAB)
+def datacentre(file: Path = LAB) -> Iterator[LabRecord]:
+    """The lab of a file, up, with its tenants and policies; gone at the end, whatever happens."""
+    lab = read_lab(file)
     if lab.file.name in records.names():
         build.take_down(records.read(lab.file.name))  # of a run that was killed
     try:
-        record = build.build(lab, LAB, _report).record
+        record = build.build(lab, file, _report).record
         build.make_tenants(record, lab.file.tenants, _report)
         build.make_policies(record, lab, _report)
         yield build.finish(record)

@@ -66,9 +66,14 @@ def start_agents(record: LabRecord, fabric: Fabric) -> LabRecord:
 def restart_agent(record: LabRecord, host: str, number: int = signal.SIGTERM) -> LabRecord:
     """End a host's agent and start it again; answers when it is in sync."""
     end([record.programs[f"{host}/{AGENT}"]], number)
-    record = _start(record, host, AGENT, [_installed(AGENT)])
+    record = start_agent(record, host)
     wait_for_agents(record, host)
     return record
+
+
+def start_agent(record: LabRecord, host: str) -> LabRecord:
+    """Start a host's agent that has ended; nothing is waited for."""
+    return _start(record, host, AGENT, [_installed(AGENT)])
 
 
 def wait_for_agents(record: LabRecord, *hosts: str) -> None:

@@ -1,14 +1,13 @@
 """A program kept up with a world that changes: only rows that a change can touch are made again.
 
 Owns which row depends on what. Invariant: after `update` the program is the one that `compile_program` makes of the
-world from nothing, byte for byte.
+world from nothing; its mappings are in no particular order.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
 
 import msgspec
 
@@ -23,8 +22,6 @@ from romana.model.address import Address, Family
 from romana.model.policy import Direction, HostPeer, Selector
 from romana.model.program import Profile, Program, Row, RowIds
 from romana.model.tenancy import Identity, Tenant
-
-T = TypeVar("T")
 
 
 class _Needs(msgspec.Struct, frozen=True):
@@ -60,7 +57,7 @@ class Compiler:
         self._by_policy: dict[str, set[str]] = {}  # -> classes
         self._hosts: dict[str, tuple[dict[str, str], tuple[Address, ...]]] = {}
         self._host_rows: dict[str, RowIds] = {}
-        self._last = Program(classes={}, row_ids={}, rows={}, profiles={})
+        self._changed: set[str] = set()
 
     @property
     def classes(self) -> Classes:
@@ -95,6 +92,7 @@ class Compiler:
             moved=frozenset(self._moved),
             selectors=frozenset(self._selectors),
         )
+        self._changed |= changes.added | changes.removed | changes.moved
         policies = frozenset(self._policies)
         self._moved, self._selectors, self._policies = set(), set(), set()
         touched, self._touched = self._touched, Touched()
@@ -111,15 +109,18 @@ class Compiler:
         stale |= self._stale_by_hosts(world)
         for id_ in stale:
             self._make(world, id_)
-        last = self._last
-        self._last = Program(
-            classes=_in_order(classes.of, last.classes),
-            row_ids=_in_order(self._row_ids, last.row_ids),
-            rows=_in_order(self._rows, last.rows),
-            profiles=_in_order(self._profiles, last.profiles),
+        return Program(
+            classes=classes.of.copy(),
+            row_ids=self._row_ids.copy(),
+            rows=self._rows.copy(),
+            profiles=self._profiles.copy(),
             host_rows=self._host_rows,
         )
-        return self._last
+
+    def take_changed(self) -> set[str]:
+        """Rows, classes and identities that say something else than when this was last asked, by their ids."""
+        changed, self._changed = self._changed, set()
+        return changed
 
     def _place(self, world: PolicyWorld, changes: ClassChanges, touched: Touched) -> set[str]:
         """Find the places; the rows to which it matters that some moved."""
@@ -202,10 +203,13 @@ class Compiler:
             old, new = (ids.of(direction) if ids is not None else "" for ids in (before, after))
             if new:
                 self._sharing.setdefault(new, set()).add(who)
+            if old != new:
+                self._changed.add(who)
             if old and old != new:
                 self._sharing[old].discard(who)
                 if not self._sharing[old]:
                     del self._sharing[old]
+                    self._changed.add(old)
                     self._drop(old)
 
     def _make(self, world: PolicyWorld, id_: str) -> None:
@@ -213,6 +217,8 @@ class Compiler:
         direction = Direction.INGRESS if id_.startswith(PREFIXES[Direction.INGRESS]) else Direction.EGRESS
         verdicts = verdicts_for(world, self._classifier.classes, who, direction)
         row, profiles = row_of(id_, verdicts, self._places, self._lengths)
+        if self._rows.get(id_) != row:
+            self._changed.add(id_)
         self._drop(row.id)
         self._rows[row.id] = row
         self._used[row.id] = profiles
@@ -242,10 +248,3 @@ def _needs(verdicts: Verdicts) -> _Needs:
         ports=verdicts.tiers.direction is Direction.EGRESS and verdicts.tiers.has_names,
         hosts=any(isinstance(peer, HostPeer) for peer in peers),
     )
-
-
-def _in_order(found: dict[str, T], before: dict[str, T]) -> dict[str, T]:
-    """A copy in the order of its keys, which is that of the one before where nothing came or went."""
-    if found.keys() == before.keys():
-        return {key: found[key] for key in before}
-    return dict(sorted(found.items()))

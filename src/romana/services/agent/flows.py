@@ -7,6 +7,7 @@ packets are told of, a bounded number of flows is kept and sent.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
@@ -75,13 +76,13 @@ class Flows:
         self._news.ring()
 
     def note_condemned(self, connections: Iterable[Connection]) -> None:
-        """Live connections that a change of policy ended."""
+        """Live connections that a change of policy ended; of very many, some."""
         self.note(
             ToldPacket(
                 reason=FlowReason.CONDEMNED,
                 packet=Packet(source=one.source, destination=one.destination, protocol=one.protocol, port=one.port),
             )
-            for one in connections
+            for one in itertools.islice(connections, AT_ONCE)
         )
 
     def since(self, number: int) -> list[Flow]:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import structlog
 
 from romana.codec.kind import Kind
-from romana.core.policy.classifier import differing
+from romana.core.policy.compile import HOST
 from romana.core.policy.compiler import Compiler
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Conflict, Unavailable
@@ -87,7 +87,6 @@ class Core:
         self.incarnation = ""
         self._compiler = Compiler()
         self._program: tuple[int, Program] | None = None
-        self._told = Program(classes={}, row_ids={}, rows={}, profiles={})  # what followers heard of last
         self._compiling = False
         self._classes: tuple[int, dict[str, str]] | None = None
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []  # a heap: revision, a number, who waits for it
@@ -139,19 +138,15 @@ class Core:
     def _compile(self) -> None:
         """Compile for all that happened meanwhile, and wake those whose rows say something else."""
         self._compiling = False
-        before = self._told
         try:
-            now = self._told = self.program
+            self.program  # noqa: B018 - it is compiled by being asked for
         except Exception:
             log.exception("policy could not be compiled")
             self.wake_followers()
             return
-        if now is before:
-            return
-        changed = differences(before, now)
+        changed = self._compiler.take_changed()
         for follower in self._all_followers():
-            other = before.host_rows.get(follower.host) != now.host_rows.get(follower.host)
-            if other or not follower.uses.isdisjoint(changed):
+            if f"{HOST}{follower.host}" in changed or not follower.uses.isdisjoint(changed):
                 follower.changed.set()
 
     def wake_followers(self) -> None:
@@ -268,15 +263,6 @@ class Core:
         """Unavailable while the store takes no changes."""
         self.check_followed()
         await self.store.check()
-
-
-def differences(before: Program, now: Program) -> set[str]:
-    """The rows, classes and identities that are not as they were, by their ids."""
-    return {
-        *differing(before.rows, now.rows),
-        *differing(before.classes, now.classes),
-        *differing(before.row_ids, now.row_ids),
-    }
 
 
 def problem_words(error: Exception) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from romana.codec.json import encode
 from romana.core.policy.compile import compile_program
 from romana.core.policy.compiler import Compiler
 from romana.core.policy.world import PolicyWorld, Touched
+from romana.model.program import Program
 
 from .random_worlds import random_world
 
@@ -25,11 +25,19 @@ def test_a_program_that_is_kept_up_is_the_one_made_from_nothing(seed: int) -> No
     world = worlds[0]
     compiler = Compiler()
     touched: Touched | None = None
+    last = Program(classes={}, row_ids={}, rows={}, profiles={})
     for _ in range(12):
         if random.random() < 0.3:  # classes are asked for before the endpoints are known
             compiler.classify(msgspec.structs.replace(world, endpoints={}), touched)
             touched = Touched()
-        assert encode(compiler.update(world, touched)) == encode(compile_program(world))
+        program = compiler.update(world, touched)
+        assert program == compile_program(world)
+        changed = compiler.take_changed()
+        for old, new in ((last.rows, program.rows), (last.classes, program.classes), (last.row_ids, program.row_ids)):
+            assert {id_ for id_ in {**old, **new} if old.get(id_) != new.get(id_)} <= changed
+        for name in {**last.host_rows, **program.host_rows}:
+            assert last.host_rows.get(name) == program.host_rows.get(name) or f"host {name}" in changed
+        last = program
         before, world = world, _step(random, world, random.choice(worlds))
         touched = _between(random, before, world) if random.random() < 0.8 else None
 
