@@ -356,7 +356,7 @@ class Connections(Protocol):
 
 
 class Filter(Protocol):
-    """Our nftables table; every change is one transaction: all of it or, with an error, nothing.
+    """Our nftables table; what packets meet of a change is one transaction: all of it or, with an error, nothing.
 
     Decide what is desired after reading, under whatever keeps endpoints from coming and going in between.
     """

@@ -1,8 +1,8 @@
 """Our nftables table as nft text: whole, or one transaction that changes it.
 
 Owns the spelling of declarations, elements and transactions; `codec.nft_chains` has the rules, `codec.nft_listing` the
-way back. Invariant: one text is one transaction, whose parts come in an order in which every reference exists: profiles
-and rows are made before, and removed after, the elements that lead to them.
+way back. Invariant: one text is one transaction, whose parts come in an order in which every reference exists; profiles
+and rows are made one transaction before, and removed one after, the elements that lead to them.
 """
 
 from __future__ import annotations
@@ -57,32 +57,55 @@ def render_table(ruleset: Ruleset) -> str:
     return "\n".join([*lines, *_contents(ruleset), ""])
 
 
-def render_changes(changes: RulesetChanges) -> str:
-    """The commands of one transaction, in an order in which every reference exists."""
+def render_changes(changes: RulesetChanges) -> list[str]:
+    """Transactions in their order: what is new, what leads to it, and what nothing leads to any more is taken away.
+
+    A packet reads which rules are in force before it looks anything up (nft_do_chain). One that is on its way while a
+    transaction is committed may be led to a chain whose rules it does not see: it must have been there before, and stay
+    for one transaction more.
+    """
     if changes.table is not None:
-        return f"add table {TABLE}\ndelete table {TABLE}\n{render_table(changes.table)}"
+        return [f"add table {TABLE}\ndelete table {TABLE}\n{render_table(changes.table)}"]
+    steps = (list(_additions(changes)), list(_switches(changes)), list(_removals(changes)))
+    return ["".join(f"{command}\n" for command in commands) for commands in steps if commands]
+
+
+def _additions(changes: RulesetChanges) -> Iterator[str]:
+    """Profiles, rows and guards that are not there, with everything in them."""
     added = Ruleset(
         shape=changes.shape, rows=changes.rows.add, guards=changes.guards.add, profiles=changes.profiles.add
     )
-    commands = [*_creation(added), *_profile_contents(added.profiles.values())]
-    known = lookups(changes.shape, {row_of(name) for name in changes.ranges} - {""})
+    yield from _creation(added)
+    yield from _profile_contents(added.profiles.values())
+    known = lookups(changes.shape, added.rows, common=False)
+    yield from _range_commands(known, {name: parts for name, parts in changes.ranges.items() if name in known})
+    yield from _element_commands("add", {key: one for key, one in changes.elements.add.items() if key.map in known})
+
+
+def _switches(changes: RulesetChanges) -> Iterator[str]:
+    """Elements of maps that are there."""
+    new = lookups(changes.shape, changes.rows.add, common=False)
+    ranges = {name: parts for name, parts in changes.ranges.items() if name not in new}
+    known = lookups(changes.shape, {row_of(name) for name in ranges} - {""})
     stale = {**changes.elements.remove, **dict.fromkeys(changes.elements.replace, "")}
-    commands += _element_commands("delete", dict.fromkeys(stale, ""))
-    commands += [
-        f"flush {_noun(known[name])} {TABLE} {name}" for name in changes.ranges if known[name].row not in added.rows
-    ]
-    commands += _element_commands("add", {**changes.elements.replace, **changes.elements.add})
-    commands += _range_commands(known, changes.ranges)
+    yield from _element_commands("delete", dict.fromkeys(stale, ""))
+    yield from (f"flush {_noun(known[name])} {TABLE} {name}" for name in ranges)
+    add = {key: value for key, value in changes.elements.add.items() if key.map not in new}
+    yield from _element_commands("add", {**changes.elements.replace, **add})
+    yield from _range_commands(known, ranges)
+
+
+def _removals(changes: RulesetChanges) -> Iterator[str]:
+    """Guards, rows and profiles to which nothing leads."""
     for row in changes.guards.remove:
-        commands += _chain_removal(guard_name(row))
+        yield from _chain_removal(guard_name(row))
     for row in changes.rows.remove:
-        commands += _chain_removal(row)
-        commands += [f"delete map {TABLE} {name}" for name in lookups(changes.shape, (row,), common=False)]
+        yield from _chain_removal(row)
+        yield from (f"delete map {TABLE} {name}" for name in lookups(changes.shape, (row,), common=False))
     for profile in sorted(changes.profiles.remove.values(), key=lambda one: isinstance(one, Profile)):
         for name in reversed(profile_chains(profile)):  # what leads to others goes first
-            commands += _chain_removal(name)
-        commands += [f"delete set {TABLE} {name}" for name in profile_sets(profile)]
-    return "".join(f"{command}\n" for command in commands)
+            yield from _chain_removal(name)
+        yield from (f"delete set {TABLE} {name}" for name in profile_sets(profile))
 
 
 def render_elements(verb: str, elements: Mapping[Element, str]) -> str:

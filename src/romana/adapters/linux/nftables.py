@@ -1,7 +1,7 @@
 """Our nftables table in the kernel: `ports.Filter`.
 
-Owns which commands run and what their refusals mean; what is written is `codec.nft`'s. Invariant: every change is one
-transaction, so a packet meets either the old table or the new one.
+Owns which commands run and what their refusals mean; what is written is `codec.nft`'s. Invariant: what packets meet of
+a change is one transaction, so each meets either the old table or the new one.
 """
 
 from __future__ import annotations
@@ -57,11 +57,14 @@ class NftTable:
             raise _translated(error) from error
 
     def apply(self, changes: RulesetChanges) -> None:
-        """Make the changes in one transaction; Conflict when the table is not what they were made from."""
+        """Make the changes, those that packets meet in one transaction; Conflict when the table is not what they were
+        made from.
+        """
         if not changes:
             return
         try:
-            self._nft.run(render_changes(changes))
+            for text in render_changes(changes):
+                self._nft.run(text)
         except LibnftablesError as error:
             raise _translated(error) from error
 

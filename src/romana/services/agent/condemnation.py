@@ -37,6 +37,10 @@ class Condemnation:
         self.tell: Callable[[list[Connection]], None] = lambda _: None
         """Called with the connections that were condemned."""
 
+    def distrust(self) -> None:
+        """The table was away: connections may have begun that it forbids. All are judged at the next look."""
+        self._judged = {}
+
     def look(self, view: View, endpoints: Collection[Endpoint]) -> None:
         """Judge the connections of endpoints, and of the host, whose rows say something else than at the last look."""
         rows = rows_in_use(view, endpoints)

@@ -224,6 +224,8 @@ class Kernel:
         if not self._complete:
             changes = _without_removals(changes)
         self._ports.filter.apply(changes)
+        if changes.table is not None:
+            self.condemnation.distrust()  # there was none, and whatever began meanwhile is known to conntrack
         self._table = self._own(desired) if self._complete else None
 
     def _blackholes(self, endpoint: Endpoint) -> dict[Prefix, Route]:
