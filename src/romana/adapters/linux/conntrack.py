@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Collection, Iterable, Mapping
+import sys
+from collections.abc import Collection, Iterable
 from typing import Self
 
 from romana.adapters.linux.netlink import (
@@ -94,15 +95,13 @@ class KernelConnections:
 
     def read(self, addresses: Collection[Address]) -> list[Connection]:
         """The connections that one of these addresses is an end of, as policy sees it."""
-        wanted = {packed(address): address for address in addresses}
-        families = {address.family for address in addresses}
-        found = []
-        for family in sorted(families):
-            for reply in self._netlink.dump(Request(_GET, 0, _HEADER.pack(_KERNEL_FAMILY[family], 0, 0))):
-                one = _connection(family, reply.payload, wanted)
-                if one is not None:
-                    found.append(one)
-        return found
+        if not addresses or not self._count():
+            return []
+        wanted = {packed(address) for address in addresses}
+        families = {_KERNEL_FAMILY[address.family] for address in addresses}
+        family = families.pop() if len(families) == 1 else _ANY_FAMILY
+        replies = self._netlink.dump(Request(_GET, 0, _HEADER.pack(family, 0, 0)))
+        return [_connection(reply.payload) for reply in replies if not wanted.isdisjoint(_ends(reply.payload))]
 
     def condemn(self, connections: Iterable[Connection]) -> int:
         """Set the label that our table drops by; entries from before our table have no room for it, and are deleted."""
@@ -155,17 +154,26 @@ class KernelConnections:
                 fail(refusal, "forgetting tracked connections")
 
 
-def _connection(family: Family, payload: bytes, wanted: Mapping[bytes, Address]) -> Connection | None:
-    """An entry of the table; None when none of the wanted addresses is an end of it."""
+def _ends(payload: bytes) -> tuple[bytes, bytes, bytes]:
+    """Who asked whom, and who answers, of an entry of the table.
+
+    Most entries of a busy host are looked at no further, so they are not taken apart: the kernel begins each with its
+    two tuples, and each of these with its addresses (ctnetlink_fill_info, ctnetlink_dump_tuples_ip).
+    """
+    size = 4 if payload[0] == _KERNEL_FAMILY[Family.V4] else 16
+    source = _HEADER.size + 12
+    asked = source + size + 4
+    answering = source + ((int.from_bytes(payload[4:6], sys.byteorder) + 3) & ~3)
+    return payload[source : source + size], payload[asked : asked + size], payload[answering : answering + size]
+
+
+def _connection(payload: bytes) -> Connection:
+    """An entry of the table."""
+    family = Family.V4 if payload[0] == _KERNEL_FAMILY[Family.V4] else Family.V6
     found = dict(attributes(payload, _HEADER.size))
     original = dict(attributes(found.get(_TUPLE_ORIGINAL, b"")))
     reply = dict(attributes(found.get(_TUPLE_REPLY, b"")))
-    source_key = 1 if family is Family.V4 else 3  # CTA_IP_V4_SRC, CTA_IP_V6_SRC; the destination is the next one
-    source = dict(attributes(original.get(_TUPLE_IP, b""))).get(source_key)
-    asked = dict(attributes(original.get(_TUPLE_IP, b""))).get(source_key + 1)
-    destination = dict(attributes(reply.get(_TUPLE_IP, b""))).get(source_key)
-    if source is None or asked is None or destination is None or wanted.keys().isdisjoint((source, asked, destination)):
-        return None
+    source, asked, destination = _ends(payload)
     said = dict(attributes(original.get(_TUPLE_PROTOCOL, b"")))
     answered = dict(attributes(reply.get(_TUPLE_PROTOCOL, b"")))
     kind, code = (_ICMP_TYPE, _ICMP_CODE) if _ICMP_TYPE in said else (_ICMPV6_TYPE, _ICMPV6_CODE)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -51,10 +52,13 @@ COMMAND = "ROMANA_AGENT_COMMAND"
 """The environment entry by which `romana-agent status` asks the running agent; runtimes never set it."""
 SINCE = "ROMANA_AGENT_SINCE"
 """After which number `romana-agent flows` wants them."""
+SWITCH = 0.0005
+"""Seconds for which one thread computes before another one has its turn: the kernel's thread waits for no long work."""
 
 
 def run(settings: AgentConfig) -> None:
     """Be the agent until SIGTERM or SIGINT. Unavailable or Invalid when it cannot start."""
+    sys.setswitchinterval(SWITCH)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(settings))
 

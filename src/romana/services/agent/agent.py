@@ -131,6 +131,7 @@ class Agent:
         self.returns = Returns(self.ledger, self.follower, self.removals, workers, patience=settings.give_back)
         self.observer = Observer(self.ledger, world.control, self.publisher, self.attachments, backoff())
         self.observer.look = self.reconciler.look
+        self.reconciler.plumbed = kernel.condemnation.due.ring
         self.flows = Flows(self.ledger, world.control, world.kernel.own_addresses, backoff(), sleep)
         self._kernel = kernel
         self.ledger.check_lease = self._check_own
@@ -151,6 +152,7 @@ class Agent:
                 self.follower.keep(),
                 self.lease.run(),
                 self.reconciler.run(),
+                self._kernel.condemnation.run(self._workers, Backoff(sleep=self._sleep)),
                 self.publisher.run(),
                 self.observer.run(),
                 self.removals.run(),

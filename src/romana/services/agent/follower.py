@@ -19,6 +19,8 @@ from romana.services.agent.recovery import Recovery
 from romana.services.agent.work import Backoff, Bell
 
 log = structlog.get_logger()
+AFTER = 0.02
+"""Seconds after a change at which the view is written to disk: the kernel goes first, and a burst is one write."""
 
 
 class Follower:
@@ -77,6 +79,7 @@ class Follower:
         """Write the view to disk after it changed, for ever; many changes are one write."""
         while True:
             await self._to_keep.wait()
+            await asyncio.sleep(AFTER)
             view, text, settled = self._ledger.view, self._ledger.view_text(), self._ledger.book.settled()
             try:
                 await self._workers.slow(self._ledger.keep, text, settled)

@@ -175,7 +175,7 @@ class Kernel:
         self._plumb_table()
         if self._complete:
             self._forget_retired()
-            self.condemnation.look(view, self._endpoints.values())
+            self.condemnation.plumbed(view, tuple(self._endpoints.values()))
         if fresh or host_routes(view) != self._under:
             routes, missing = self._plumb_routes()
             return Drift(ruleset=ruleset, routes=routes, missing_links=missing)

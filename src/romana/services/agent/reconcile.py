@@ -53,6 +53,8 @@ class Reconciler:
         """Whether the host may use its addresses; its spans are announced only then."""
         self.looked: Callable[[], None] = lambda: None
         """Called after a full round: what else was to be in the kernel may be gone."""
+        self.plumbed: Callable[[], None] = lambda: None
+        """Called after each round over the kernel."""
         self._ledger = ledger
         self._follower = follower
         self._kernel = kernel
@@ -112,6 +114,7 @@ class Reconciler:
         fresh = fresh or (synced and not self._completed)  # now what should not be there may go
         try:
             found = await self._workers.kernel(self._plumb, synced, fresh)
+            self.plumbed()
             if fresh:
                 self._count(found)
             if synced and self._said is not None and self._said <= announcements(view):
