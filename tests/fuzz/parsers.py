@@ -197,7 +197,7 @@ def _read_cni(text: bytes) -> object:
     environment, stdin = cni_wire.read_request(text)
     request = cni.read_request(environment, stdin)
     labels = cni.read_labels(request.args.get("ROMANA_LABELS", ""))
-    return labels, differences(request, ENDPOINT)
+    return labels, cni.read_ports(request.args.get("ROMANA_PORTS", "")), differences(request, ENDPOINT)
 
 
 def _cni_examples() -> tuple[bytes, ...]:
@@ -219,7 +219,7 @@ def _cni_examples() -> tuple[bytes, ...]:
             "CNI_CONTAINERID": "c1",
             "CNI_IFNAME": "eth0",
             "CNI_NETNS": "/run/netns/p",
-            "CNI_ARGS": "ROMANA_TENANT=red;ROMANA_SEGMENT=web;ROMANA_LABELS=a=b,c=d",
+            "CNI_ARGS": "ROMANA_TENANT=red;ROMANA_SEGMENT=web;ROMANA_LABELS=a=b,c=d;ROMANA_PORTS=p=tcp/80",
         }
         written = {"cniVersion": "1.1.0", "name": "romana", "type": "romana-cni", **more}
         found.append(cni_wire.write_request(environment, json.dumps(written).encode())[4:])

@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -60,10 +60,12 @@ def _read(parser: Parser, number: int, text: bytes) -> tuple[Surprise | None, bo
     return None, accepted
 
 
-def documents(seed: int, first: int, count: int) -> Iterator[tuple[int, Parser, bytes]]:
+def documents(
+    seed: int, first: int, count: int, parsers: Sequence[Parser] = PARSERS
+) -> Iterator[tuple[int, Parser, bytes]]:
     """Documents by number, for each parser in turn."""
     for number in range(first, first + count):
-        parser = PARSERS[number % len(PARSERS)]
+        parser = parsers[number % len(parsers)]
         yield number, parser, document(parser.examples, random.Random(f"{seed}/{number}"))
 
 
@@ -78,19 +80,25 @@ def main() -> int:
     arguments.add_argument("--documents", type=int, default=100_000)
     arguments.add_argument("--seed", type=int, default=1)
     arguments.add_argument("--first", type=int, default=0, help="number of the first document")
+    arguments.add_argument("--parser", choices=[one.name for one in PARSERS], help="only this one")
     arguments.add_argument("--most", type=int, default=10, help="stop after so many surprises")
     wanted = arguments.parse_args()
+    parsers = [one for one in PARSERS if wanted.parser in (None, one.name)]
+    only = f" --parser {wanted.parser}" if wanted.parser else ""
     before, began = memory(), time.monotonic()
     surprises = []
     accepted: Counter[str] = Counter()
-    for number, parser, text in documents(wanted.seed, wanted.first, wanted.documents):
+    for number, parser, text in documents(wanted.seed, wanted.first, wanted.documents, parsers):
         surprise, taken = _read(parser, number, text)
         accepted[parser.name] += taken
         if memory() - before > MEGABYTES:
             surprise = Surprise(parser.name, number, f"the process grew to {memory():.0f} MB", text)
             before = memory()
         if surprise is not None:
-            print(surprise, f"\nrepeat: python -m tests.fuzz.run --seed {wanted.seed} --first {number} --documents 1")
+            print(
+                surprise,
+                f"\nrepeat: python -m tests.fuzz.run --seed {wanted.seed} --first {number} --documents 1{only}",
+            )
             surprises.append(surprise)
             if len(surprises) >= wanted.most:
                 break

@@ -112,6 +112,7 @@ def test_second_add_gives_the_same_answer_or_says_what_differs(ready: AgentHost)
         pytest.param({"config": {"ipam": {"type": "x"}}}, 2, "ipam", id="unsupported field"),
         pytest.param({"config": {"colour": 1, "mtu": "x"}}, 7, "colour", id="faulty configuration"),
         pytest.param({"stdin": b"{"}, 6, "no JSON", id="no JSON"),
+        pytest.param({"environment": {"ROMANA_PORTS": "http=80"}}, 4, "ROMANA_PORTS", id="port without a protocol"),
         pytest.param({"environment": {"CNI_IFNAME": "a/b"}}, 4, "CNI_IFNAME", id="bad interface name"),
     ],
 )

@@ -25,8 +25,10 @@ from romana.codec.cni_errors import (
     CniFailure,
 )
 from romana.codec.text import parse_address
+from romana.codec.traffic import parse_named_port
 from romana.model.address import Address
 from romana.model.errors import Invalid
+from romana.model.tenancy import NamedPort
 
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 """The spec versions that are spoken, oldest first."""
@@ -180,6 +182,15 @@ def read_labels(text: str) -> dict[str, str]:
             raise CniFailure(BAD_ENVIRONMENT, f"ROMANA_LABELS: {part!r} is not written key=value")
         labels[key] = value
     return labels
+
+
+def read_ports(text: str) -> tuple[NamedPort, ...]:
+    """Named ports written `http=tcp/80,dns=udp/53`; CniFailure naming ROMANA_PORTS when they are not."""
+    try:
+        pairs = [part.partition("=") for part in text.split(",") if part]
+        return tuple(sorted({parse_named_port(name, port) for name, _, port in pairs}))
+    except ValueError as error:
+        raise CniFailure(BAD_ENVIRONMENT, f"ROMANA_PORTS: {error}") from error
 
 
 def read_addresses(request: CniRequest) -> tuple[Address, ...]:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from romana.codec.parts import Parts
-from romana.codec.traffic import PORT_NAME
+from romana.codec.traffic import PORT_NAME, PORT_NAME_WORDS
 from romana.model.address import Family, Prefix
 from romana.model.policy import Operator, Requirement
 
@@ -113,7 +113,7 @@ def check_port_name(name: str, path: str, parts: Parts) -> bool:
     """Whether a text can be the name of a container's port; notes the fault when not."""
     if PORT_NAME.fullmatch(name):
         return True
-    parts.fault(path, f"{name!r} is no name of a port: 1 to 15 of a-z, 0-9 and single hyphens, with a letter")
+    parts.fault(path, f"{name!r} {PORT_NAME_WORDS}")
     return False
 
 

@@ -32,8 +32,8 @@ from romana.model.policy import (
 )
 
 KIND = "romana-v2"
-PRIORITY = 1000
-"""Of egress policies in the admin tier: after those of others, which say their priority themselves."""
+PRIORITY = 1001
+"""Of egress policies in the admin tier: after those of others, which say at most 1000 themselves."""
 _LAST_PORT = 65535
 _LAST_TYPE = 255
 _CODES = {3: 15, 4: 0, 5: 3, 11: 1}

@@ -7,10 +7,12 @@ from collections.abc import Iterable
 
 from romana.model.errors import Fault, Invalid
 from romana.model.policy import ICMP_PROTOCOLS, PORT_PROTOCOLS, PROTOCOL_NAMES, Traffic
+from romana.model.tenancy import NamedPort
 
 _NUMBERS = {name: number for number, name in PROTOCOL_NAMES.items()}
 PORT_NAME = re.compile(r"(?=.*[a-z])(?!.*--)[a-z0-9]([-a-z0-9]{0,13}[a-z0-9])?", re.ASCII)
-"""The name of a port: 1 to 15 of a-z, 0-9 and single hyphens, with a letter (as Kubernetes and IANA have it)."""
+"""The name of a port, as Kubernetes and IANA have it."""
+PORT_NAME_WORDS = "is no name of a port: 1 to 15 of a-z, 0-9 and single hyphens, with a letter"
 _LAST_PORT = 65535
 _EXAMPLES = "write any, tcp, tcp/80, udp/53-60, sctp/1, icmp, icmp/8 (a type) or icmpv6/1/4 (type and code)"
 
@@ -39,19 +41,27 @@ def parse_ports(texts: Iterable[str], path: str) -> tuple[tuple[int, int], ...]:
     found: list[tuple[int, int]] = []
     wrong: list[Fault] = []
     for index, text in enumerate(texts):
-        place = f"{path}[{index}]"
         try:
-            traffic = parse_traffic(text)
+            found.append(_port(text))
         except ValueError as error:
-            wrong.append(Fault(place, str(error)))
-            continue
-        if traffic.protocol in PORT_PROTOCOLS and traffic.first == traffic.last:
-            found.append((traffic.protocol, traffic.first))
-        else:
-            wrong.append(Fault(place, f"{text!r} is not one port of tcp, udp or sctp; write such as tcp/22"))
+            wrong.append(Fault(f"{path}[{index}]", str(error)))
     if wrong:
         raise Invalid(*wrong)
     return tuple(found)
+
+
+def parse_named_port(name: str, text: str) -> NamedPort:
+    """The port of an endpoint that has this name, from `tcp/80`; ValueError with a sentence when either is none."""
+    if not PORT_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} {PORT_NAME_WORDS}")
+    return NamedPort(name, *_port(text))
+
+
+def _port(text: str) -> tuple[int, int]:
+    traffic = parse_traffic(text)
+    if traffic.protocol not in PORT_PROTOCOLS or traffic.first != traffic.last:
+        raise ValueError(f"{text!r} is not one port of tcp, udp or sctp; write such as tcp/22")
+    return traffic.protocol, traffic.first
 
 
 def _ports(text: str, rest: str) -> tuple[int, int]:

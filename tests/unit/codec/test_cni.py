@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 
-from romana.codec.cni import VERSIONS, Attachment, Verb, read_addresses, read_labels, read_request, version_answer
+from romana.codec.cni import (
+    VERSIONS,
+    Attachment,
+    Verb,
+    read_addresses,
+    read_labels,
+    read_ports,
+    read_request,
+    version_answer,
+)
 from romana.codec.cni_errors import CODES, CniFailure, error_document, failure_from_error
 from romana.codec.cni_result import add_result, differences
 from romana.codec.text import parse_address, parse_prefix
@@ -25,7 +34,7 @@ from romana.model.errors import (
     Unavailable,
 )
 from romana.model.ipam import Allocation
-from romana.model.tenancy import Identity, Owner
+from romana.model.tenancy import Identity, NamedPort, Owner
 
 ENVIRONMENT = {
     "CNI_COMMAND": "ADD",
@@ -192,6 +201,23 @@ def test_labels_are_pairs() -> None:
     assert read_labels("app=web,tier=front,empty=") == {"app": "web", "tier": "front", "empty": ""}
     with pytest.raises(CniFailure, match="ROMANA_LABELS"):
         read_labels("app")
+
+
+def test_ports_are_named() -> None:
+    assert read_ports("http=tcp/80,dns=udp/53,http=sctp/80") == (
+        NamedPort("dns", 17, 53),
+        NamedPort("http", 6, 80),
+        NamedPort("http", 132, 80),
+    )
+    assert read_ports("") == ()
+
+
+@pytest.mark.parametrize(
+    "text", ["http", "http=80", "http=tcp", "http=tcp/80-90", "http=icmp/8", "http=any", "HTTP=tcp/80"]
+)
+def test_a_port_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(CniFailure, match="ROMANA_PORTS"):
+        read_ports(text)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

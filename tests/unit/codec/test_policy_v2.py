@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from romana.codec import policy_cluster
 from romana.codec.policy import read_policies
 from romana.codec.policy_v2 import read
 from romana.codec.text import parse_prefix
@@ -109,3 +110,15 @@ def test_it_is_recognised_among_others() -> None:
 )
 def test_what_is_wrong_is_said_with_its_place(changed: dict[str, Any], path: str, words: str) -> None:
     assert words in faults(document(**changed))[path]
+
+
+def test_what_may_not_be_sent_is_decided_after_all_policies_of_others() -> None:
+    last = policy_cluster.read(
+        {
+            "apiVersion": policy_cluster.API_VERSION,
+            "kind": "ClusterNetworkPolicy",
+            "metadata": {"name": "c"},
+            "spec": {"tier": "Admin", "priority": 1000, "subject": {"namespaces": {}}},
+        }
+    )
+    assert read(document(id="a", direction="egress")).priority > last.priority

@@ -14,7 +14,7 @@ from romana.core.policy.profile import allows
 from romana.core.view import ViewSource, host_view
 from romana.model.policy import Direction
 from tests.fakes.rulesets import STORE, WEB, endpoint, entries, view
-from tests.unit.core.policy.random_worlds import PROBES, random_world
+from tests.proof.random_worlds import PROBES, random_world
 
 
 @pytest.mark.parametrize("seed", range(40))

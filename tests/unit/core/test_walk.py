@@ -14,7 +14,7 @@ from romana.core.view import ViewSource, host_view
 from romana.core.walk import walk
 from romana.model.policy import Direction, Traffic
 from tests.fakes.rulesets import HTTP, WEB, endpoint, entries, view
-from tests.unit.core.policy.random_worlds import PROBES, random_world
+from tests.proof.random_worlds import PROBES, random_world
 
 WEB_HTTP = Traffic(6, 80, 80)
 ROWS = {

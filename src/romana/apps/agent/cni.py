@@ -19,6 +19,7 @@ from romana.codec.cni import (
     Verb,
     read_addresses,
     read_labels,
+    read_ports,
     read_request,
     spoken,
     version_answer,
@@ -138,7 +139,8 @@ class Cni:
                 BAD_ENVIRONMENT, f"CNI_ARGS: {' and '.join(missing)} missing; they say who the endpoint is"
             )
         owner = Owner(args["ROMANA_TENANT"], args["ROMANA_SEGMENT"])
-        return Identity(owner=owner, labels=read_labels(args.get("ROMANA_LABELS", "")))
+        labels, ports = read_labels(args.get("ROMANA_LABELS", "")), read_ports(args.get("ROMANA_PORTS", ""))
+        return Identity(owner=owner, labels=labels, ports=ports)
 
 
 def _name(request: CniRequest) -> str:

@@ -44,8 +44,9 @@ class RomanadSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class CniSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Container runtimes.
 
-    identity_from_args: whether ROMANA_TENANT, ROMANA_SEGMENT and ROMANA_LABELS of CNI_ARGS (or the plugin's
-    environment) say who an endpoint is. Only where everybody who may run the plugin is trusted with that.
+    identity_from_args: whether ROMANA_TENANT, ROMANA_SEGMENT, ROMANA_LABELS (`app=web,tier=front`) and ROMANA_PORTS
+    (`http=tcp/80`) of CNI_ARGS (or the plugin's environment) say who an endpoint is. Only where everybody who may run
+    the plugin is trusted with that.
     gc_seconds: an endpoint is collected when two GCs that lie so far apart did not list it.
     plugin: where `install-cni` puts the plugin.
     conflist: where `install-cni` writes the network's configuration.

@@ -16,6 +16,7 @@ import msgspec
 
 from romana.codec import document
 from romana.codec.topology import carved
+from romana.codec.traffic import parse_named_port
 from romana.core.routing.plan import devices
 from romana.model.address import Family, Prefix
 from romana.model.errors import Fault, Invalid
@@ -56,13 +57,14 @@ class LabTenant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LabEndpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """An endpoint: a pod namespace of that name on a host."""
+    """An endpoint: a pod namespace of that name on a host. `ports` are its named ones: `http: tcp/80`."""
 
     name: str
     host: str
     tenant: str
     segment: str
     labels: dict[str, str] = {}
+    ports: dict[str, str] = {}
 
 
 class LabFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -198,6 +200,11 @@ def _endpoint_faults(file: LabFile) -> Iterator[Fault]:
             yield Fault(f"{place}.name", f"two endpoints are named {endpoint.name!r}")
         if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,62}", endpoint.name):
             yield Fault(f"{place}.name", f"{endpoint.name!r} must be lower-case letters, digits, . and -")
+        for port, text in endpoint.ports.items():
+            try:
+                parse_named_port(port, text)
+            except ValueError as error:
+                yield Fault(f"{place}.ports.{port}", str(error))
         if endpoint.host not in file.hosts:
             yield Fault(
                 f"{place}.host", f"{endpoint.host!r} is no host; {document.suggestion(endpoint.host, file.hosts)}"

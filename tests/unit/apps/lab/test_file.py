@@ -59,7 +59,13 @@ def test_all_faults_of_the_file_at_once(tmp_path: Path) -> None:
         tenants=[{"name": "blue", "segments": ["web", "web"]}, {"name": "blue", "segments": []}],
         endpoints=[
             {"name": "a", "host": "h2", "tenant": "bleu", "segment": "web"},
-            {"name": "a", "host": "h1", "tenant": "blue", "segment": "dbx"},
+            {
+                "name": "a",
+                "host": "h1",
+                "tenant": "blue",
+                "segment": "dbx",
+                "ports": {"http": "tcp/80-81", "ok": "udp/53"},
+            },
         ],
     )
     assert set(found) == {
@@ -79,6 +85,7 @@ def test_all_faults_of_the_file_at_once(tmp_path: Path) -> None:
         "endpoints[0].host",
         "endpoints[0].tenant",
         "endpoints[1].segment",
+        "endpoints[1].ports.http",
     }
     assert "did you mean `blue`?" in found["endpoints[0].tenant"]
 

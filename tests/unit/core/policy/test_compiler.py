@@ -12,8 +12,7 @@ from romana.core.policy.compile import compile_program
 from romana.core.policy.compiler import Compiler
 from romana.core.policy.world import PolicyWorld, Touched
 from romana.model.program import Program
-
-from .random_worlds import random_world
+from tests.proof.random_worlds import random_world
 
 PARTS = PolicyWorld.__struct_fields__
 

@@ -2,63 +2,57 @@
 
 from __future__ import annotations
 
+import json
 from random import Random
 
 import msgspec
 import pytest
 
 from romana.core.policy.impact import OUTSIDE, impact
-from romana.model.policy import Policy, Rule, Selector, Traffic
+from romana.model.policy import Policy, Rule, Selector
+from tests.proof.naive import Naive
+from tests.proof.queries import end_of, site_of, traffic_of
+from tests.proof.random_documents import Document
+from tests.proof.random_worlds import PROBES, random_world, world_with
 
-from .oracle import allowed
-from .random_worlds import PROBES, random_world
+NEW: Document = {
+    "version": 1,
+    "kind": "policy",
+    "id": "new",
+    "applies_to": [{"tenant": "a"}],
+    "ingress": [{"from": [{"tenant": "b"}], "ports": ["tcp/80"]}],
+}
 
 
 @pytest.mark.parametrize("seed", range(60))
 def test_a_pair_that_is_not_named_is_as_before(seed: int) -> None:
     random = Random(seed)
-    before = random_world(seed).world
-    policies = {id_: _about_endpoints(policy) for id_, policy in before.policies.items()}
-    before = msgspec.structs.replace(before, policies=dict(policies))
-    if policies and random.random() < 0.5:
-        del policies[random.choice(sorted(policies))]
-    else:
-        policies["new"] = Policy(
-            id="new",
-            kind="native",
-            subjects=(Selector(tenants=("a",)),),
-            ingress=(Rule(peers=(Selector(tenants=("b",)),), traffic=(Traffic(6, 80, 80),)),),
-        )
-    after = msgspec.structs.replace(before, policies=policies)
+    made = random_world(seed)
+    documents = [one for one in made.documents if not _names_addresses(one)]  # then all places of an identity are alike
+    changed = [NEW, *documents]
+    if documents and random.random() < 0.5:
+        changed = random.sample(documents, len(documents) - 1)
+    before, after = world_with(made.world, documents), world_with(made.world, changed)
     found = impact(before, after)
     assert found.complete
     named = {(one.source, one.destination): one for one in found.pairs}
-    endpoints = sorted(before.endpoints.values(), key=lambda one: one.id)
-    for one in endpoints:
-        for other in endpoints:
-            if one is other or one.addresses[0].family is not other.addresses[0].family:
+    evaluators = [Naive(site_of(before, documents)), Naive(site_of(after, changed))]
+    ends = [(address, one) for one in before.endpoints.values() for address in one.addresses]
+    for source, one in ends:
+        for destination, other in ends:
+            if one is other or source.family is not destination.family:
                 continue
+            pair = end_of(source, one.identity), end_of(destination, other.identity)
             for protocol, port in PROBES:
-                then, now = (allowed(world, one, other, protocol, port) for world in (before, after))
+                then, now = (evaluator.allows(*pair, traffic_of(protocol, port)) for evaluator in evaluators)
                 if then != now:
                     change = named[str(one.identity.owner), str(other.identity.owner)]
                     assert change.opened if now else change.closed
 
 
-def _about_endpoints(policy: Policy) -> Policy:
-    """Without peers by address: then all places of an identity are alike."""
-
-    def kept(rules: tuple[Rule, ...] | None) -> tuple[Rule, ...] | None:
-        if rules is None:
-            return None
-        return tuple(
-            msgspec.structs.replace(
-                rule, peers=None if rule.peers is None else tuple(p for p in rule.peers if isinstance(p, Selector))
-            )
-            for rule in rules
-        )
-
-    return msgspec.structs.replace(policy, ingress=kept(policy.ingress), egress=kept(policy.egress))
+def _names_addresses(document: Document) -> bool:
+    text = json.dumps(document)
+    return any(word in text for word in ('"cidr"', '"networks"', '"nodes"'))
 
 
 def test_nothing_changes_nothing() -> None:
@@ -67,7 +61,7 @@ def test_nothing_changes_nothing() -> None:
 
 
 def test_outside_is_a_pair_of_its_own() -> None:
-    before = msgspec.structs.replace(random_world(5).world, policies={})
+    before = msgspec.structs.replace(random_world(3).world, policies={}, tenants={})
     opens = Policy(id="open", kind="native", subjects=(Selector(),), ingress=(Rule(),))
     found = impact(before, msgspec.structs.replace(before, policies={"open": opens}))
     assert any(one.source == OUTSIDE and one.opened == "accept" for one in found.pairs)

@@ -20,8 +20,7 @@ from romana.model.policy import Direction
 from romana.model.program import Program
 from romana.model.statement import Finding
 from romana.model.tenancy import Identity
-
-from .random_worlds import PROBES, random_world
+from tests.proof.random_worlds import PROBES, random_world
 
 WHO = ("tenant a", "tenant b", "segment a/web", "segment c/db", "labels app=x", "outside", "cidr 10.0.0.0/26", "anyone")
 
