@@ -62,7 +62,7 @@ def test_a_world_becomes_its_table(name: str, rewrite_golden: bool) -> None:
 
 def test_a_row_comes_with_its_endpoint(rewrite_golden: bool) -> None:
     before, after = desired_ruleset(view(ROWS), [endpoint(1)]), desired_ruleset(view(ROWS), [endpoint(9, STORE)])
-    text = "---\n".join(render_changes(ruleset_changes(after, before)))
+    text = "---\n".join(step.text for step in render_changes(ruleset_changes(after, before)))
     compare(FILES / "from-web-to-store.nft", text, rewrite=rewrite_golden)
 
 

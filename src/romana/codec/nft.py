@@ -1,14 +1,16 @@
-"""Our nftables table as nft text: whole, or one transaction that changes it.
+"""Our nftables table as nft text: whole, or the transactions that change it.
 
-Owns the spelling of declarations, elements and transactions; `codec.nft_chains` has the rules, `codec.nft_listing` the
-way back. Invariant: one text is one transaction, whose parts come in an order in which every reference exists; profiles
-and rows are made one transaction before, and removed one after, the elements that lead to them.
+Owns the spelling of declarations and transactions; `codec.nft_chains` has the rules, `codec.nft_elements` the elements,
+`codec.nft_listing` the way back. Invariant: the parts of a transaction come in an order in which every reference
+exists; profiles and rows are made one transaction before, and removed one after, the elements that lead to them.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import NamedTuple
 
 from romana.codec.nft_chains import (
     Chain,
@@ -20,6 +22,7 @@ from romana.codec.nft_chains import (
     profile_sets,
     row_chain,
 )
+from romana.codec.nft_elements import Elements, Entry, KeyType, key_type, single
 from romana.core.ruleset import (
     ACCEPT,
     DROP,
@@ -32,15 +35,12 @@ from romana.core.ruleset import (
     Shape,
     lookups,
 )
-from romana.model.address import Address, Family, Prefix
+from romana.model.address import Family
 from romana.model.policy import ICMP, ICMPV6
 from romana.model.program import Intervals, Profile, Staged
 
 TABLE = "inet romana"
 """Family and name of the one table that is ours."""
-
-ELEMENTS_MAX = 1000
-"""Elements in one command: the grammar of nft slows down on longer lists."""
 
 COMMENT_MAX = 120
 """Bytes of a comment; nftables takes 128 with its terminator."""
@@ -54,45 +54,79 @@ def render_table(ruleset: Ruleset) -> str:
     for name, chain in chains(ruleset).items():
         lines += ["", *(f"\t{line}" for line in _chain(name, chain))]
     lines.append("}")
-    return "\n".join([*lines, *_contents(ruleset), ""])
+    commands = (command for elements in _all_elements(ruleset) for command in elements.commands(TABLE))
+    return "\n".join([*lines, *commands, ""])
 
 
-def render_changes(changes: RulesetChanges) -> list[str]:
-    """Transactions in their order: what is new, what leads to it, and what nothing leads to any more is taken away.
+class Step(NamedTuple):
+    """Commands as text and then elements, each as one transaction."""
+
+    commands: str = ""
+    elements: tuple[Elements, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """All of it as text."""
+        return self.commands + _lines(command for each in self.elements for command in each.commands(TABLE))
+
+
+def render_changes(changes: RulesetChanges) -> list[Step]:
+    """What is new, what leads to it, and what nothing leads to any more is taken away, in this order.
 
     A packet reads which rules are in force before it looks anything up (nft_do_chain). One that is on its way while a
     transaction is committed may be led to a chain whose rules it does not see: it must have been there before, and stay
     for one transaction more.
     """
     if changes.table is not None:
-        return [f"add table {TABLE}\ndelete table {TABLE}\n{render_table(changes.table)}"]
-    steps = (list(_additions(changes)), list(_switches(changes)), list(_removals(changes)))
-    return ["".join(f"{command}\n" for command in commands) for commands in steps if commands]
-
-
-def _additions(changes: RulesetChanges) -> Iterator[str]:
-    """Profiles, rows and guards that are not there, with everything in them."""
+        return [Step(f"add table {TABLE}\ndelete table {TABLE}\n{render_table(changes.table)}")]
     added = Ruleset(
         shape=changes.shape, rows=changes.rows.add, guards=changes.guards.add, profiles=changes.profiles.add
     )
-    yield from _creation(added)
-    yield from _profile_contents(added.profiles.values())
-    known = lookups(changes.shape, added.rows, common=False)
-    yield from _range_commands(known, {name: parts for name, parts in changes.ranges.items() if name in known})
-    yield from _element_commands("add", {key: one for key, one in changes.elements.add.items() if key.map in known})
+    steps = (
+        Step(_lines(_creation(added)), tuple(_additions(changes))),
+        Step(elements=tuple(_switches(changes))),
+        Step(_lines(_removals(changes))),
+    )
+    return [step for step in steps if step != Step()]
 
 
-def _switches(changes: RulesetChanges) -> Iterator[str]:
+def single_elements(verb: str, elements: Mapping[Element, str]) -> list[Elements]:
+    """The hot path: `add` or `delete` what comes and goes one by one."""
+    entries: dict[tuple[str, Kind, Family], list[Entry]] = {}
+    for (name, prefix, link), value in elements.items():
+        verdict = _jump(name, value) if value and verb == "add" else ""
+        entry = single(*((link,) if link else ()), prefix.value, verdict=verdict)
+        entries.setdefault((name, Kind.SOURCE if link else Kind.ADDRESS, prefix.family), []).append(entry)
+    return [
+        Elements(verb, name, _type_of(Lookup(kind, family)), tuple(found))
+        for (name, kind, family), found in entries.items()
+    ]
+
+
+def _lines(commands: Iterable[str]) -> str:
+    return "".join(f"{command}\n" for command in commands)
+
+
+def _additions(changes: RulesetChanges) -> Iterator[Elements]:
+    """Everything in profiles and rows that are not there."""
+    yield from _profile_elements(changes.profiles.add.values())
+    known = lookups(changes.shape, changes.rows.add, common=False)
+    yield from _range_elements(known, {name: parts for name, parts in changes.ranges.items() if name in known})
+    new = {key: value for key, value in changes.elements.add.items() if key.map in known}
+    yield from single_elements("add", new)
+
+
+def _switches(changes: RulesetChanges) -> Iterator[Elements]:
     """Elements of maps that are there."""
     new = lookups(changes.shape, changes.rows.add, common=False)
     ranges = {name: parts for name, parts in changes.ranges.items() if name not in new}
     known = lookups(changes.shape, {row_of(name) for name in ranges} - {""})
-    stale = {**changes.elements.remove, **dict.fromkeys(changes.elements.replace, "")}
-    yield from _element_commands("delete", dict.fromkeys(stale, ""))
-    yield from (f"flush {_noun(known[name])} {TABLE} {name}" for name in ranges)
+    stale = {**changes.elements.remove, **changes.elements.replace}
+    yield from single_elements("delete", stale)
+    yield from (Elements("flush", name, _type_of(known[name])) for name in ranges)
     add = {key: value for key, value in changes.elements.add.items() if key.map not in new}
-    yield from _element_commands("add", {**changes.elements.replace, **add})
-    yield from _range_commands(known, ranges)
+    yield from single_elements("add", {**changes.elements.replace, **add})
+    yield from _range_elements(known, ranges)
 
 
 def _removals(changes: RulesetChanges) -> Iterator[str]:
@@ -106,11 +140,6 @@ def _removals(changes: RulesetChanges) -> Iterator[str]:
         for name in reversed(profile_chains(profile)):  # what leads to others goes first
             yield from _chain_removal(name)
         yield from (f"delete set {TABLE} {name}" for name in profile_sets(profile))
-
-
-def render_elements(verb: str, elements: Mapping[Element, str]) -> str:
-    """The hot path: `add` or `delete` elements in one transaction."""
-    return "".join(f"{command}\n" for command in _element_commands(verb, elements))
 
 
 def table_comment(shape: Shape) -> str:
@@ -205,12 +234,16 @@ def _declared(lookup: Lookup) -> str:
 
 
 def _profile_declarations(ruleset: Ruleset) -> dict[str, str]:
-    keys = {ICMP: "icmp_type . icmp_code", ICMPV6: "icmpv6_type . icmpv6_code"}
     return {
-        name: f"set {keys.get(protocol, 'inet_service')}, interval"
+        name: _profile_set(protocol)
         for profile in ruleset.profiles.values()
         for name, (protocol, _) in profile_sets(profile).items()
     }
+
+
+def _profile_set(protocol: int) -> str:
+    keys = {ICMP: "icmp_type . icmp_code", ICMPV6: "icmpv6_type . icmpv6_code"}
+    return f"set {keys.get(protocol, 'inet_service')}, interval"
 
 
 def _noun(lookup: Lookup) -> str:
@@ -256,68 +289,47 @@ def _chain_removal(name: str) -> Iterator[str]:
     yield f"delete chain {TABLE} {name}"
 
 
-def _contents(ruleset: Ruleset) -> Iterator[str]:
-    yield from _profile_contents(ruleset.profiles.values())
-    yield from _range_commands(lookups(ruleset.shape, ruleset.rows), ruleset.ranges)
-    yield from _element_commands("add", ruleset.elements)
+def _all_elements(ruleset: Ruleset) -> Iterator[Elements]:
+    yield from _profile_elements(ruleset.profiles.values())
+    yield from _range_elements(lookups(ruleset.shape, ruleset.rows), ruleset.ranges)
+    yield from single_elements("add", ruleset.elements)
 
 
-def _profile_contents(profiles: Iterable[Profile | Staged]) -> Iterator[str]:
+def _profile_elements(profiles: Iterable[Profile | Staged]) -> Iterator[Elements]:
     for profile in profiles:
         for name, (protocol, intervals) in profile_sets(profile).items():
-            yield from _commands("add", name, _profile_elements(protocol, intervals))
+            key = key_type(_profile_set(protocol))
+            yield Elements("add", name, key, tuple(_profile_entries(protocol, intervals)))
 
 
-def _profile_elements(protocol: int, intervals: Intervals) -> list[str]:
-    if protocol not in (ICMP, ICMPV6):
-        return [_span_text(*interval) for interval in intervals]
-    return [
-        f"{_span_text(*part[:2])} . {_span_text(*part[2:])}" for interval in intervals for part in icmp_parts(*interval)
-    ]
+def _profile_entries(protocol: int, intervals: Intervals) -> Iterator[Entry]:
+    for first, last in intervals:
+        if protocol in (ICMP, ICMPV6):
+            yield from (Entry((kind, code), (to, code_to)) for kind, to, code, code_to in icmp_parts(first, last))
+        else:
+            yield Entry((first,), (last,))
 
 
-def _span_text(first: int, last: int) -> str:
-    return f"{first}" if first == last else f"{first}-{last}"
-
-
-def _range_commands(known: Mapping[str, Lookup], ranges: Mapping[str, tuple[Range, ...]]) -> Iterator[str]:
+def _range_elements(known: Mapping[str, Lookup], ranges: Mapping[str, tuple[Range, ...]]) -> Iterator[Elements]:
     for name, parts in ranges.items():
-        yield from _commands("add", name, [_part(known[name], part) for part in parts])
+        if parts:
+            yield Elements("add", name, _type_of(known[name]), tuple(_entry(known[name], part) for part in parts))
 
 
-def _part(lookup: Lookup, part: Range) -> str:
+def _entry(lookup: Lookup, part: Range) -> Entry:
     match lookup.kind:
         case Kind.FAILSAFE:
-            return f"{part.first >> 16} . {part.first & 0xFFFF}"
+            return single(part.first >> 16, part.first & 0xFFFF)
         case Kind.SPAN:
-            return _range_text(lookup.family, part)
+            return Entry((part.first,), (part.last,))
         case Kind.HOST:
-            return f"{part.first} : {ACCEPT if part.verdict == ACCEPT else f'goto {guard_name(part.verdict)}'}"
-        case Kind.OWN:
-            return f"{part.first} : {_verdict(part.verdict)}"
-    return f"{_range_text(lookup.family, part)} : {_verdict(part.verdict)}"
+            return single(part.first, verdict=ACCEPT if part.verdict == ACCEPT else f"goto {guard_name(part.verdict)}")
+    return Entry((part.first,), (part.last,), _verdict(part.verdict))
 
 
-def _range_text(family: Family, part: Range) -> str:
-    size = part.last - part.first + 1
-    if size & (size - 1) == 0 and part.first % size == 0:
-        prefix = Prefix(family, part.first, family.bits - size.bit_length() + 1)
-        return prefix.text if prefix.is_address else str(prefix)
-    return f"{Address(family, part.first)}-{Address(family, part.last)}"
-
-
-def _element_commands(verb: str, elements: Mapping[Element, str]) -> Iterator[str]:
-    by_map: dict[str, list[str]] = {}
-    for (name, prefix, link), value in elements.items():
-        key = f'"{link}" . {prefix.text}' if link else prefix.text
-        by_map.setdefault(name, []).append(f"{key} : {_jump(name, value)}" if value and verb == "add" else key)
-    for name, keys in by_map.items():
-        yield from _commands(verb, name, keys)
-
-
-def _commands(verb: str, name: str, keys: list[str]) -> Iterator[str]:
-    for start in range(0, len(keys), ELEMENTS_MAX):
-        yield f"{verb} element {TABLE} {name} {{ {', '.join(keys[start : start + ELEMENTS_MAX])} }}"
+@lru_cache
+def _type_of(lookup: Lookup) -> KeyType:
+    return key_type(_declared(lookup))
 
 
 def _jump(name: str, value: str) -> str:

@@ -90,9 +90,13 @@ def test_every_way_ends_in_a_verdict_and_what_is_denied_is_told() -> None:
     assert not any("drop" in rule for rule in row_chain("in_web", Shape((29,), (122,))).rules)
 
 
+def text_of(before: Ruleset, after: Ruleset) -> str:
+    return "".join(step.text for step in render_changes(ruleset_changes(after, before)))
+
+
 def test_a_new_endpoint_is_elements_and_nothing_else() -> None:
     before, after = (desired_ruleset(WORLD, [endpoint(number) for number in range(1, last)]) for last in (3, 4))
-    commands = "".join(render_changes(ruleset_changes(after, before))).splitlines()
+    commands = text_of(before, after).splitlines()
     assert len(commands) == 6
     assert all(command.startswith("add element inet romana ") for command in commands)
 
@@ -101,7 +105,7 @@ def test_another_verdict_is_a_deletion_and_an_addition() -> None:
     one = view({"in_web": entries("10.0.0.0/29 accept"), "out_web": entries()})
     other = view({"in_web": entries("10.0.0.0/29 drop"), "out_web": entries()})
     before, after = (desired_ruleset(world, [endpoint(1)]) for world in (one, other))
-    assert "".join(render_changes(ruleset_changes(after, before))).splitlines() == [
+    assert text_of(before, after).splitlines() == [
         "delete element inet romana in_web_4_block29 { 10.0.0.0 }",
         "add element inet romana in_web_4_block29 { 10.0.0.0 : return }",
     ]
@@ -109,7 +113,7 @@ def test_another_verdict_is_a_deletion_and_an_addition() -> None:
 
 def test_a_row_that_nobody_uses_goes_after_what_led_to_it() -> None:
     before, after = desired_ruleset(WORLD, [endpoint(1)]), desired_ruleset(WORLD, [])
-    commands = "".join(render_changes(ruleset_changes(after, before))).splitlines()
+    commands = text_of(before, after).splitlines()
     last_element = max(number for number, command in enumerate(commands) if "element" in command)
     first_removal = commands.index("flush chain inet romana in_web")
     profile_removal = commands.index(f"delete chain inet romana profile_{HTTP.id}")

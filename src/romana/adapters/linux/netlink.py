@@ -45,8 +45,15 @@ _NLMSGERR_ATTR_MSG = 1
 _BATCH = 128
 _DUMP_ATTEMPTS = 5
 _RECEIVE_SIZE = 1 << 18
+_MOST_DRAINED = 100_000
+
+_BATCH_BEGIN, _BATCH_END = 0x10, 0x11
+_SO_SNDBUFFORCE = 32
+_ROOM = 128 << 10
+"""Bytes that a socket takes in one send without being asked (half of net.core.wmem_default, which is 208 KiB)."""
 
 _HEADER = struct.Struct("=IHHII")
+_NFNETLINK = struct.Struct("=BBH")
 _ATTRIBUTE = struct.Struct("=HH")
 _ERROR = struct.Struct("=i")
 _NUMBER = struct.Struct("=I")
@@ -137,8 +144,16 @@ class Netlink:
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
+        self._socket.bind((0, 0))
         self._lock = threading.Lock()
         self._sequence = 0
+        self._room = _ROOM
+        self._stale = False
+
+    @property
+    def port(self) -> int:
+        """The netlink port of the socket."""
+        return int(self._socket.getsockname()[0])
 
     def close(self) -> None:
         """Release the socket."""
@@ -159,6 +174,26 @@ class Netlink:
         with self._lock:
             for start in range(0, len(requests), _BATCH):
                 self._execute(requests[start : start + _BATCH], start, refused)
+        return refused
+
+    def transact(self, subsystem: int, requests: Sequence[Request]) -> dict[int, Refusal]:
+        """Send all as one transaction of nfnetlink and answer the refused ones by position: with any, nothing is done.
+
+        Not for requests that the kernel answers.
+        """
+        end = (_BATCH_BEGIN, _BATCH_END)
+        begin, finish = (Request(kind, 0, _NFNETLINK.pack(0, 0, socket.htons(subsystem))) for kind in end)
+        refused: dict[int, Refusal] = {}
+        with self._lock:
+            first = self._sequence + 1
+            last = self._sequence = self._sequence + len(requests)
+            messages = [encode(begin, 0)]
+            messages += [encode(request, first + place) for place, request in enumerate(requests[:-1])]
+            messages += [encode(requests[-1], last, NLM_F_ACK), encode(finish, 0)]
+            data = b"".join(messages)
+            self._make_room(len(data))
+            self._send(data)
+            self._collect(first, last, 0, refused)
         return refused
 
     def require(self, requests: Sequence[Request], doing: str) -> None:
@@ -196,6 +231,10 @@ class Netlink:
         messages = [encode(request, first + place) for place, request in enumerate(requests[:-1])]
         messages.append(encode(requests[-1], last, NLM_F_ACK))
         self._send(b"".join(messages))
+        self._collect(first, last, start, refused)
+
+    def _collect(self, first: int, last: int, start: int, refused: dict[int, Refusal]) -> None:
+        """Read what the kernel says of requests, up to the last one's acknowledgement."""
         while True:
             for kind, sequence, payload in _messages(self._take()):
                 if kind != NLMSG_ERROR or not first <= sequence <= last:
@@ -228,18 +267,38 @@ class Netlink:
             if message[1] == sequence:
                 yield message
 
+    def _make_room(self, size: int) -> None:
+        if size > self._room:
+            self._room = 2 * size
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, self._room)
+
     def _send(self, message: bytes) -> None:
+        if self._socket.fileno() < 0:
+            raise Unavailable("the netlink socket is closed")
+        if self._stale:
+            self._drain()
         try:
             self._socket.send(message)
         except OSError as error:
             fail(Refusal(error.errno or errno.EIO, ""), "sending to the kernel")
 
+    def _drain(self) -> None:
+        """After ENOBUFS answers are missing, and what is left of them is nobody's any more."""
+        for _ in range(_MOST_DRAINED):
+            try:
+                self._socket.recv(_RECEIVE_SIZE, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                self._stale = False
+                return
+            except OSError:
+                continue
+        raise Unavailable("a netlink socket is out of step")
+
     def _take(self) -> bytes:
         try:
             return self._socket.recv(_RECEIVE_SIZE)
         except OSError as error:
-            # After ENOBUFS answers are missing; a socket that may be out of step is not used again.
-            self._socket.close()
+            self._stale = True
             fail(Refusal(error.errno or errno.EIO, ""), "reading the kernel's answer")
 
 

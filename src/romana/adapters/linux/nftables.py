@@ -9,7 +9,8 @@ from __future__ import annotations
 import structlog
 
 from romana.adapters.linux.libnftables import Libnftables, LibnftablesError
-from romana.codec.nft import TABLE, render_changes, render_elements
+from romana.adapters.linux.nft_batch import ElementBatch, Refused
+from romana.codec.nft import TABLE, render_changes, single_elements
 from romana.codec.nft_listing import ForeignTable, parse_table
 from romana.core.diff import diff
 from romana.core.ruleset import Element, Ruleset, RulesetChanges, endpoint_elements
@@ -28,15 +29,17 @@ class NftTable:
 
     def __init__(self) -> None:
         self._nft = Libnftables()
+        self._batch = ElementBatch()
 
     @property
     def ports(self) -> frozenset[int]:
         """The netlink ports that our own changes come from, once there was one (see `nft_events`)."""
-        return self._nft.ports
+        return self._nft.ports | {self._batch.port}
 
     def close(self) -> None:
-        """Release libnftables; the table stays in the kernel."""
+        """Release libnftables and the socket; the table stays in the kernel."""
         self._nft.close()
+        self._batch.close()
 
     def read(self) -> Ruleset | None:
         """What the kernel has; None when the table is missing or not as we write it (the log says where it differs)."""
@@ -63,20 +66,22 @@ class NftTable:
         if not changes:
             return
         try:
-            for text in render_changes(changes):
-                self._nft.run(text)
-        except LibnftablesError as error:
+            for step in render_changes(changes):
+                if step.commands:
+                    self._nft.run(step.commands)
+                self._batch.run(step.elements)
+        except (LibnftablesError, Refused) as error:
             raise _translated(error) from error
 
     def add_endpoint(self, endpoint: Endpoint, ingress: str, egress: str) -> None:
         """Enforce these rows on an endpoint, whatever it had before; NotFound when a row is not in the table."""
         wanted = endpoint_elements(endpoint, ingress, egress)
         try:
-            self._nft.run(render_elements("add", wanted))
-        except LibnftablesError as error:
-            if _says(error, _MISSING):
+            self._batch.run(single_elements("add", wanted))
+        except Refused as error:
+            if error.is_missing:
                 raise NotFound(f"no table, or no rows {ingress} and {egress} in it: {error}") from error
-            if not _says(error, _THERE):
+            if not error.is_there:
                 raise _translated(error) from error
             self._settle(endpoint, wanted)
 
@@ -84,9 +89,9 @@ class NftTable:
         """Take away what `add_endpoint` made; gone already is success."""
         elements = endpoint_elements(endpoint, "-", "-")
         try:
-            self._nft.run(render_elements("delete", elements))
-        except LibnftablesError as error:
-            if not _says(error, _MISSING):
+            self._batch.run(single_elements("delete", elements))
+        except Refused as error:
+            if not error.is_missing:
                 raise _translated(error) from error
             self._settle(endpoint, {})
 
@@ -109,12 +114,12 @@ class NftTable:
         self.apply(RulesetChanges(shape=ruleset.shape, elements=diff(wanted, actual)))
 
 
-def _says(error: LibnftablesError, words: tuple[str, ...]) -> bool:
+def _says(error: Exception, words: tuple[str, ...]) -> bool:
     return any(word in str(error) for word in words)
 
 
-def _translated(error: LibnftablesError) -> RomanaError:
-    """The error that a caller can act on, with libnftables' first lines."""
+def _translated(error: LibnftablesError | Refused) -> RomanaError:
+    """The error that a caller can act on, with the first lines of its words."""
     text = str(error)
     words = text if len(text) <= 600 else text[:600] + " ..."
     if _says(error, (*_MISSING, *_THERE, *_BUSY)):

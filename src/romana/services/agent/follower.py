@@ -20,7 +20,7 @@ from romana.services.agent.work import Backoff, Bell
 
 log = structlog.get_logger()
 AFTER = 0.02
-"""Seconds after a change at which the view is written to disk: the kernel goes first, and a burst is one write."""
+"""Seconds to wait before a view with the same blocks is written to disk: the kernel goes first, a burst is one write."""
 
 
 class Follower:
@@ -50,6 +50,7 @@ class Follower:
         self._hello = hello
         self._backoff = backoff
         self._to_keep = Bell()
+        self._at_once = Bell()
         self._following: asyncio.Task[None] | None = None
 
     def restart(self) -> None:
@@ -79,7 +80,7 @@ class Follower:
         """Write the view to disk after it changed, for ever; many changes are one write."""
         while True:
             await self._to_keep.wait()
-            await asyncio.sleep(AFTER)
+            await self._at_once.wait(AFTER)
             view, text, settled = self._ledger.view, self._ledger.view_text(), self._ledger.book.settled()
             try:
                 await self._workers.slow(self._ledger.keep, text, settled)
@@ -104,7 +105,10 @@ class Follower:
         async for change in self._control.view(self._ledger.host):
             if not begun:
                 _check_age(change.put, welcome)
+            blocks = self._ledger.view.blocks
             await self._ledger.take_in(change)
+            if self._ledger.view.blocks != blocks:
+                self._at_once.ring()
             if not begun:
                 begun = True
                 if recovers:
