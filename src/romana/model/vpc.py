@@ -9,6 +9,9 @@ from romana.model.address import Address, Family, Prefix
 ANNOUNCED_TO_VPC = "prefix-announce-vpc"
 """The word in a group's `routing` that has a VPC know the group by one route (Romana v2's word)."""
 
+VPC_LEASE = "aws"
+"""The lease of the one program that writes to VPC route tables."""
+
 
 class VpcRoute(msgspec.Struct, frozen=True, kw_only=True):
     """A prefix that a VPC has to know, and the hosts that can take its packets.
@@ -25,15 +28,17 @@ class VpcRoute(msgspec.Struct, frozen=True, kw_only=True):
 class VpcHost(msgspec.Struct, frozen=True, kw_only=True):
     """A host as far as a VPC is concerned: its underlay addresses and labels, what it announces, and how it is.
 
-    `state` is as in HostLife. `silent` is for how many seconds nobody heard from its agent, None when nobody can say.
+    One that is not `joined` has no agent. `silent` is for how many seconds nobody heard from its agent, None when
+    nobody can say; when it is `fenced`, its own lease must be over.
     """
 
     name: str
     addresses: tuple[Address, ...] = ()
     labels: dict[str, str] = {}
     announced: tuple[Prefix, ...] = ()
-    state: str = ""
+    joined: bool = True
     silent: int | None = None
+    fenced: bool = False
     draining: bool = False
 
 
@@ -47,6 +52,15 @@ class VpcPlan(msgspec.Struct, frozen=True, kw_only=True):
     routes: tuple[VpcRoute, ...] = ()
     hosts: tuple[VpcHost, ...] = ()
     owned: dict[str, tuple[Prefix, ...]] = {}
+
+
+class OwnedRoutes(msgspec.Struct, frozen=True, kw_only=True):
+    """All destinations in a route table that are there for the plan, as the program that writes them says: `holder` has
+    the lease `VPC_LEASE`.
+    """
+
+    holder: str
+    routes: tuple[Prefix, ...]
 
 
 class Interface(msgspec.Struct, frozen=True, kw_only=True):

@@ -108,7 +108,7 @@ async def _serve(settings: ServerConfig, sockets: list[socket.socket]) -> None:
     async def lifespan(_app: object) -> AsyncIterator[None]:
         following = asyncio.create_task(core.run())
         jobs = [asyncio.create_task(liveness.run()), asyncio.create_task(retirement.run())]
-        jobs.append(asyncio.create_task(api.addresses.run()))
+        jobs += [asyncio.create_task(api.addresses.run()), asyncio.create_task(api.leases.run())]
 
         def done(task: asyncio.Task[None]) -> None:
             if not task.cancelled() and task.exception() is not None:

@@ -84,12 +84,14 @@ def judge(host: VpcHost, place: Place, unanswered: int, times: HealthTimes) -> V
     state = place.instance.state
     if state != "running":
         return Verdict(sign=Sign.GONE, why=f"instance {place.instance.id} is {state}")
-    if host.state == "fenced":
+    if host.fenced:
         return Verdict(sign=Sign.GONE, why="its lease is over, so it has cut its endpoints off")
     if unanswered >= times.probes:
         return Verdict(sign=Sign.UNWELL, why=f"it did not answer {unanswered} probes in a row")
     if place.instance.status == "impaired":
         return Verdict(sign=Sign.UNWELL, why=f"status checks of instance {place.instance.id} fail")
+    if not host.joined:
+        return Verdict(sign=Sign.UNWELL, why="no agent has reported in for it")
     if host.silent is not None and host.silent > times.silent:
         return Verdict(sign=Sign.UNWELL, why=f"its agent was not heard from for {host.silent} s")
     return Verdict(sign=Sign.WELL)

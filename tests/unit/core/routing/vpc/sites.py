@@ -26,7 +26,6 @@ def vpc_host(name: str, address: str, *announced: str) -> VpcHost:
         name=name,
         addresses=(parse_address(address),),
         announced=tuple(map(parse_prefix, announced)),
-        state="connected",
         silent=0,
     )
 

@@ -29,12 +29,24 @@ def levels(*looks: tuple[int, Sign]) -> Iterator[Level]:
         ({}, {}, 3, Sign.UNWELL, "did not answer 3 probes"),
         ({"silent": 61}, {}, 0, Sign.UNWELL, "not heard from for 61 s"),
         ({"silent": None}, {}, 0, Sign.WELL, ""),
-        ({"state": "fenced"}, {}, 0, Sign.GONE, "lease is over"),
+        ({"fenced": True}, {}, 0, Sign.GONE, "lease is over"),
+        ({"joined": False}, {}, 0, Sign.UNWELL, "no agent"),
         ({}, {"status": "impaired"}, 0, Sign.UNWELL, "status checks of instance i-one fail"),
         ({}, {"status": "initializing"}, 0, Sign.WELL, ""),
         ({}, {"state": "stopping"}, 0, Sign.GONE, "instance i-one is stopping"),
     ],
-    ids=["well", "two-probes", "three-probes", "silent", "unknown", "fenced", "impaired", "young", "stopping"],
+    ids=[
+        "well",
+        "two-probes",
+        "three-probes",
+        "silent",
+        "unknown",
+        "fenced",
+        "no-agent",
+        "impaired",
+        "young",
+        "stopping",
+    ],
 )
 def test_what_is_seen_has_a_sign_and_a_reason(
     host: dict[str, str], machine: dict[str, str], unanswered: int, sign: Sign, why: str
