@@ -23,6 +23,7 @@ import uvloop
 from romana import __version__
 from romana.adapters.linux.clock import KernelClock
 from romana.adapters.logs import set_up_logs
+from romana.adapters.unix_socket import bound
 from romana.apps.server.config import ServerConfig
 from romana.apps.server.endpoints import Api, endpoints
 from romana.apps.server.http import application
@@ -183,28 +184,8 @@ def _sockets(settings: ServerConfig, insecure: str) -> list[socket.socket]:
         found.append(_tcp_socket(socket.AF_INET, "127.0.0.1", settings.listen.port))
         with contextlib.suppress(OSError):  # a machine without IPv6
             found.append(_tcp_socket(socket.AF_INET6, "::1", settings.listen.port))
-    found.append(_unix_socket(Path(settings.listen.socket)))  # the last one, because it leaves a file
+    found.append(bound(Path(settings.listen.socket), "romanad"))  # the last one, because it leaves a file
     return found
-
-
-def _unix_socket(path: Path) -> socket.socket:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    taken = socket.socket(socket.AF_UNIX)
-    try:
-        taken.connect(str(path))
-    except OSError:
-        path.unlink(missing_ok=True)
-    else:
-        raise Unavailable(f"another romanad answers on {path}; stop that one first")
-    finally:
-        taken.close()
-    unix = socket.socket(socket.AF_UNIX)
-    mask = os.umask(0o177)
-    try:
-        unix.bind(str(path))
-    finally:
-        os.umask(mask)
-    return unix
 
 
 def _tcp_socket(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
