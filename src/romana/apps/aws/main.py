@@ -55,7 +55,7 @@ def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Keep the route tables as they should be, until SIGTERM or SIGINT."""
     from romana.apps.aws import serve  # noqa: PLC0415 - what it joins is slow to import, and help does without it
 
-    _call(config, serve.run)
+    _call(config, serve.run, logs=True)
 
 
 @app.command()
@@ -109,10 +109,12 @@ def check_config(config: ConfigOption = DEFAULT_CONFIG) -> None:
     typer.echo(f"{config} is right")
 
 
-def _call(config: Path, work: Callable[[AwsConfig], T]) -> T:
+def _call(config: Path, work: Callable[[AwsConfig], T], *, logs: bool = False) -> T:
+    """Work with the configuration; what is done once is told at its end, and not logged before, too."""
     with _failures(config):
         settings = _read(config)
-        set_up_logs(settings.log.level, settings.log.format)
+        level = settings.log.level
+        set_up_logs(level if logs or level != "info" else "warning", settings.log.format)
         return work(settings)
 
 

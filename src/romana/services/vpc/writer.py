@@ -121,9 +121,12 @@ class Writer:
         """The plan; the last one while the control plane is away."""
         try:
             self._plan = await self._control.vpc_plan()
+            if self._turn.word is Word.FAILS_OVER_ONLY:
+                await self._turn.renew()
         except Unavailable as error:
             if self._plan is None:
                 raise
+            await self._turn.renew()
             problems.append(f"{error}; going on with the plan of revision {self._plan.revision}")
         return self._plan
 
