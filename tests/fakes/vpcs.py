@@ -7,12 +7,14 @@ from collections.abc import Callable, Collection, Mapping
 import msgspec
 
 from romana.model.address import Family, Prefix
-from romana.model.errors import AlreadyExists, Conflict, Exhausted, Invalid, NotFound, RomanaError, Unavailable
+from romana.model.errors import AlreadyExists, Conflict, Exhausted, Fault, Invalid, NotFound, RomanaError, Unavailable
 from romana.model.vpc import Instance, OwnedRoutes, RouteTable, TableRoute, VpcPlan
 
 
 class FakeVpcs:
-    """`ports.Vpcs` in memory. `before` is called with the name and arguments of every write, and may raise."""
+    """`ports.Vpcs` in memory. `before` is called with the name and arguments of every write, and may raise; `after` when
+    it is done. When it is `blind`, status checks are not told.
+    """
 
     def __init__(self) -> None:
         self.known: dict[str, RouteTable] = {}
@@ -20,6 +22,7 @@ class FakeVpcs:
         self.machines: dict[str, Instance] = {}
         self.checks: dict[str, str] = {}
         self.quota = 1000
+        self.blind = False
         self.before: Callable[[str, tuple[object, ...]], None] = lambda _name, _arguments: None
         self.after: Callable[[], None] = lambda: None
 
@@ -37,6 +40,8 @@ class FakeVpcs:
         return {id_: msgspec.structs.replace(one, status="") for id_, one in found.items()}
 
     def statuses(self, instances: Collection[str]) -> dict[str, str]:
+        if self.blind:
+            raise Invalid(Fault("ec2:DescribeInstanceStatus", "these credentials may not do it"))
         running = [id_ for id_ in instances if id_ in self.machines and self.machines[id_].state == "running"]
         return {id_: self.checks.get(id_, "ok") for id_ in running}
 
