@@ -12,8 +12,8 @@ from romana.model.vpc import Instance, OwnedRoutes, RouteTable, TableRoute, VpcP
 
 
 class FakeVpcs:
-    """`ports.Vpcs` in memory. `before` is called with the name and arguments of every write, and may raise; `after` when
-    it is done. When it is `blind`, status checks are not told.
+    """`ports.Vpcs` in memory. `before` is called with the name and arguments of every write, and may raise; `after`
+    when it is done. When it is `blind`, status checks are not told.
     """
 
     def __init__(self) -> None:
