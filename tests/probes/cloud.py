@@ -16,7 +16,7 @@ import threading
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -26,6 +26,7 @@ import msgspec
 from botocore.config import Config
 
 from tests.probes.agenthost import wait
+from tests.probes.spaces import within
 
 REGION = "eu-north-1"
 CREDENTIALS = {
@@ -79,7 +80,8 @@ class _Server(http.server.ThreadingHTTPServer):
 class Gate:
     """The endpoint that programs under test use. Everything is set from the test's thread."""
 
-    def __init__(self, behind: int) -> None:
+    def __init__(self, behind: int, space: str = "") -> None:
+        """`behind` is moto's port; callers are in the network namespace at the path `space`, if one is given."""
         self.calls: list[Call] = []
         self.rules: list[Rule] = []
         self.quota: int | None = None
@@ -102,7 +104,8 @@ class Gate:
             def log_message(self, *_: object) -> None:
                 """Nothing."""
 
-        self._server = _Server(("127.0.0.1", 0), Handler)
+        with within(space) if space else nullcontext():
+            self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -338,13 +341,13 @@ def _is_up(port: int) -> bool:
 
 
 @contextmanager
-def cloud(port: int) -> Iterator[Cloud]:
-    """An empty cloud on moto's server at a port, and a gate of its own."""
+def cloud(port: int, space: str = "") -> Iterator[Cloud]:
+    """An empty cloud on moto's server at a port, and a gate of its own, in a namespace of the callers' if need be."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     connection.request("POST", "/moto-api/reset")
     assert connection.getresponse().status == 200
     connection.close()
     with ExitStack() as undo:
-        gate = Gate(port)
+        gate = Gate(port, space)
         undo.callback(gate.close)
         yield Cloud(port, gate)

@@ -182,11 +182,10 @@ class Site:
             raise AssertionError(f"the table has {found}, not {dict(routes)}\n{self.log()[-3000:]}") from None
 
     def next_hops(self, table: str = "main") -> dict[str, str]:
-        """Zone -> the host that its IPv4 route leads to now; every family of a zone has the same."""
+        """Zone -> the host that its routes of both families lead to; both of them while they differ."""
         routes = self.cloud.routes(table)
-        hops = {zone: routes[prefix] for zone, prefix in GROUPS4.items() if prefix in routes}
-        assert all(routes.get(GROUPS6[zone]) == host for zone, host in hops.items()), routes
-        return hops
+        hosts = {zone: {routes.get(prefix, "none") for prefix in (GROUPS4[zone], GROUPS6[zone])} for zone in ZONES}
+        return {zone: "|".join(sorted(found)) for zone, found in hosts.items() if found != {"none"}}
 
     def close(self) -> None:
         self._stack.close()
