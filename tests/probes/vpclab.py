@@ -104,7 +104,8 @@ class Prober:
 
         def stop() -> dict[str, int]:
             self._say({"do": "stop"})
-            return self._answer()
+            found: dict[str, int] = self._answer()
+            return found
 
         return stop
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.probes.agenthost import wait
 from tests.probes.cloud import ANSWER_LOST, WRITES, Cloud, cloud
-from tests.probes.programs import romanad
+from tests.probes.programs import Romana, romanad
 from tests.probes.vpcsite import GROUPS4, GROUPS6, PLAN, ZONES, Site, both, vpc_site
 
 EXAMPLES = Path(__file__).parents[2] / "examples/topologies"
@@ -327,7 +327,7 @@ def test_romana_v2s_plan_for_kops_has_a_route_for_each_group_that_has_hosts(site
             site.host(f"{zone}-{host}", zone, f"172.20.{number}.{host + 9}", labels)
     site.table("main")
     site.aws("sync")
-    planned = {one["prefix"]: set(one["hosts"]) for one in site.call("GET", "/v1/routes/vpc")["routes"]}
+    planned = {one["prefix"]: set(one["hosts"]) for one in Romana(site.server).json("route", "vpc")}
     routes = site.cloud.routes("main")
     assert routes.keys() == planned.keys()
     assert len(routes) == 9  # v2 spreads hosts over the eight groups of a zone

@@ -103,7 +103,9 @@ def test_a_packet_reaches_the_host_that_has_its_address_by_one_relay_at_most(see
     planned = vpc_routes(site.plan, site.hosts.values(), routes.exceptions())
     plan = VpcPlan(revision=1, routes=planned, hosts=tuple(hosts))
     where = place_hosts(plan.hosts, known, LABEL).by_host
-    table = reach_of(plan, where, "vpc-1").routes
+    reach = reach_of(plan, where, "vpc-1")
+    table = reach.routes
+    assert table.keys() == {route.prefix for route in planned} | set(reach.apart)
     for _ in range(40):
         address = some_address(draw, site)
         holder, next_hop = site.holder(address), around_prefix(table, address)
