@@ -409,11 +409,11 @@ class RouteDaemon(Protocol):
 class VpcControl(Protocol):
     """What the program that writes VPC route tables needs from the control plane."""
 
-    async def vpc_plan(self) -> VpcPlan:
-        """Routes, hosts and what is ours, as of one revision. Unavailable when it is away."""
+    async def vpc_plan(self, lease: str) -> VpcPlan:
+        """Routes, hosts and what is ours under a lease, as of one revision. Unavailable when it is away."""
 
     async def own_vpc_routes(self, table: str, owned: OwnedRoutes) -> None:
-        """Write down, durably, what is ours in a table. Conflict without the lease `VPC_LEASE`."""
+        """Write down, durably, what is ours in a table. Conflict without the lease, and for a table of another one."""
 
     async def hold_lease(self, name: str, holder: str, seconds: int) -> None:
         """Get or keep a lease for so many seconds. Conflict while another program has it."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from romana.adapters.ec2 import Ec2
+from romana.adapters.ec2 import PAGES, Ec2
 from romana.adapters.romanad import RomanadClient
 from romana.codec.text import parse_address, parse_prefix
 from romana.model.address import Family
@@ -173,6 +173,15 @@ def test_aws_errors_are_ours_with_its_own_words(
         assert 100 - rule.times <= 3
 
 
+def test_pages_are_as_large_as_the_api_takes() -> None:
+    """moto takes any; the limits are those of boto3's own description of the API."""
+    service = Ec2(REGION)._client.meta.service_model
+    for name, size in PAGES.items():
+        operation = service.operation_model("".join(word.title() for word in name.split("_")))
+        limits = operation.input_shape.members["MaxResults"].metadata
+        assert limits.get("min", 1) <= size <= limits.get("max", 1000)
+
+
 def test_routes_of_others_are_read_whatever_they_lead_to(moto: int, monkeypatch: pytest.MonkeyPatch) -> None:
     with cloud(moto) as found:
         world = on_moto(found, monkeypatch)
@@ -221,14 +230,21 @@ def test_what_is_ours_is_written_by_who_has_the_lease(control: Callable[[Any], N
         with pytest.raises(Conflict, match="one has the lease aws"):
             await plane.hold_lease("aws", "two", 30)
         await plane.own_vpc_routes("rtb-1", OwnedRoutes(holder="one", routes=(SIX, FOUR)))
-        assert (await plane.vpc_plan()).owned == {"rtb-1": (FOUR, SIX)}
+        assert (await plane.vpc_plan("aws")).owned == {"rtb-1": (FOUR, SIX)}
         await plane.drop_lease("aws", "two")
         await plane.drop_lease("aws", "one")
         await plane.hold_lease("aws", "two", 30)
         with pytest.raises(Conflict):
             await plane.own_vpc_routes("rtb-1", OwnedRoutes(holder="one", routes=()))
         await plane.own_vpc_routes("rtb-1", OwnedRoutes(holder="two", routes=()))
-        assert (await plane.vpc_plan()).owned == {}
+        assert (await plane.vpc_plan("aws")).owned == {}
+        await plane.own_vpc_routes("rtb-1", OwnedRoutes(holder="two", routes=(FOUR,)))
+        await plane.hold_lease("aws-far", "far", 30)
+        with pytest.raises(Conflict, match="under the lease aws"):
+            await plane.own_vpc_routes("rtb-1", OwnedRoutes(lease="aws-far", holder="far", routes=(SIX,)))
+        await plane.own_vpc_routes("rtb-2", OwnedRoutes(lease="aws-far", holder="far", routes=(SIX,)))
+        assert (await plane.vpc_plan("aws")).owned == {"rtb-1": (FOUR,)}
+        assert (await plane.vpc_plan("aws-far")).owned == {"rtb-2": (SIX,)}
         with pytest.raises(Invalid):
             await plane.own_vpc_routes("main", OwnedRoutes(holder="two", routes=(FOUR,)))
 

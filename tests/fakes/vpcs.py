@@ -100,22 +100,28 @@ class FakeVpcControl:
     def __init__(self) -> None:
         self.plan = VpcPlan(revision=1)
         self.holders: dict[str, str] = {}
+        self.leases: dict[str, str] = {}
+        """By table, the lease under which it is written."""
         self.away: RomanaError | None = None
         self.before: Callable[[], None] = lambda: None
 
-    async def vpc_plan(self) -> VpcPlan:
+    async def vpc_plan(self, lease: str) -> VpcPlan:
         self._meet()
-        return self.plan
+        mine = {table: routes for table, routes in self.plan.owned.items() if self.leases[table] == lease}
+        return msgspec.structs.replace(self.plan, owned=mine)
 
     async def own_vpc_routes(self, table: str, owned: OwnedRoutes) -> None:
         self._meet()
         self.before()
-        if self.holders.get("aws") != owned.holder:
-            raise Conflict(f"{owned.holder} does not have the lease aws (any more)")
+        if self.holders.get(owned.lease) != owned.holder:
+            raise Conflict(f"{owned.holder} does not have the lease {owned.lease} (any more)")
+        if table in self.plan.owned and self.leases[table] != owned.lease:
+            raise Conflict(f"route table {table} is written under the lease {self.leases[table]}")
         if not table.startswith("rtb-"):
             raise Invalid
         rest = {id_: routes for id_, routes in self.plan.owned.items() if id_ != table}
         mine = {table: tuple(sorted(owned.routes))} if owned.routes else {}
+        self.leases[table] = owned.lease
         self.plan = msgspec.structs.replace(self.plan, owned={**rest, **mine})
 
     async def hold_lease(self, name: str, holder: str, seconds: int) -> None:

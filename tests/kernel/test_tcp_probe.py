@@ -4,10 +4,10 @@ import asyncio
 import socket
 
 import pytest
-from tests.probes.spaces import shell, spaces, within
 
 from romana.adapters.tcp_probe import answers
 from romana.codec.text import parse_address
+from tests.probes.spaces import shell, spaces, within
 
 SILENT = "table inet silent {\n chain input {\n type filter hook input priority 0;\n tcp dport 9 drop\n }\n}\n"
 

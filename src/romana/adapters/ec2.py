@@ -17,7 +17,8 @@ from romana.model.vpc import Instance, Interface, RouteTable, TableRoute
 ATTEMPTS = 3
 """Of one call, with pauses that grow; whoever calls waits much longer before the next."""
 CONNECT_SECONDS, READ_SECONDS = 5, 20
-PAGE = 500
+PAGES = {"describe_instances": 500, "describe_managed_prefix_lists": 100, "describe_route_tables": 100}
+"""How many of a list come in one answer."""
 STATUSES_AT_ONCE = 100
 PROPAGATED = "EnableVgwRoutePropagation"
 LOCAL = "local"
@@ -115,7 +116,7 @@ class Ec2:
         for first in range(0, len(ordered), STATUSES_AT_ONCE):
             part = ordered[first : first + STATUSES_AT_ONCE]
             try:
-                for one in self._pages("describe_instance_status", "InstanceStatuses", page=None, InstanceIds=part):
+                for one in self._pages("describe_instance_status", "InstanceStatuses", InstanceIds=part):
                     found[one["InstanceId"]] = _worse(one["SystemStatus"]["Status"], one["InstanceStatus"]["Status"])
             except NotFound:
                 continue
@@ -147,11 +148,14 @@ class Ec2:
         if not ids:
             return {}
         filters = [{"Name": "prefix-list-id", "Values": ids}]
-        lists = self._pages("describe_managed_prefix_lists", "PrefixLists", page=100, Filters=filters)
+        try:
+            lists = list(self._pages("describe_managed_prefix_lists", "PrefixLists", Filters=filters))
+        except Invalid:  # counted as one each; AWS itself still knows its quota
+            return {}
         return {one["PrefixListId"]: (_family(one), int(one.get("MaxEntries") or 1)) for one in lists}
 
-    def _pages(self, name: str, field: str, *, page: int | None = PAGE, **arguments: Any) -> Iterator[Any]:
-        size = {} if page is None else {"PaginationConfig": {"PageSize": page}}
+    def _pages(self, name: str, field: str, **arguments: Any) -> Iterator[Any]:
+        size = {"PaginationConfig": {"PageSize": PAGES[name]}} if name in PAGES else {}
         paginator = self._client.get_paginator(name)
         pages = iter(paginator.paginate(**arguments, **size))
         while True:

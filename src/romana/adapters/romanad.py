@@ -181,9 +181,9 @@ class RomanadClient:
         """Tell of packets."""
         await self._call("POST", f"/v1/hosts/{host}/flows", ToldFlows(epoch=epoch, flows=tuple(flows)))
 
-    async def vpc_plan(self) -> VpcPlan:
+    async def vpc_plan(self, lease: str) -> VpcPlan:
         """What VPC route tables should have."""
-        return decode(await self._call("GET", "/v1/routes/vpc"), VpcPlan)
+        return decode(await self._call("GET", f"/v1/routes/vpc?lease={quote(lease, safe='')}"), VpcPlan)
 
     async def own_vpc_routes(self, table: str, owned: OwnedRoutes) -> None:
         """Write down what is ours in a VPC route table."""

@@ -78,8 +78,11 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VpcTable(msgspec.Struct, frozen=True, kw_only=True):
-    """The destinations in a VPC's route table that were written there for the plan; all others are somebody else's."""
+    """The destinations in a VPC's route table that were written there for the plan, by programs that take turns by a
+    lease of that name; all others are somebody else's.
+    """
 
+    lease: str
     routes: tuple[Prefix, ...]
 
 

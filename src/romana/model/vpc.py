@@ -10,7 +10,7 @@ ANNOUNCED_TO_VPC = "prefix-announce-vpc"
 """The word in a group's `routing` that has a VPC know the group by one route (Romana v2's word)."""
 
 VPC_LEASE = "aws"
-"""The lease of the one program that writes to VPC route tables."""
+"""The lease of the one program that writes to VPC route tables, where nobody names another one."""
 
 
 class VpcRoute(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +45,7 @@ class VpcHost(msgspec.Struct, frozen=True, kw_only=True):
 class VpcPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that a writer of VPC route tables needs, as of one `revision`.
 
-    `owned` has, by the id of a route table, the destinations that were written there for the plan.
+    `owned` has, by the id of a route table, the destinations that were written there for the plan under its lease.
     """
 
     revision: int
@@ -55,10 +55,11 @@ class VpcPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OwnedRoutes(msgspec.Struct, frozen=True, kw_only=True):
-    """All destinations in a route table that are there for the plan, as the program that writes them says: `holder` has
-    the lease `VPC_LEASE`.
+    """All destinations in a route table that are there for the plan, as the program that writes them says: `holder`,
+    which has the `lease`.
     """
 
+    lease: str = VPC_LEASE
     holder: str
     routes: tuple[Prefix, ...]
 

@@ -6,6 +6,9 @@ import msgspec
 
 from romana.model.errors import Fault, Invalid
 
+MOST_TABLES = 200
+"""Values that a filter of the EC2 API takes."""
+
 
 class AwsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The VPCs' route tables. Credentials are found as every AWS program finds them, and are never written here.
@@ -16,7 +19,8 @@ class AwsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     table_tags: tags; route tables that have all of them are written, too.
     routes_per_table: how many routes of each family a table may have: the account's quota.
     instance_label: the label of a host that has its instance's id; hosts without it are found by their addresses.
-    holder: this program's name among several of its kind; empty for the machine's own name.
+    lease: programs with one lease take turns; those that write tables of different regions or accounts need their own.
+    holder: this program's name among those that take turns; empty for the machine's own name.
     round_seconds: the time between rounds, each of which reads tables and instances.
     socket: the UNIX socket that tells the program's status.
     """
@@ -27,6 +31,7 @@ class AwsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     table_tags: dict[str, str] = {}
     routes_per_table: int = 50
     instance_label: str = "romana.io/instance"
+    lease: str = "aws"
     holder: str = ""
     round_seconds: float = 10.0
     socket: str = "/run/romana/aws.sock"
@@ -92,6 +97,10 @@ def check(settings: AwsConfig) -> None:
         for place, id_ in enumerate(settings.aws.tables)
         if not id_.startswith("rtb-")
     ]
+    if len(settings.aws.tables) > MOST_TABLES:
+        faults.append(
+            Fault("aws.tables", f"names {len(settings.aws.tables)} route tables, at most {MOST_TABLES} can be")
+        )
     positive = {
         "aws.routes_per_table": settings.aws.routes_per_table,
         "aws.round_seconds": settings.aws.round_seconds,

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -14,11 +11,10 @@ import typer
 
 from romana import __version__
 from romana.adapters.logs import set_up_logs
+from romana.adapters.startup import read_settings, told
 from romana.apps.aws import show
 from romana.apps.aws.config import AwsConfig, check
-from romana.codec.config import load, unreadable
 from romana.codec.json import decode
-from romana.model.errors import Invalid, RomanaError
 from romana.services.vpc.status import Status
 
 app = typer.Typer(
@@ -77,11 +73,17 @@ def sync(
 
 
 @app.command()
-def remove(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+def remove(
+    config: ConfigOption = DEFAULT_CONFIG,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Forget routes in tables that do not exist in the region any more.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
     """Take every route of ours out of every route table. Exit status 1 when some could not be removed."""
     from romana.apps.aws import serve  # noqa: PLC0415
 
-    outcome = _call(config, serve.remove)
+    outcome = _call(config, lambda settings: serve.remove(settings, forget=forget))
     show.removed(outcome, as_json=json)
     if outcome.problems:
         raise typer.Exit(1)
@@ -111,36 +113,12 @@ def check_config(config: ConfigOption = DEFAULT_CONFIG) -> None:
 
 def _call(config: Path, work: Callable[[AwsConfig], T], *, logs: bool = False) -> T:
     """Work with the configuration; what is done once is told at its end, and not logged before, too."""
-    with _failures(config):
-        settings = _read(config)
+    with told("romana-aws", config):
+        settings = read_settings(AwsConfig, config, DEFAULT_CONFIG)
+        check(settings)
         level = settings.log.level
         set_up_logs(level if logs or level != "info" else "warning", settings.log.format)
         return work(settings)
-
-
-def _read(config: Path) -> AwsConfig:
-    text = ""
-    if config.exists() or config != DEFAULT_CONFIG:
-        try:
-            text = config.read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise Invalid(unreadable(error)) from error
-    settings = load(AwsConfig, text, os.environ)
-    check(settings)
-    return settings
-
-
-@contextmanager
-def _failures(config: Path) -> Iterator[None]:
-    try:
-        yield
-    except Invalid as error:
-        for fault in error.faults:
-            typer.echo(f"romana-aws: {config}: {fault}", err=True)
-        sys.exit(2)
-    except (RomanaError, OSError) as error:
-        typer.echo(f"romana-aws: {error}", err=True)
-        sys.exit(1)
 
 
 if __name__ == "__main__":

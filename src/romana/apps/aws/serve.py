@@ -6,6 +6,7 @@ Owns which thread does what: all calls of the cloud are made by one, in their or
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import signal
 import socket
@@ -50,7 +51,7 @@ def sync(settings: AwsConfig, *, dry_run: bool, adopt: bool) -> Outcome:
     """One round; with `dry_run` nothing is written and the turn is not asked for."""
 
     async def once() -> Outcome:
-        async with _joined(settings) as (writer, turn, _):
+        async with _joined(settings, _once(settings)) as (writer, turn, _):
             if dry_run:
                 return await writer.look(adopt=adopt)
             await _own_turn(turn)
@@ -62,14 +63,14 @@ def sync(settings: AwsConfig, *, dry_run: bool, adopt: bool) -> Outcome:
     return asyncio.run(once())
 
 
-def remove(settings: AwsConfig) -> Outcome:
+def remove(settings: AwsConfig, *, forget: bool) -> Outcome:
     """Take every route of ours out of every table."""
 
     async def once() -> Outcome:
-        async with _joined(settings) as (writer, turn, _):
+        async with _joined(settings, _once(settings)) as (writer, turn, _):
             await _own_turn(turn)
             try:
-                return await writer.remove()
+                return await writer.remove(forget=forget)
             finally:
                 await turn.end()
 
@@ -86,7 +87,7 @@ async def _serve(settings: AwsConfig) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    async with _joined(settings) as (writer, turn, region):
+    async with _joined(settings, _holder(settings)) as (writer, turn, region):
         clock, bell = KernelClock(), Bell()
         service = VpcService(
             writer,
@@ -111,12 +112,12 @@ async def _serve(settings: AwsConfig) -> None:
 
 
 @asynccontextmanager
-async def _joined(settings: AwsConfig) -> AsyncIterator[tuple[Writer, Turn, str]]:
+async def _joined(settings: AwsConfig, holder: str) -> AsyncIterator[tuple[Writer, Turn, str]]:
     """The writer, its turn, and the region that it writes in."""
     ec2 = Ec2(settings.aws.region, settings.aws.endpoint)
     with ThreadPoolExecutor(1, "ec2") as pool:
         async with RomanadClient(settings.romanad.url) as control:
-            turn = Turn(control, settings.aws.holder or socket.gethostname())
+            turn = Turn(control, holder, settings.aws.lease)
             writer = Writer(
                 control,
                 ec2,
@@ -128,6 +129,15 @@ async def _joined(settings: AwsConfig) -> AsyncIterator[tuple[Writer, Turn, str]
                 retries=Retries(_spread),
             )
             yield writer, turn, ec2.region
+
+
+def _holder(settings: AwsConfig) -> str:
+    return settings.aws.holder or socket.gethostname()
+
+
+def _once(settings: AwsConfig) -> str:
+    """The name of a process that writes once: never that of the program that goes on, whose lease it would give up."""
+    return f"{_holder(settings)[:40]}.{os.getpid()}"
 
 
 def _rules(settings: AwsConfig) -> VpcRules:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from romana.apps.server.http import Call, Endpoint
 from romana.model.errors import Fault, Invalid
-from romana.model.vpc import OwnedRoutes, VpcPlan
+from romana.model.vpc import VPC_LEASE, OwnedRoutes, VpcPlan
 from romana.services.control.program_leases import LeaseRequest, ProgramLease, ProgramLeases
 from romana.services.control.vpc import VpcVerbs
 
@@ -12,8 +12,8 @@ from romana.services.control.vpc import VpcVerbs
 def vpc_endpoints(verbs: VpcVerbs, leases: ProgramLeases) -> list[Endpoint]:
     """The lines of the table."""
 
-    async def plan(_call: Call) -> VpcPlan:
-        return verbs.plan()
+    async def plan(call: Call) -> VpcPlan:
+        return verbs.plan(call.query.get("lease", VPC_LEASE))
 
     async def own(call: Call) -> OwnedRoutes:
         return await verbs.own(call.path["table"], call.message(OwnedRoutes))
@@ -37,6 +37,7 @@ def vpc_endpoints(verbs: VpcVerbs, leases: ProgramLeases) -> list[Endpoint]:
             summary="What VPC route tables should lead to which hosts, and what in them is ours",
             handler=plan,
             gives=VpcPlan,
+            query=("lease",),
             rel="vpc-routes",
         ),
         Endpoint(

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 import structlog
 
-from romana.model.errors import Conflict, RomanaError, Unavailable
+from romana.model.errors import RomanaError, Unavailable
 from romana.model.vpc import VPC_LEASE
 from romana.ports import VpcControl
 
@@ -32,10 +32,11 @@ class Word(StrEnum):
 
 
 class Turn:
-    """This program's part in it; `holder` is its name among the programs of this kind."""
+    """This program's part in it; `holder` is its name among those that take turns by a `lease`."""
 
-    def __init__(self, control: VpcControl, holder: str) -> None:
+    def __init__(self, control: VpcControl, holder: str, lease: str = VPC_LEASE) -> None:
         self.holder = holder
+        self.lease = lease
         self.word = Word.STANDS_BY
         self.why = "it has not asked for its turn yet"
         self._control = control
@@ -44,13 +45,13 @@ class Turn:
         """Ask for the turn, or go on having it."""
         before = self.word
         try:
-            await self._control.hold_lease(VPC_LEASE, self.holder, SECONDS)
+            await self._control.hold_lease(self.lease, self.holder, SECONDS)
             self.word, self.why = Word.WRITES, ""
-        except Conflict as error:
-            self.word, self.why = Word.STANDS_BY, str(error)
         except Unavailable as error:
             self.word = Word.STANDS_BY if before is Word.STANDS_BY else Word.FAILS_OVER_ONLY
             self.why = str(error)
+        except RomanaError as error:
+            self.word, self.why = Word.STANDS_BY, str(error)
         if self.word is not before:
             log.info("turn", word=self.word, why=self.why)
 
@@ -68,4 +69,4 @@ class Turn:
         if self.word is not Word.STANDS_BY:
             self.word = Word.STANDS_BY
             with contextlib.suppress(RomanaError):
-                await self._control.drop_lease(VPC_LEASE, self.holder)
+                await self._control.drop_lease(self.lease, self.holder)

@@ -105,22 +105,29 @@ class Writer:
                 await work.come_and_go(table, outcome.decision.plan.owned.get(table.table.id, ()))
         return msgspec.structs.replace(outcome, changed=work.changed, problems=(*outcome.problems, *work.problems))
 
-    async def remove(self) -> Outcome:
-        """Take all routes of ours out of all tables, also of those that the configuration does not name any more."""
-        plan = await self._control.vpc_plan()
+    async def remove(self, *, forget: bool = False) -> Outcome:
+        """Take all routes of ours out of all tables, also of those that the configuration does not name any more. With
+        `forget`, tables that are not there (any more) have none.
+        """
+        plan = await self._control.vpc_plan(self._turn.lease)
         tables = await self._worker(self._vpcs.tables, tuple(plan.owned), {})
         work = self._work()
         there = {table.id: table.routes for table in tables}
         for id_, owned in plan.owned.items():
-            gone = tuple(prefix for prefix in owned if prefix in there.get(id_, {}))
-            await work.remove_all(id_, gone)
+            if id_ in there or forget:
+                await work.remove_all(id_, [prefix for prefix in owned if prefix in there.get(id_, {})])
+            else:
+                work.problems.append(
+                    f"there is no route table {id_} in this region, in which {len(owned)} routes are ours; if it was "
+                    "deleted, `romana-aws remove --forget` forgets them"
+                )
         empty = decide(VpcWorld(plan=plan, tables=(), instances={}), {}, self._clock.boottime(), self._rules)
         return Outcome(decision=empty, changed=work.changed, problems=tuple(work.problems))
 
     async def _present_plan(self, problems: list[str]) -> VpcPlan:
         """The plan; the last one while the control plane is away."""
         try:
-            self._plan = await self._control.vpc_plan()
+            self._plan = await self._control.vpc_plan(self._turn.lease)
             if self._turn.word is Word.FAILS_OVER_ONLY:
                 await self._turn.renew()
         except Unavailable as error:
@@ -218,7 +225,7 @@ class _Work:
     async def _record(self, table: str, before: set[Prefix] | None, now: set[Prefix]) -> set[Prefix]:
         """Have it written down what is ours, where that is not what was written before."""
         if before != now:
-            owned = OwnedRoutes(holder=self._turn.holder, routes=tuple(sorted(now)))
+            owned = OwnedRoutes(lease=self._turn.lease, holder=self._turn.holder, routes=tuple(sorted(now)))
             await self._control.own_vpc_routes(table, owned)
             self._recorded(table, owned.routes)
         return now

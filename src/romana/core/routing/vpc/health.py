@@ -105,6 +105,7 @@ def follow(
 
 
 def _step(known: Health | None, verdict: Verdict, now: int, times: HealthTimes) -> Health:
+    tolerated = times.fail_over if known is not None else 0  # of a host that nobody has seen well yet, nothing is
     if known is None:
         known = Health(sign=verdict.sign, since=now)
     since = known.since if known.sign is verdict.sign else now
@@ -118,7 +119,7 @@ def _step(known: Health | None, verdict: Verdict, now: int, times: HealthTimes) 
             settled=step.settled or lasted >= wait,
             failures=0 if forgiven else step.failures,
         )
-    if step.failed or (verdict.sign is Sign.UNWELL and lasted < times.fail_over):
+    if step.failed or (verdict.sign is Sign.UNWELL and lasted < tolerated):
         return step
     return msgspec.structs.replace(step, failed=True, settled=False, failures=step.failures + 1)
 

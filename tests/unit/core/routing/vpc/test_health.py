@@ -87,6 +87,10 @@ def test_a_host_that_failed_is_preferred_again_when_it_was_well_for_a_time_that_
     assert settling_time(known["h"], TIMES) == 100
 
 
+def test_a_host_that_was_never_seen_well_is_not_waited_for() -> None:
+    assert list(levels((0, Sign.UNWELL))) == [Level.FAILING]
+
+
 def test_a_host_that_goes_from_gone_to_unwell_is_still_failing() -> None:
     assert list(levels((0, Sign.GONE), (1, Sign.UNWELL), (2, Sign.WELL))) == [Level.GONE, Level.FAILING, Level.WELL]
 
