@@ -35,7 +35,7 @@ from romana.services.vpc.probing import Probing
 from romana.services.vpc.retries import Retries
 from romana.services.vpc.service import VpcService
 from romana.services.vpc.turn import Turn, Word
-from romana.services.vpc.writer import Outcome, TableChoice, Writer
+from romana.services.vpc.writer import Outcome, Removal, TableChoice, Writer
 
 log = structlog.get_logger()
 FIRST_PAUSE, MOST_PAUSE = 2.0, 60.0
@@ -54,33 +54,34 @@ def sync(settings: AwsConfig, *, dry_run: bool, adopt: bool) -> Outcome:
         async with _joined(settings, _once(settings)) as (writer, turn, _):
             if dry_run:
                 return await writer.look(adopt=adopt)
-            await _own_turn(turn)
-            try:
+            async with _own_turn(turn):
                 return await writer.round(adopt=adopt)
-            finally:
-                await turn.end()
 
     return asyncio.run(once())
 
 
-def remove(settings: AwsConfig, *, forget: bool) -> Outcome:
+def remove(settings: AwsConfig, *, forget: bool) -> Removal:
     """Take every route of ours out of every table."""
 
-    async def once() -> Outcome:
-        async with _joined(settings, _once(settings)) as (writer, turn, _):
-            await _own_turn(turn)
-            try:
-                return await writer.remove(forget=forget)
-            finally:
-                await turn.end()
+    async def once() -> Removal:
+        async with _joined(settings, _once(settings)) as (writer, turn, _), _own_turn(turn):
+            return await writer.remove(forget=forget)
 
     return asyncio.run(once())
 
 
-async def _own_turn(turn: Turn) -> None:
+@asynccontextmanager
+async def _own_turn(turn: Turn) -> AsyncIterator[None]:
+    """The turn, for as long as it takes; Conflict when another program has it."""
     await turn.renew()
     if turn.word is not Word.WRITES:
         raise Conflict(f"it is not this program's turn to write: {turn.why}")
+    keeping = asyncio.create_task(turn.run())
+    try:
+        yield
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
 
 
 async def _serve(settings: AwsConfig) -> None:

@@ -13,7 +13,7 @@ from romana.codec.json import encode
 from romana.core.routing.vpc.decision import TableDecision
 from romana.model.address import Prefix
 from romana.services.vpc.status import Status
-from romana.services.vpc.writer import Outcome
+from romana.services.vpc.writer import Outcome, Removal
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,12 +63,12 @@ def outcome(found: Outcome, *, dry_run: bool, as_json: bool) -> None:
     _problems(found.problems)
 
 
-def removed(found: Outcome, *, as_json: bool) -> None:
+def removed(found: Removal, *, as_json: bool) -> None:
     """What `remove` did."""
     if as_json:
-        _json({"removed": found.changed, "problems": found.problems})
+        _json(found)
         return
-    typer.echo(f"{found.changed} routes removed")
+    typer.echo(f"{found.removed} routes removed")
     _problems(found.problems)
 
 

@@ -32,8 +32,7 @@ class Probing:
     async def run(self) -> None:
         """For ever."""
         while True:
-            await self.round()
-            await asyncio.sleep(self._every)
+            await asyncio.gather(self.round(), asyncio.sleep(self._every))
 
     async def round(self) -> None:
         """Ask every host once."""

@@ -42,6 +42,13 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...]
 
 
+class Removal(msgspec.Struct, frozen=True, kw_only=True):
+    """How many routes of ours were taken out, and why some were not."""
+
+    removed: int
+    problems: tuple[str, ...]
+
+
 class Writer:
     """Rounds, one at a time."""
 
@@ -105,7 +112,7 @@ class Writer:
                 await work.come_and_go(table, outcome.decision.plan.owned.get(table.table.id, ()))
         return msgspec.structs.replace(outcome, changed=work.changed, problems=(*outcome.problems, *work.problems))
 
-    async def remove(self, *, forget: bool = False) -> Outcome:
+    async def remove(self, *, forget: bool = False) -> Removal:
         """Take all routes of ours out of all tables, also of those that the configuration does not name any more. With
         `forget`, tables that are not there (any more) have none.
         """
@@ -121,8 +128,7 @@ class Writer:
                     f"there is no route table {id_} in this region, in which {len(owned)} routes are ours; if it was "
                     "deleted, `romana-aws remove --forget` forgets them"
                 )
-        empty = decide(VpcWorld(plan=plan, tables=(), instances={}), {}, self._clock.boottime(), self._rules)
-        return Outcome(decision=empty, changed=work.changed, problems=tuple(work.problems))
+        return Removal(removed=work.changed, problems=tuple(work.problems))
 
     async def _present_plan(self, problems: list[str]) -> VpcPlan:
         """The plan; the last one while the control plane is away."""

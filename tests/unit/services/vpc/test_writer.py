@@ -270,11 +270,11 @@ def test_everything_of_ours_is_removed_also_from_tables_that_are_not_named_any_m
         outcome = await world.round()
         assert "route table rtb-1 has 2 routes of ours" in outcome.problems[0]
         known = world.vpcs.known.pop("rtb-1")
-        outcome = await world.writer.remove()
-        assert outcome.changed == 2
-        assert "there is no route table rtb-1 in this region, in which 2 routes are ours" in outcome.problems[0]
+        removal = await world.writer.remove()
+        assert removal.removed == 2
+        assert "there is no route table rtb-1 in this region, in which 2 routes are ours" in removal.problems[0]
         world.vpcs.known["rtb-1"] = known
-        assert (await world.writer.remove()).changed == 2
+        assert (await world.writer.remove()).removed == 2
         assert world.routes() == world.routes("rtb-2") == {}
         assert world.control.plan.owned == {}
 

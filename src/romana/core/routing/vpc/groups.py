@@ -7,9 +7,13 @@ exception has a route only where the routes around it lead to others.
 
 from __future__ import annotations
 
+import operator
+from bisect import insort
 from collections.abc import Iterable, Iterator
 
-from romana.model.address import Prefix
+import msgspec
+
+from romana.model.address import Family, Prefix
 from romana.model.route import RouteException
 from romana.model.topology import AddressPlan, Group, Host
 from romana.model.vpc import ANNOUNCED_TO_VPC, VpcRoute
@@ -20,7 +24,7 @@ def vpc_routes(
 ) -> tuple[VpcRoute, ...]:
     """The routes, by prefix. Groups without hosts have none."""
     known = {host.name: host for host in hosts}
-    found: dict[Prefix, VpcRoute] = {}
+    found = RouteIndex()
     for topology in plan.topologies:
         announced = dict(_announced(topology.root, None))
         members: dict[str, list[str]] = {}
@@ -31,18 +35,34 @@ def vpc_routes(
         for group in {group.path: group for group in announced.values()}.values():
             for prefix in group.cidrs.values() if group.path in members else ():
                 name = f"{topology.name}:{group.path}"
-                found[prefix] = VpcRoute(prefix=prefix, hosts=tuple(sorted(members[group.path])), group=name)
+                found.put(VpcRoute(prefix=prefix, hosts=tuple(sorted(members[group.path])), group=name))
     for one in sorted(exceptions, key=lambda one: (one.prefix.length, one.prefix)):
-        around = around_prefix(found, one.prefix)
+        around = found.around(one.prefix)
         if one.host in known and (around is None or one.host not in around.hosts):
-            plain = one.prefix.supernet(one.prefix.length)  # an address is written as a prefix in a table
-            found[plain] = VpcRoute(prefix=plain, hosts=(one.host,))
-    return tuple(found[prefix] for prefix in sorted(found))
+            found.put(VpcRoute(prefix=one.prefix, hosts=(one.host,)))
+    return tuple(found.routes[prefix] for prefix in sorted(found.routes))
 
 
-def around_prefix(routes: dict[Prefix, VpcRoute], prefix: Prefix) -> VpcRoute | None:
-    """The longest route around a prefix, itself included."""
-    return next((routes[one] for one in prefix.supernets() if one in routes), None)
+class RouteIndex:
+    """Routes by prefix, found by what they contain."""
+
+    def __init__(self) -> None:
+        self.routes: dict[Prefix, VpcRoute] = {}
+        self._lengths: dict[Family, list[int]] = {family: [] for family in Family}  # the longest first
+
+    def put(self, route: VpcRoute) -> None:
+        """Have a route, in the place of one to the same prefix; an address is written as a prefix."""
+        prefix = route.prefix.supernet(route.prefix.length)
+        self.routes[prefix] = msgspec.structs.replace(route, prefix=prefix)
+        lengths = self._lengths[prefix.family]
+        if prefix.length not in lengths:
+            insort(lengths, prefix.length, key=operator.neg)
+
+    def around(self, prefix: Prefix) -> VpcRoute | None:
+        """The longest route around a prefix, itself included."""
+        lengths = (length for length in self._lengths[prefix.family] if length <= prefix.length)
+        found = (self.routes.get(prefix.supernet(length)) for length in lengths)
+        return next((route for route in found if route is not None), None)
 
 
 def _announced(group: Group, marked: Group | None) -> Iterator[tuple[str, Group]]:

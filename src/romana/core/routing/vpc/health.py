@@ -38,10 +38,11 @@ class Level(IntEnum):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """A sign, and why."""
+    """A sign, and why; `awaited` says that whoever saw it has waited already for it to pass."""
 
     sign: Sign
     why: str = ""
+    awaited: bool = False
 
 
 class HealthTimes(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +88,7 @@ def judge(host: VpcHost, place: Place, unanswered: int, times: HealthTimes) -> V
     if host.fenced:
         return Verdict(sign=Sign.GONE, why="its lease is over, so it has cut its endpoints off")
     if unanswered >= times.probes:
-        return Verdict(sign=Sign.UNWELL, why=f"it did not answer {unanswered} probes in a row")
+        return Verdict(sign=Sign.UNWELL, why=f"it did not answer {unanswered} probes in a row", awaited=True)
     if place.instance.status == "impaired":
         return Verdict(sign=Sign.UNWELL, why=f"status checks of instance {place.instance.id} fail")
     if not host.joined:
@@ -105,7 +106,8 @@ def follow(
 
 
 def _step(known: Health | None, verdict: Verdict, now: int, times: HealthTimes) -> Health:
-    tolerated = times.fail_over if known is not None else 0  # of a host that nobody has seen well yet, nothing is
+    # Nothing is waited for that was awaited already, or by a host that nobody saw well yet.
+    tolerated = 0 if known is None or verdict.awaited else times.fail_over
     if known is None:
         known = Health(sign=verdict.sign, since=now)
     since = known.since if known.sign is verdict.sign else now

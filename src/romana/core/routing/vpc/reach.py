@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from romana.core.routing.vpc.groups import around_prefix
+from romana.core.routing.vpc.groups import RouteIndex
 from romana.core.routing.vpc.places import Place
 from romana.model.address import Prefix
 from romana.model.vpc import VpcPlan, VpcRoute
@@ -31,24 +31,23 @@ class Reach(msgspec.Struct, frozen=True, kw_only=True):
 def reach_of(plan: VpcPlan, places: Mapping[str, Place], vpc: str) -> Reach:
     """The routes that a VPC needs; none for what has no host in it."""
     here = {name: place for name, place in places.items() if place.instance.vpc == vpc}
-    routes: dict[Prefix, VpcRoute] = {}
+    found = RouteIndex()
     for route in plan.routes:
         placed = [name for name in route.hosts if name in here]
         if placed:
             home = _home([here[name].interface.subnet for name in placed])
             taking = tuple(name for name in placed if here[name].interface.subnet == home)
-            routes[route.prefix] = msgspec.structs.replace(route, hosts=taking)
+            found.put(msgspec.structs.replace(route, hosts=taking))
     apart = []
     announced = sorted(
         (one.length, one, host.name) for host in plan.hosts if host.name in here for one in host.announced
     )
     for _, prefix, name in announced:
-        around = around_prefix(routes, prefix)
+        around = found.around(prefix)
         if around is not None and _subnet(here, around) != here[name].interface.subnet:
-            plain = prefix.supernet(prefix.length)
-            routes[plain] = VpcRoute(prefix=plain, hosts=(name,))
-            apart.append(plain)
-    return Reach(routes={prefix: routes[prefix] for prefix in sorted(routes)}, apart=tuple(sorted(apart)))
+            found.put(VpcRoute(prefix=prefix, hosts=(name,)))
+            apart.append(prefix)
+    return Reach(routes={prefix: found.routes[prefix] for prefix in sorted(found.routes)}, apart=tuple(sorted(apart)))
 
 
 def _home(subnets: list[str]) -> str:

@@ -40,3 +40,9 @@ def places(plan: VpcPlan, *instances: Instance) -> dict[str, Place]:
 
 def prefixes(*texts: str) -> tuple[Prefix, ...]:
     return tuple(map(parse_prefix, texts))
+
+
+def longest(table: dict[Prefix, VpcRoute], prefix: Prefix) -> VpcRoute | None:
+    """Where a table leads a prefix, looked for in all of it."""
+    around = [one for one in table if one.contains(prefix)]
+    return table[max(around, key=lambda one: one.length)] if around else None

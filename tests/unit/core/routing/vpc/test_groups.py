@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 
 from romana.codec.text import parse_prefix
 from romana.codec.topology import read_plan
-from romana.core.routing.vpc.groups import around_prefix, vpc_routes
+from romana.core.routing.vpc.groups import vpc_routes
 from romana.core.topology import carve, leaf_groups
 from romana.model.route import Away, RouteException
 from romana.model.topology import AddressPlan, Host
 from romana.model.vpc import VpcRoute
+from tests.unit.core.routing.vpc.sites import longest
 from tests.unit.core.routing.worlds import world
 
 
@@ -100,7 +101,7 @@ def test_whatever_a_host_announces_is_led_to_hosts_of_its_group_or_to_itself(see
     table = {route.prefix: route for route in vpc_routes(found.plan, found.hosts.values(), routes.exceptions())}
     for name in found.hosts:
         for prefix in routes.device_plan(name).originates:
-            around = around_prefix(table, prefix)
+            around = longest(table, prefix)
             assert around is not None
             assert name in around.hosts
     leaves = [group for one in found.hosts.values() for group in leaf_groups(found.plan, one).values()]

@@ -54,7 +54,7 @@ def test_what_is_seen_has_a_sign_and_a_reason(
     one = msgspec.structs.replace(vpc_host("h", "10.0.0.1"), **host)
     place = places(VpcPlan(revision=1, hosts=(one,)), instance("one", "10.0.0.1", **machine))["h"]
     found = judge(one, place, unanswered, TIMES)
-    assert found.sign is sign
+    assert (found.sign, found.awaited) == (sign, "probes" in why)
     assert why in found.why
 
 
@@ -85,6 +85,12 @@ def test_a_host_that_failed_is_preferred_again_when_it_was_well_for_a_time_that_
     for later in (now, now + 4000):
         known = follow(known, {"h": Verdict(sign=Sign.WELL)}, later, TIMES)
     assert settling_time(known["h"], TIMES) == 100
+
+
+def test_probes_were_waited_for_when_they_were_made() -> None:
+    known = follow({}, {"h": Verdict(sign=Sign.WELL)}, 0, TIMES)
+    assert follow(known, {"h": Verdict(sign=Sign.UNWELL)}, 1, TIMES)["h"].level is Level.WELL
+    assert follow(known, {"h": Verdict(sign=Sign.UNWELL, awaited=True)}, 1, TIMES)["h"].level is Level.FAILING
 
 
 def test_a_host_that_was_never_seen_well_is_not_waited_for() -> None:

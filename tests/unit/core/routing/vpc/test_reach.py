@@ -6,12 +6,12 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from romana.core.routing.vpc.groups import around_prefix, vpc_routes
+from romana.core.routing.vpc.groups import vpc_routes
 from romana.core.routing.vpc.places import place_hosts
 from romana.core.routing.vpc.reach import reach_of
 from romana.core.routing.vpc.relays import preference
 from romana.model.vpc import Instance, Interface, VpcHost, VpcPlan
-from tests.unit.core.routing.vpc.sites import LABEL, instance, places, prefixes, route, vpc_host
+from tests.unit.core.routing.vpc.sites import LABEL, instance, longest, places, prefixes, route, vpc_host
 from tests.unit.core.routing.worlds import some_address, world
 
 
@@ -108,7 +108,7 @@ def test_a_packet_reaches_the_host_that_has_its_address_by_one_relay_at_most(see
     assert table.keys() == {route.prefix for route in planned} | set(reach.apart)
     for _ in range(40):
         address = some_address(draw, site)
-        holder, next_hop = site.holder(address), around_prefix(table, address)
+        holder, next_hop = site.holder(address), longest(table, address)
         if holder:
             assert next_hop is not None
             relay = preference("rtb-1", next_hop)[draw.randrange(len(next_hop.hosts))]
