@@ -38,6 +38,8 @@ CREDENTIALS = {
 }
 """What a program finds in its environment; moto asks for no particular ones."""
 NAMESPACE = "{http://ec2.amazonaws.com/doc/2016-11-15}"
+TIED = ("setpriv", "--pdeathsig", "KILL", "--")
+"""Before a command: it ends with the process that started it, however that ends."""
 ANSWER_LOST = "answer lost"
 WRITES = frozenset({"CreateRoute", "ReplaceRoute", "DeleteRoute", "ModifyNetworkInterfaceAttribute"})
 
@@ -319,7 +321,7 @@ def moto_server(log: Path) -> Iterator[int]:
     """moto's server as a process; its port."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as probe:
         port = int(probe.server_address[1])
-    command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    command = [*TIED, sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     environment = {**os.environ, "MOTO_EC2_LOAD_DEFAULT_AMIS": "true"}
     with log.open("ab") as file, subprocess.Popen(command, stdout=file, stderr=file, env=environment) as server:
         try:

@@ -17,7 +17,7 @@ from romana.codec.text import parse_address
 from romana.model.tenancy import Identity, Owner
 from romana.model.view import Claim, Heartbeat, Hello
 from tests.probes.agenthost import wait
-from tests.probes.cloud import CREDENTIALS, REGION, Cloud
+from tests.probes.cloud import CREDENTIALS, REGION, TIED, Cloud
 from tests.probes.programs import BIN, romanad
 
 ZONES = ("a", "b", "c")
@@ -147,7 +147,7 @@ class Site:
         self.settings["aws"] = before
         with (self.directory / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                [BIN / "romana-aws", "run", "--config", str(config)],
+                [*TIED, BIN / "romana-aws", "run", "--config", str(config)],
                 stderr=log,
                 stdout=log,
                 env={**os.environ, **CREDENTIALS},
