@@ -47,7 +47,7 @@ test-fresh: ## set-up, demo and tests in a new Debian 12 root (debootstrap); ONL
 
 lock: $(READY) ## choose the newest versions of all dependencies again
 	$(TIMED) lock $(BIN)/uv pip compile --quiet --upgrade --python /usr/bin/python3 --generate-hashes --no-header --no-annotate \
-	  --group pyproject.toml:dev pyproject.toml -o requirements/lock.txt
+	  --group pyproject.toml:dev --extra aws pyproject.toml -o requirements/lock.txt
 
 clean: ## take everything away again: labs, build, .venv
 	$(TIMED) clean scripts/clean.sh

@@ -1,8 +1,8 @@
 """Fails when a document names a command, an option, a path or a test that does not exist.
 
-Looked at: everything in backticks and in fenced blocks. `make X` must be a target; `romana ...`, `romana-agent ...` and
-`romanad ...` must be words and options of that program; a word with a slash whose first part is a directory of ours
-must be a path of ours; a word that begins with `test_` must be a test, or a module of tests.
+Looked at: everything in backticks and in fenced blocks. `make X` must be a target; `romana ...`, `romana-agent ...`,
+`romana-aws ...` and `romanad ...` must be words and options of that program; a word with a slash whose first part is a
+directory of ours must be a path of ours; a word that begins with `test_` must be a test, or a module of tests.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import typer
 
 from romana.apps.agent.main import app as agent
+from romana.apps.aws.main import app as aws
 from romana.apps.command import program
 from romana.apps.server.main import app as server
 
@@ -56,6 +57,7 @@ def programs() -> dict[str, Any]:
     return {
         "romana": typer.main.get_command(program()),
         "romana-agent": typer.main.get_command(agent),
+        "romana-aws": typer.main.get_command(aws),
         "romanad": typer.main.get_command(server),
     }
 

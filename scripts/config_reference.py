@@ -14,6 +14,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import msgspec
 
 from romana.apps.agent.config import AgentConfig
+from romana.apps.aws.config import AwsConfig
 from romana.apps.server.config import ServerConfig
 from romana.codec.config import variables
 from romana.codec.json import encode
@@ -22,6 +23,7 @@ PLACE = Path("docs/configuration.md")
 PROGRAMS: tuple[tuple[str, str, type[msgspec.Struct]], ...] = (
     ("romanad", "/etc/romana/romanad.toml", ServerConfig),
     ("romana-agent", "/etc/romana/agent.toml", AgentConfig),
+    ("romana-aws", "/etc/romana/aws.toml", AwsConfig),
 )
 START = """\
 # Configuration

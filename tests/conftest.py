@@ -14,6 +14,7 @@ import pytest
 
 from romana.apps.lab import build
 from romana.apps.lab import record as records
+from tests.probes.cloud import moto_server
 from tests.probes.etcd import EtcdCluster
 
 MADE_BY = re.compile(r"romt-[a-z]+(\d+)")
@@ -58,3 +59,10 @@ def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdCluster]:
 def rewrite_golden(request: pytest.FixtureRequest) -> bool:
     """Whether golden files are to be written instead of compared."""
     return bool(request.config.getoption("--rewrite-golden"))
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of moto's server, for all tests that need a cloud; each empties it first."""
+    with moto_server(tmp_path_factory.mktemp("moto") / "log") as port:
+        yield port

@@ -35,6 +35,7 @@ from romana.model.view import (
     ViewChange,
     Welcome,
 )
+from romana.model.vpc import Instance, OwnedRoutes, RouteTable, VpcPlan
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -403,6 +404,53 @@ class RouteDaemon(Protocol):
 
         Unavailable with the daemon's own words when it refuses; then the old file stays.
         """
+
+
+class VpcControl(Protocol):
+    """What the program that writes VPC route tables needs from the control plane."""
+
+    async def vpc_plan(self, lease: str) -> VpcPlan:
+        """Routes, hosts and what is ours under a lease, as of one revision. Unavailable when it is away."""
+
+    async def own_vpc_routes(self, table: str, owned: OwnedRoutes) -> None:
+        """Write down, durably, what is ours in a table. Conflict without the lease, and for a table of another one."""
+
+    async def hold_lease(self, name: str, holder: str, seconds: int) -> None:
+        """Get or keep a lease for so many seconds. Conflict while another program has it."""
+
+    async def drop_lease(self, name: str, holder: str) -> None:
+        """Give it up; one that another program has stays."""
+
+
+class Vpcs(Protocol):
+    """Route tables and instances of one region of a cloud.
+
+    Every call may take seconds. Unavailable when the cloud is away, or asks for fewer calls: try later, and less.
+    Invalid, with the name of the call, for credentials that are wrong or may not make it.
+    """
+
+    def tables(self, ids: Collection[str], tags: Mapping[str, str]) -> tuple[RouteTable, ...]:
+        """Those with one of these ids, and those that have all of these tags (none for no tags), by id; what does not
+        exist is not in the answer.
+        """
+
+    def instances(self, vpcs: Collection[str]) -> dict[str, Instance]:
+        """All instances in these VPCs, by id, without their status checks."""
+
+    def statuses(self, instances: Collection[str]) -> dict[str, str]:
+        """The worse of an instance's status checks, of those that run."""
+
+    def add_route(self, table: str, prefix: Prefix, interface: str) -> None:
+        """AlreadyExists when there is a route to the prefix, Exhausted when the table is full."""
+
+    def replace_route(self, table: str, prefix: Prefix, interface: str) -> None:
+        """Lead a prefix elsewhere, at one moment. NotFound when there is no route to it."""
+
+    def remove_route(self, table: str, prefix: Prefix) -> None:
+        """Gone already is success."""
+
+    def stop_checking(self, interface: str) -> None:
+        """Turn an interface's source/destination check off."""
 
 
 class Clock(Protocol):

@@ -42,6 +42,7 @@ from romana.model.view import (
     ViewChange,
     Welcome,
 )
+from romana.model.vpc import OwnedRoutes, VpcPlan
 
 DEFAULT_URL = "unix:///run/romana/romanad.sock"
 TIME_LIMIT = 30.0
@@ -179,6 +180,22 @@ class RomanadClient:
     async def tell_flows(self, host: str, epoch: int, flows: Sequence[Flow]) -> None:
         """Tell of packets."""
         await self._call("POST", f"/v1/hosts/{host}/flows", ToldFlows(epoch=epoch, flows=tuple(flows)))
+
+    async def vpc_plan(self, lease: str) -> VpcPlan:
+        """What VPC route tables should have."""
+        return decode(await self._call("GET", f"/v1/routes/vpc?lease={quote(lease, safe='')}"), VpcPlan)
+
+    async def own_vpc_routes(self, table: str, owned: OwnedRoutes) -> None:
+        """Write down what is ours in a VPC route table."""
+        await self._call("PUT", f"/v1/routes/vpc/tables/{quote(table, safe='')}", owned)
+
+    async def hold_lease(self, name: str, holder: str, seconds: int) -> None:
+        """Get or keep a lease; Conflict while another program has it."""
+        await self._call("PUT", f"/v1/leases/{name}", {"holder": holder, "seconds": seconds})
+
+    async def drop_lease(self, name: str, holder: str) -> None:
+        """Give it up."""
+        await self._call("DELETE", f"/v1/leases/{name}?holder={quote(holder, safe='')}")
 
     async def view(self, host: str) -> AsyncIterator[ViewChange]:
         """The host's view; always ends with an error, Unavailable when the connection does."""

@@ -13,6 +13,7 @@ import msgspec
 from romana.codec.endpoint_record import EndpointKind
 from romana.codec.json import encode
 from romana.codec.kind import Kind
+from romana.model.address import Prefix
 from romana.model.ipam import Blackout, Block, Numbers, Reservation, Retired, Span
 from romana.model.policy import Policy
 from romana.model.report import Audit, Audited
@@ -76,6 +77,15 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     """
 
 
+class VpcTable(msgspec.Struct, frozen=True, kw_only=True):
+    """The destinations in a VPC's route table that were written there for the plan, by programs that take turns by a
+    lease of that name; all others are somebody else's.
+    """
+
+    lease: str
+    routes: tuple[Prefix, ...]
+
+
 class FixedAddress(msgspec.Struct, frozen=True, kw_only=True):
     """Which reservation has an address: two that want the same one write the same record, so one of them loses."""
 
@@ -110,6 +120,7 @@ UNSETTLED: Kind[Unsettled] = Kind("unsettled", Unsettled)
 HELD: Kind[Held] = Kind("held", Held)
 AUDIT: Kind[Audit] = Kind("audit", Audit)
 AUDITED: Kind[Audited] = Kind("audited", Audited)
+VPC_TABLE: Kind[VpcTable] = Kind("vpc", VpcTable)
 
 PLAN_KEY = PLAN.key("current")
 ROSTER_KEY = ROSTER.key("current")
@@ -140,6 +151,7 @@ KINDS: dict[str, Kind[Any]] = {
         HELD,
         AUDIT,
         AUDITED,
+        VPC_TABLE,
     )
 }
 

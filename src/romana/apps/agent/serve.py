@@ -10,11 +10,10 @@ import asyncio
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 import structlog
@@ -34,6 +33,7 @@ from romana.adapters.linux.nftables import NftTable
 from romana.adapters.linux.routes import KernelRoutes
 from romana.adapters.linux.sysctls import prepare_host
 from romana.adapters.romanad import RomanadClient
+from romana.adapters.threads import ThreadWorker
 from romana.apps.agent.cni import Cni
 from romana.apps.agent.config import AgentConfig
 from romana.apps.agent.server import AgentServer
@@ -46,7 +46,6 @@ from romana.services.agent.kernel import KernelPorts
 from romana.services.agent.work import Workers
 
 log = structlog.get_logger()
-T = TypeVar("T")
 
 COMMAND = "ROMANA_AGENT_COMMAND"
 """The environment entry by which `romana-agent status` asks the running agent; runtimes never set it."""
@@ -87,7 +86,7 @@ async def _run(settings: AgentConfig) -> None:
         bird = Bird(Path(settings.bird.include), Path(settings.bird.socket)) if settings.bird.include else None
         async with RomanadClient(settings.romanad.url) as control:
             world = World(kernel=ports, state=state, control=control, clock=clock, daemon=bird)
-            agent = Agent(_settings(settings), world, Workers(_Worker(kernel), _Worker(slow)))
+            agent = Agent(_settings(settings), world, Workers(ThreadWorker(kernel), ThreadWorker(slow)))
             await _serve(settings, agent, table)
 
 
@@ -164,18 +163,3 @@ def _settings(settings: AgentConfig) -> AgentSettings:
             egress=parse_ports(settings.host.failsafe_out, "host.failsafe_out"),
         ),
     )
-
-
-class _Worker:
-    """A worker on a pool of threads. Work that began is waited for, even by a task that is cancelled meanwhile."""
-
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
-        self._pool = pool
-
-    async def __call__(self, function: Callable[..., T], *arguments: object) -> T:
-        future = asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait([future])
-            raise

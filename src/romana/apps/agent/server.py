@@ -7,7 +7,6 @@ on to its end, whether or not the plugin still waits for the answer.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import structlog
 
+from romana.adapters.unix_socket import bound
 from romana.codec.cni_wire import LENGTH_SIZE, frame_length, read_answer, read_request, write_answer, write_request
 from romana.model.errors import Invalid, Unavailable
 
@@ -36,7 +36,7 @@ class AgentServer:
 
     async def start(self) -> None:
         """Take requests. Unavailable when another agent does already."""
-        listener = _listener(self._path)
+        listener = bound(self._path, "agent")
         self._server = await asyncio.start_unix_server(self._connected, sock=listener, backlog=1024)
 
     async def stop(self) -> None:
@@ -89,24 +89,3 @@ def _exactly(data: bytes, least: int) -> bytes:
     if len(data) < least:
         raise ConnectionError("the answer ends too early")
     return data
-
-
-def _listener(path: Path) -> socket.socket:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            path.unlink(missing_ok=True)
-        else:
-            raise Unavailable(f"another agent answers on {path}; stop that one first")
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)
-    try:
-        listener.bind(str(path))
-    except OSError as error:
-        listener.close()
-        raise Unavailable(f"cannot listen on {path}: {error}") from error
-    finally:
-        os.umask(mask)
-    return listener

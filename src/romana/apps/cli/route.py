@@ -52,6 +52,11 @@ DIFFERENCE = (
     Column("prefix", "prefix"),
     Column("what", "sentence"),
 )
+VPC = (
+    Column("prefix", "prefix"),
+    Column("group", "group"),
+    Column("hosts", "hosts"),
+)
 DEVICE_HELP = "A host, or the path of a router's group (/ is a spine)."
 Device = Annotated[str | None, typer.Option("--device", help=f"Only this device. {DEVICE_HELP}")]
 
@@ -79,6 +84,13 @@ def route_exceptions(session: Session, host: OnHost = None) -> None:
     """What lives away from its aggregates, so that devices hold a route of its own for it."""
     found = session.get("routes/exceptions", host=host)
     session.show(found, EXCEPTION, empty="no exceptions: everything lives where its aggregates lead")
+
+
+@command(route_app, "vpc")
+def route_vpc(session: Session) -> None:
+    """What a VPC has to know, and which hosts can take it; `romana-aws` writes it into route tables."""
+    found = session.get("routes/vpc")["routes"]
+    session.show(found, VPC, empty="no routes: no group has a host")
 
 
 @command(route_app, "check")

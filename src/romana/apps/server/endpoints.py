@@ -16,6 +16,7 @@ from romana.apps.server.listing import list_endpoints
 from romana.apps.server.plan import plan_endpoints
 from romana.apps.server.proofs import proof_endpoints
 from romana.apps.server.routes import route_endpoints
+from romana.apps.server.vpc import vpc_endpoints
 from romana.codec.document import convert
 from romana.codec.records import KINDS, as_json
 from romana.codec.text import parse_address
@@ -38,9 +39,11 @@ from romana.services.control.core import Core
 from romana.services.control.flows import FlowVerbs
 from romana.services.control.hosts import HostDocument, HostVerbs
 from romana.services.control.liveness import Liveness
+from romana.services.control.program_leases import ProgramLeases
 from romana.services.control.rooms import RoomVerbs
 from romana.services.control.tenancy import TenancyVerbs, TenantDocument
 from romana.services.control.views import ViewVerbs
+from romana.services.control.vpc import VpcVerbs
 
 PAGE = ("limit", "after")
 
@@ -82,6 +85,8 @@ class Api:
         self.agents = AgentVerbs(core, self.views, liveness)
         self.hosts = HostVerbs(core, self.agents.is_connected)
         self.addresses = AddressVerbs(core)
+        self.leases = ProgramLeases(core, liveness.clock)
+        self.vpc = VpcVerbs(core, liveness, self.leases)
 
     async def trace(self, call: Call) -> TraceAnswer:
         """Explain a connection."""
@@ -277,6 +282,7 @@ def endpoints(api: Api) -> list[Endpoint]:
             "DELETE", "/v1/policies/{name:path}", "Take a policy out of force", _plain(tenancy.remove_policy, "name")
         ),
         *route_endpoints(api.core, auditor),
+        *vpc_endpoints(api.vpc, api.leases),
         _line(
             "POST",
             "/v1/trace",

@@ -10,7 +10,6 @@ import re
 import secrets
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Annotated
@@ -23,12 +22,13 @@ import uvloop
 from romana import __version__
 from romana.adapters.linux.clock import KernelClock
 from romana.adapters.logs import set_up_logs
+from romana.adapters.startup import read_settings, told
+from romana.adapters.unix_socket import bound
 from romana.apps.server.config import ServerConfig
 from romana.apps.server.endpoints import Api, endpoints
 from romana.apps.server.http import application
 from romana.apps.server.storing import check_store, open_store
-from romana.codec.config import load, unreadable
-from romana.model.errors import Fault, Invalid, RomanaError, Unavailable
+from romana.model.errors import Fault, Invalid, Unavailable
 from romana.services.control.core import Core
 from romana.services.control.liveness import HostSettings, Liveness
 from romana.services.control.retirement import Retirement
@@ -58,8 +58,9 @@ def run(
     if version:
         typer.echo(f"romanad {__version__}")
         return
-    try:
-        settings = _read(config)
+    with told("romanad", config):
+        settings = read_settings(ServerConfig, config, DEFAULT_CONFIG)
+        check_store(settings)
         set_up_logs(settings.log.level, settings.log.format)
         sockets = _sockets(settings, insecure_listen)
         try:
@@ -67,25 +68,6 @@ def run(
                 runner.run(_serve(settings, sockets))
         finally:
             Path(settings.listen.socket).unlink(missing_ok=True)
-    except Invalid as error:
-        for fault in error.faults:
-            typer.echo(f"romanad: {config}: {fault}", err=True)
-        sys.exit(2)
-    except (RomanaError, OSError) as error:
-        typer.echo(f"romanad: {error}", err=True)
-        sys.exit(1)
-
-
-def _read(config: Path) -> ServerConfig:
-    text = ""
-    if config.exists() or config != DEFAULT_CONFIG:
-        try:
-            text = config.read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise Invalid(unreadable(error)) from error
-    settings = load(ServerConfig, text, os.environ)
-    check_store(settings)
-    return settings
 
 
 async def _serve(settings: ServerConfig, sockets: list[socket.socket]) -> None:
@@ -108,7 +90,7 @@ async def _serve(settings: ServerConfig, sockets: list[socket.socket]) -> None:
     async def lifespan(_app: object) -> AsyncIterator[None]:
         following = asyncio.create_task(core.run())
         jobs = [asyncio.create_task(liveness.run()), asyncio.create_task(retirement.run())]
-        jobs.append(asyncio.create_task(api.addresses.run()))
+        jobs += [asyncio.create_task(api.addresses.run()), asyncio.create_task(api.leases.run())]
 
         def done(task: asyncio.Task[None]) -> None:
             if not task.cancelled() and task.exception() is not None:
@@ -183,28 +165,8 @@ def _sockets(settings: ServerConfig, insecure: str) -> list[socket.socket]:
         found.append(_tcp_socket(socket.AF_INET, "127.0.0.1", settings.listen.port))
         with contextlib.suppress(OSError):  # a machine without IPv6
             found.append(_tcp_socket(socket.AF_INET6, "::1", settings.listen.port))
-    found.append(_unix_socket(Path(settings.listen.socket)))  # the last one, because it leaves a file
+    found.append(bound(Path(settings.listen.socket), "romanad"))  # the last one, because it leaves a file
     return found
-
-
-def _unix_socket(path: Path) -> socket.socket:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    taken = socket.socket(socket.AF_UNIX)
-    try:
-        taken.connect(str(path))
-    except OSError:
-        path.unlink(missing_ok=True)
-    else:
-        raise Unavailable(f"another romanad answers on {path}; stop that one first")
-    finally:
-        taken.close()
-    unix = socket.socket(socket.AF_UNIX)
-    mask = os.umask(0o177)
-    try:
-        unix.bind(str(path))
-    finally:
-        os.umask(mask)
-    return unix
 
 
 def _tcp_socket(family: socket.AddressFamily, address: str, port: int) -> socket.socket:

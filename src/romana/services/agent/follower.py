@@ -20,7 +20,7 @@ from romana.services.agent.work import Backoff, Bell
 
 log = structlog.get_logger()
 AFTER = 0.02
-"""Seconds to wait before a view with the same blocks is written to disk: the kernel goes first, a burst is one write."""
+"""Seconds before a view with the same blocks is written to disk: the kernel goes first, a burst is one write."""
 
 
 class Follower:

@@ -31,11 +31,20 @@ class Workers:
 class Backoff:
     """Growing pauses between attempts, in seconds: doubled from `first` to `most`, and begun again by `reset`."""
 
-    def __init__(self, first: float = 0.1, most: float = 15.0, *, sleep: Sleep = asyncio.sleep) -> None:
+    def __init__(
+        self,
+        first: float = 0.1,
+        most: float = 15.0,
+        *,
+        sleep: Sleep = asyncio.sleep,
+        spread: Callable[[], float] = lambda: 1.0,
+    ) -> None:
+        """Each pause is multiplied by a `spread` (0 to 1), so that many who failed together do not come back so."""
         self._first = first
         self._most = most
         self._next = first
         self._sleep = sleep
+        self._spread = spread
 
     def reset(self) -> None:
         """The last attempt worked."""
@@ -44,7 +53,7 @@ class Backoff:
     async def pause(self) -> None:
         """Wait after a failed attempt."""
         pause, self._next = self._next, min(self._most, self._next * 2)
-        await self._sleep(pause)
+        await self._sleep(pause * self._spread())
 
 
 class Bell:

@@ -93,6 +93,16 @@ class Liveness:
         here = 0 if heard is None else self.clock.boottime() - heard
         return max(here, seen.silent if seen is not None else 0)
 
+    def quiet(self, host: str) -> int | None:
+        """For how many seconds no replica heard from a host; None when this one cannot say yet."""
+        seen, heard, now = self._core.state.seen.get(host), self._heard.get(host), self.clock.boottime()
+        if seen is not None and self.is_elsewhere(seen.by):
+            return 0
+        if heard is not None:
+            return now - heard
+        counted = seen.silent if seen is not None else 0
+        return max(counted, now - self._since) if counted or self.is_settled_in else None
+
     def knows_of(self, host: str) -> bool:
         """Whether the host renewed its lease at any replica, as far as they say, lately."""
         seen = self._core.state.seen.get(host)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from romana.codec import records
-from romana.codec.records import Bound, FixedAddress, Held, Published, Seen, Unsettled
+from romana.codec.records import Bound, FixedAddress, Held, Published, Seen, Unsettled, VpcTable
 from romana.codec.text import parse_address, parse_prefix
 from romana.core.ipam.occupied import Occupied
 from romana.core.policy.world import PolicyWorld, Touched
@@ -61,6 +61,7 @@ TABLES = {
     "held": "held",
     "audit": "audits",
     "audited": "audited",
+    "vpc": "vpc_tables",
 }
 """Kind of record -> the mapping of a state that holds its values."""
 
@@ -142,6 +143,7 @@ class State:
         self.held: dict[str, Held] = {}  # one at most, under `fixed`
         self.audits: dict[str, Audit] = {}  # one at most, under `current`
         self.audited: dict[str, Audited] = {}  # by host
+        self.vpc_tables: dict[str, VpcTable] = {}  # by id of the table
         self.holders = Holders(self.endpoints)
         self.used = Used(self.endpoints)
         self.lodgers = Lodgers(self.endpoints, self.blocks, self.identities)

@@ -1,0 +1,1 @@
+"""romana-aws: writes the plan's routes into VPC route tables."""

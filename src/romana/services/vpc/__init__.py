@@ -1,0 +1,1 @@
+"""The verbs of the program that writes VPC route tables."""
