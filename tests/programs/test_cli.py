@@ -242,6 +242,17 @@ def test_policies_are_applied_shown_explained_and_removed(romana: Romana, tmp_pa
     assert "tcp/99999" in told
 
 
+def test_the_list_says_whom_and_what_a_policy_is_about(romana: Romana) -> None:
+    about = {"host": {"host": ["h1"], "labels": {"role": "edge"}}, "tenant": {"tenant": "blue"}}
+    for name, whom in about.items():
+        document = {"version": 1, "kind": "policy", "id": name, "applies_to": [whom], "ingress": [], "staged": True}
+        romana("policy", "apply", "-", stdin=json.dumps(document))
+    listed = {line.split()[0]: " ".join(line.split()) for line in romana("policy", "list").splitlines()}
+    assert "host h1 role=edge nothing allowed not governed staged" in listed["host"]
+    assert "blue nothing allowed not governed staged" in listed["tenant"]
+    romana("policy", "remove", *about)
+
+
 def test_verify_proves_or_shows_a_connection(romana: Romana, tmp_path: Path) -> None:
     statements = tmp_path / "statements"
     statements.write_text("# walls\nnothing outside reaches tenant blue\n")

@@ -21,6 +21,20 @@ def _selector_text(selector: Any) -> str:
     return " ".join(parts) or "everyone"
 
 
+def _hosts_text(hosts: Any) -> str:
+    names, labels = hosts.get("names"), [_requirement_text(one) for one in hosts.get("labels", ())]
+    return " ".join([("host" if names and len(names) == 1 else "hosts"), *(names or ["any"]), *labels])
+
+
+def _subjects(item: Any) -> list[str]:
+    return [*map(_selector_text, item["subjects"]), *map(_hosts_text, item.get("hosts", ()))]
+
+
+def _tier_text(item: Any) -> str:
+    tier = item.get("tier", "policies")
+    return tier if tier == "policies" else f"{tier} {item.get('priority', 0)}"
+
+
 def _requirement_text(requirement: Any) -> str:
     key, values = requirement["key"], requirement.get("values") or []
     match requirement["operator"]:
@@ -43,9 +57,11 @@ def _rules_text(rules: Any) -> str:
 POLICY = (
     Column("policy", "id"),
     Column("kind", "kind"),
-    Column("applies to", lambda item: [_selector_text(subject) for subject in item["subjects"]]),
+    Column("tier", _tier_text),
+    Column("applies to", _subjects),
     Column("ingress", lambda item: _rules_text(item.get("ingress"))),
     Column("egress", lambda item: _rules_text(item.get("egress"))),
+    Column("staged", lambda item: "staged" if item.get("staged") else ""),
     Column("description", "description"),
 )
 
