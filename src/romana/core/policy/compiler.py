@@ -53,6 +53,7 @@ class Compiler:
         self._profiles: dict[str, Profile] = {}
         self._uses: Counter[str] = Counter()  # profile id -> rows
         self._needs: dict[str, _Needs] = {}
+        self._about_everybody: set[str] = set()  # rows
         self._by_selector: dict[Selector, set[str]] = {}  # -> rows
         self._by_policy: dict[str, set[str]] = {}  # -> classes
         self._hosts: dict[str, tuple[dict[str, str], tuple[Address, ...]]] = {}
@@ -133,7 +134,7 @@ class Compiler:
             return set(self._sharing)
         stale: set[str] = set()
         if self._locator.moved or self._places.networks != networks:
-            stale |= {id_ for id_, needs in self._needs.items() if needs.everybody}
+            stale |= self._about_everybody
         classes = self._classifier.classes.by_id
         for id_ in self._locator.moved:
             if id_ in classes:
@@ -159,7 +160,7 @@ class Compiler:
         for selector in changes.selectors:
             stale |= self._by_selector.get(selector, set())
         if changes.added or changes.removed:
-            stale |= {id_ for id_, needs in self._needs.items() if needs.everybody}
+            stale |= self._about_everybody
             after = self._classifier.classes.by_id
             if any(after[id_].ports for id_ in changes.added) or any(before[id_].ports for id_ in changes.removed):
                 stale |= {id_ for id_, needs in self._needs.items() if needs.ports}
@@ -225,6 +226,8 @@ class Compiler:
         self._uses.update(profiles.keys())
         self._profiles |= profiles
         needs = self._needs[row.id] = _needs(verdicts)
+        if needs.everybody:
+            self._about_everybody.add(row.id)
         for selector in needs.selectors:
             self._by_selector.setdefault(selector, set()).add(row.id)
 
@@ -235,6 +238,7 @@ class Compiler:
             self._uses[profile] -= 1
             if not self._uses[profile]:
                 del self._uses[profile], self._profiles[profile]
+        self._about_everybody.discard(id_)
         for selector in self._needs.pop(id_).selectors:
             self._by_selector[selector].discard(id_)
 

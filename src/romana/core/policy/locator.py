@@ -165,9 +165,11 @@ class Locator:
         )
 
     def _tuples(self) -> dict[str, tuple[Prefix, ...]]:
-        known = self.places.by_class
-        return {
-            class_id: tuple(in_order(places)) if class_id in self.moved else known[class_id]
-            for class_id, places in self._by_class.items()
-            if places
-        }
+        found = self.places.by_class.copy()
+        for class_id in self.moved:
+            places = self._by_class[class_id]
+            if places:
+                found[class_id] = tuple(in_order(places))
+            else:
+                found.pop(class_id, None)
+        return found
