@@ -120,6 +120,8 @@ def diff_view(old: View, new: View) -> ViewChange | None:
     put["entries"] = {}
     gone["delete_entries"] = {}
     for row in {**old.entries, **new.entries}:
+        if row in old.entries and new.entries.get(row) is old.entries[row]:
+            continue
         changes = diff(new.entries.get(row, {}), old.entries.get(row, {}))
         if changes.add or changes.replace or (row in new.entries and row not in old.entries):
             put["entries"][row] = {**changes.add, **changes.replace}
