@@ -151,9 +151,6 @@ class ControlPlane(Protocol):
         Invalid for addresses that are not the control plane's to give.
         """
 
-    async def end_use(self, name: str, endpoint: str) -> None:
-        """The endpoint uses the addresses of that name no more; it never did is success."""
-
     async def publish(self, publication: Publication) -> int:
         """Make the agent's own doings known; answers the revision that has them."""
 

@@ -110,15 +110,12 @@ class FakeControlPlane:
             "tenant": owner.tenant,
             "segment": owner.segment,
             "labels": use.identity.labels,
+            "epoch": use.epoch,
         }
         if not use.addresses:
             return await self.addresses.use(use.name, user)
         wanted = {"name": use.name, "addresses": [str(one) for one in use.addresses], **user}
         return await self.addresses.give(wanted)
-
-    async def end_use(self, name: str, endpoint: str) -> None:
-        self._meet()
-        await self.addresses.end_use(name, endpoint)
 
     async def publish(self, publication: Publication) -> int:
         self._meet()

@@ -9,6 +9,7 @@ import asyncio
 import shutil
 import time
 
+from tests.faults.history import Forgot
 from tests.faults.machines import SUBNET
 from tests.faults.site import PROGRAMS
 from tests.faults.storm import Action, Run
@@ -140,7 +141,7 @@ def wiped_agent(host: str = "") -> Action:
     async def act(run: Run) -> None:
         name = host or run.choice.choice(run.site.hosts[2:])  # the first ones' are mounts
         run.site.agents[name].end()
-        run.wiped[name] = time.monotonic()
+        run.forgot.append(Forgot(host=name, until=time.monotonic()))
         shutil.rmtree(run.site.state(name))
         run.note(f"{name} lost its memory")
         await run.start_agent(name)

@@ -12,10 +12,11 @@ import time
 from collections.abc import Awaitable, Callable
 
 from romana.codec.json import encode
-from tests.faults.history import History
-from tests.faults.judge import Fault, judge
+from tests.faults.ends import Fault
+from tests.faults.history import Forgot, History, Lost
+from tests.faults.judge import judge
 from tests.faults.load import Clients
-from tests.faults.site import Site
+from tests.faults.site import NAMES, Site
 
 QUIET = 30.0
 """Seconds in which everything has to be as it should, once nothing goes wrong any more."""
@@ -29,8 +30,9 @@ class Run:
         self.site = site
         self.seed = seed
         self.choice = random.Random(seed)
-        self.clients = Clients(site.sockets, seed)
-        self.wiped: dict[str, float] = {}
+        self.clients = Clients(site.sockets, seed, NAMES)
+        self.forgot: list[Forgot] = []
+        self.lost: list[Lost] = []
         self._began = time.monotonic()
 
     def note(self, words: str) -> None:
@@ -96,7 +98,14 @@ class Run:
         """What happened and what is there, now."""
         final = await self.site.look(self.clients.containers)
         operations = tuple(self.clients.operations)
-        return History(operations=operations, final=final, rest=self.site.rest, wiped=self.wiped)
+        return History(
+            operations=operations,
+            final=final,
+            rest=self.site.rest,
+            names=self.site.names,
+            forgot=tuple(self.forgot),
+            lost=tuple(self.lost),
+        )
 
     def report(self, history: History, found: list[Fault]) -> str:
         """What to read when something is broken."""

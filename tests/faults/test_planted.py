@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.judge import Fault, judge
+from tests.faults.ends import Fault
+from tests.faults.judge import judge
 from tests.faults.site import Site
 from tests.faults.storm import Run
 

@@ -145,16 +145,13 @@ class RomanadClient:
             "tenant": owner.tenant,
             "segment": owner.segment,
             "labels": use.identity.labels,
+            "epoch": use.epoch,
         }
         if not use.addresses:
             path = f"/v1/addresses/{quote(use.name, safe='')}/use"
             return decode(await self._call("PUT", path, user), Reservation)
         wanted = {"name": use.name, "addresses": [str(one) for one in use.addresses], **user}
         return decode(await self._call("POST", "/v1/addresses", wanted), Reservation)
-
-    async def end_use(self, name: str, endpoint: str) -> None:
-        """Use them no more."""
-        await self._call("DELETE", f"/v1/addresses/{quote(name, safe='')}/use?endpoint={quote(endpoint, safe='')}")
 
     async def publish(self, publication: Publication) -> int:
         """Say what was done."""

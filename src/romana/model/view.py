@@ -7,7 +7,7 @@ import msgspec
 from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.flow import Flow
-from romana.model.ipam import Block, Retired, Span
+from romana.model.ipam import Allocation, Block, Retired, Span
 from romana.model.policy import Direction
 from romana.model.program import Profile, RowIds
 from romana.model.tenancy import Identity, Owner
@@ -43,7 +43,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     `cut` are links to cut off as long as nobody allocated what they use. `announced` is what the host announces beside
     its spans: what lives on it although its aggregates lead elsewhere. `host_rows` are the rows for the host's own
     traffic, empty where no policy governs it. `flows` grows with each who begins to follow packets that are told of; it
-    is 0 while nobody does.
+    is 0 while nobody does. `uses` has the fixed addresses of each endpoint for which the host's agent asked for some,
+    so that the agent ends the uses that no endpoint came of.
     """
 
     incarnation: str = ""
@@ -56,6 +57,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     entries: dict[str, dict[Prefix, str]] = {}
     profiles: dict[str, Profile] = {}
     retired: dict[Prefix, Retired] = {}
+    uses: dict[str, tuple[Allocation, ...]] = {}
     draining: bool = False
     audit: int = 0
     cut: tuple[str, ...] = ()
@@ -80,6 +82,7 @@ class ViewChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     delete_entries: dict[str, tuple[Prefix, ...]] = {}
     delete_profiles: tuple[str, ...] = ()
     delete_retired: tuple[Prefix, ...] = ()
+    delete_uses: tuple[str, ...] = ()
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,11 +160,12 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
 class AddressUse(msgspec.Struct, frozen=True, kw_only=True):
     """An endpoint of a host begins to use fixed addresses: those of a name, or, where `addresses` are given, exactly
-    these, under a new name.
+    these, under a new name. `epoch` is that of the host's agent.
     """
 
     name: str
     host: str
+    epoch: int
     endpoint: str
     identity: Identity
     addresses: tuple[Address, ...] = ()

@@ -19,6 +19,7 @@ from romana.model.ipam import Allocation
 from romana.model.view import Hello
 from romana.ports import AgentState, Clock, Connection, ControlPlane, RouteDaemon
 from romana.services.agent.attachments import Attachments
+from romana.services.agent.fixed import FixedAddresses
 from romana.services.agent.flows import Flows
 from romana.services.agent.follower import Follower
 from romana.services.agent.kernel import Kernel, KernelPorts
@@ -120,8 +121,11 @@ class Agent:
             backoff=backoff(),
             every=settings.every,
         )
-        rooms = Rooms(self.ledger, world.control, workers, wait=settings.wait)
+        self.fixed = FixedAddresses(self.ledger, world.control, self.publisher, workers, backoff(), wait=settings.wait)
+        rooms = Rooms(self.ledger, world.control, workers, self.fixed, wait=settings.wait)
         self.attachments = Attachments(self.ledger, rooms, kernel, workers, self.removals)
+        self.fixed.turn = self.attachments.turn
+        self.fixed.is_here = self.attachments.is_here
         self.recovery.stop = self.attachments.stop
         self.recovery.turn = self.attachments.turn
         self.recovery.publishing = self.publisher.turn
@@ -157,6 +161,7 @@ class Agent:
                 self.observer.run(),
                 self.removals.run(),
                 self.flows.run(),
+                self.fixed.run(),
                 self._tidy_blocks(),
             ):
                 loops.create_task(one)

@@ -92,13 +92,15 @@ class Recovery:
 
     async def confirm(self) -> None:
         """Stop what the first view does not confirm to be this host's, and say anew what the control plane lacks."""
-        memory = await self.workers.slow(self._ledger.state.load)
+        # On the kernel's worker, so what was being started under the view before is there by now.
+        memory = await self.workers.kernel(self._ledger.state.load)
         taken = {one.cidr: one for one in memory.taken}
-        for endpoint in list(self._ledger.endpoints.values()):
+        for endpoint in memory.endpoints.values():
             known = self._known.get(endpoint.id)
             if known is not None and known.allocations == endpoint.allocations:
                 continue
-            if not all(self._serves(one.block, endpoint, taken) for one in endpoint.allocations):
+            uses = self._ledger.view.uses.get(endpoint.id) == endpoint.allocations
+            if not uses and not all(self._serves(one.block, endpoint, taken) for one in endpoint.allocations):
                 log.error("an endpoint's addresses are not this host's any more; it is stopped", endpoint=endpoint.id)
                 await self.stop(endpoint)
         await self.workers.kernel(self._say_anew)

@@ -78,7 +78,7 @@ class ViewVerbs:
             networks=state.networks,
             spans=state.spans_on(host),
             blocks=state.blocks_on(host),
-            visitors=frozenset(one.identity.id for one in state.reservations_on(host).values()),
+            fixed=tuple(state.reservations_on(host).values()),
             identities=state.identities,
             program=self._core.program,
             addresses=state.hosts[host].addresses,

@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+import msgspec
+
+from romana.codec.records import HOST
 from romana.model.endpoint import Endpoint
 from romana.model.tenancy import Identity, Owner
 from romana.services.agent.agent import Agent, AgentSettings, World
@@ -111,6 +114,13 @@ class Site:
         elements = {str(key.prefix) for key in present if key.link or key.map.startswith("endpoints")}
         routed = {str(prefix) for prefix, route in self.kernel.routing.items() if route.link}
         return set(self.kernel.plans), routed, elements
+
+
+async def new_epoch(site: Site) -> None:
+    """The control plane has this host under another epoch, and all that it knew of it."""
+    known = site.control.core.state.hosts["h1"]
+    other = msgspec.structs.replace(known, epoch=known.epoch + 1)
+    await site.control.core.commit(lambda _, draft: draft.put(HOST, HOST.key("h1"), other))
 
 
 def run(test: Callable[[Site], Awaitable[None]], plan: dict[str, Any] | None = None) -> None:
