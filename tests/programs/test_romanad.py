@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.probes.spaces import shell
 
 from romana.adapters.romanad import RomanadClient
 from romana.apps.server.main import outside_own_network
@@ -143,6 +144,21 @@ def test_what_was_answered_is_there_after_a_kill(romanad: Romanad) -> None:
     assert len(romanad.get("/v1/tenants")["items"]) == 20
     assert romanad.get("/v1/networks")["items"][0]["cidr"] == "10.1.0.0/16"
     assert romanad.get("/healthz")["incarnation"] == incarnation
+
+
+def test_both_ends_of_a_followed_stream_notice_when_the_other_machine_vanishes(romanad: Romanad) -> None:
+    async def body() -> None:
+        async with RomanadClient(f"http://127.0.0.1:{romanad.port}") as client:
+            await client.put("/v1/topology", PLAN)
+            await client.put("/v1/hosts/h1", {})
+            stream = client.view("h1")
+            await anext(stream)
+            at_port = f"( sport = :{romanad.port} or dport = :{romanad.port} )"
+            shown = await asyncio.to_thread(shell, f"ss -Htno state established '{at_port}'")
+            timers = [line for line in shown.splitlines() if "timer:(keepalive," in line]
+            assert len(timers) == 2, shown
+
+    asyncio.run(body())
 
 
 def test_sigterm_ends_it_cleanly_also_under_a_stream(romanad: Romanad) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
+from romana.adapters.tcp import new_socket
 from romana.codec.json import decode, encode
 from romana.model.endpoint import Endpoint
 from romana.model.errors import (
@@ -215,7 +216,9 @@ class RomanadClient:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.UnixConnector(self._path) if self._path else aiohttp.TCPConnector()
+            connector = (
+                aiohttp.UnixConnector(self._path) if self._path else aiohttp.TCPConnector(socket_factory=new_socket)
+            )
             self._session = aiohttp.ClientSession(
                 connector=connector, timeout=aiohttp.ClientTimeout(total=TIME_LIMIT), auto_decompress=False
             )

@@ -116,8 +116,8 @@ class HostVerbs:
             host = known_host(state, name)
             if self._is_connected(name):
                 raise Conflict(
-                    f"the agent of host {name} is connected, so the machine is not off; stop it, or drain the host "
-                    f"(`romana host drain {name}`)"
+                    f"the agent of host {name} is connected, or was a moment ago; if the machine is off, say so again "
+                    f"in a minute, and if it runs, stop it first, or drain the host (`romana host drain {name}`)"
                 )
             if not _holds_anything(state, host):
                 return Taken(host=name, spans=(), endpoints=0, held=False)
