@@ -162,7 +162,8 @@ class FakeControlPlane:
         finally:
             gone.cancel()
             following.cancel()
-            await asyncio.wait({following})  # its stream ends with it
+            await asyncio.wait({following})
+            await stream.aclose()
 
     def _meet(self) -> None:
         if self._gone.is_set():

@@ -56,6 +56,8 @@ PLAN: dict[str, Any] = {
 """All hosts share one group, so their claims meet."""
 NAMES = {f"name-{number}": OWNERS[number % len(OWNERS)] for number in range(6)}
 """Sticky fixed addresses, and whose they are."""
+LONE = "name-lone"
+"""One that no client of its own accord asks for."""
 
 
 class Wall:
@@ -117,7 +119,7 @@ class Site:
         for tenant, _, segment in (owner.partition("/") for owner in OWNERS):
             self._put(planes[0], f"/v1/tenants/{tenant}", {})
             self._put(planes[0], f"/v1/tenants/{tenant}/segments/{segment}", {})
-        for name, owner in NAMES.items():
+        for name, owner in {**NAMES, LONE: OWNERS[0]}.items():
             tenant, _, segment = owner.partition("/")
             self._give(planes[0], {"name": name, "tenant": tenant, "segment": segment, "sticky": True})
         for host in self.hosts:
@@ -136,6 +138,10 @@ class Site:
     def state(self, name: str) -> Path:
         """The directory of a program's state, on its machine."""
         return self.directory / name
+
+    def mark(self, host: str) -> Path:
+        """Where an agent writes how far its memory has come; a machine loses it with its power."""
+        return self.sockets[host].with_suffix(".mark")
 
     def plane_of(self, host: str) -> str:
         """The romanad that a host's agent talks to."""
@@ -163,7 +169,17 @@ class Site:
 
     def status(self, host: str) -> dict[str, Any]:
         """What an agent says of itself."""
-        found: dict[str, Any] = json.loads(ask(self.sockets[host], {COMMAND: "status"})[1])
+        return self.ask_agent(self.sockets[host])
+
+    def ask_agent(self, path: Path) -> dict[str, Any]:
+        """The same for any agent."""
+        found: dict[str, Any] = json.loads(ask(path, {COMMAND: "status"})[1])
+        return found
+
+    def listed(self, path: str) -> list[Any]:
+        """All items of a list, of any romanad that runs."""
+        name = next((name for name, program in self.planes.items() if program.running), "p1")
+        found: list[Any] = self.ask_plane(name, lambda client: client.items(path))
         return found
 
     def ask_plane(self, name: str, call: Callable[[RomanadClient], Any]) -> Any:
@@ -266,7 +282,7 @@ class Site:
         section = store or f'[store]\npath = "{self.state(name)}/romanad.db"'
         config.write_text(
             f'{section}\n[listen]\nsocket = "{self.directory}/{name}.sock"\nport = 0\n[log]\nformat = "text"\n'
-            f"[hosts]\nround_seconds = 1.0\nempty_seconds = {IDLE}\nrest_seconds = {self.rest}\n"
+            f"[hosts]\nround_seconds = 1.0\nempty_seconds = {IDLE}\nrest_seconds = {self.rest}\nheard_seconds = 4\n"
         )
         listen = f"--insecure-listen={machine.address}:{PORT}"
         command = [str(PROGRAMS / "romanad"), f"--config={config}", listen]
@@ -288,6 +304,7 @@ class Site:
             f'[agent]\nhost = "{host}"\nstate = "{state}"\nsocket = "{path}"\nmtu = 1450\nrest_seconds = {self.rest}\n'
             f"give_back_seconds = {IDLE}\n"
             f'[romanad]\nurl = "http://{self.underlay.machines[plane].address}:{PORT}"\nwait_seconds = 5\n'
+            "beat_seconds = 1\n"
             f'[cni]\nidentity_from_args = true\n[log]\nformat = "text"\n'
         )
         command = [str(PROGRAMS / "romana-agent"), f"--config={config}"]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from romana.codec.text import parse_address, parse_prefix
-from tests.faults.actions import restored_backup, together, wiped_agent
+from tests.faults.actions import restored_backup, set_back_disk, together, wiped_agent
 from tests.faults.history import Outcome
 from tests.faults.machines import copy_tree
 from tests.faults.site import Site
@@ -16,6 +18,12 @@ from tests.faults.storm import Action, Run
 def test_an_agent_that_lost_its_memory_breaks_no_promise(site: Site, seed: str) -> None:
     """Its endpoints keep their addresses, and what it may have given out rests before it is used again."""
     asyncio.run(Run(site, seed).play(wiped_agent()))
+
+
+@pytest.mark.parametrize("away", ["", "p1"])
+def test_a_disk_that_is_set_back_under_a_running_kernel_breaks_no_promise(site: Site, seed: str, away: str) -> None:
+    """The kernel knows better, also while romanad hears of nothing between the copy and its return."""
+    asyncio.run(Run(site, seed).play(set_back_disk(away=away)))
 
 
 def test_clones_of_an_agent_give_nothing_of_the_original(site: Site, seed: str) -> None:

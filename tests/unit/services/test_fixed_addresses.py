@@ -396,7 +396,7 @@ def test_a_host_knows_the_rows_of_who_visits_it() -> None:
         for host, there in (("h1", True), ("h2", False)):
             stream = views.view(host)
             view = (await anext(stream)).put
-            await stream.aclose()  # type: ignore[attr-defined]
+            await stream.aclose()
             assert (given.identity.id in view.identities) is there
             assert not view.blocks.keys() & {one.block for one in given.allocations}
 

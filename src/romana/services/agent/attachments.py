@@ -169,6 +169,13 @@ class Attachments:
             if self._ledger.endpoints.get(endpoint.id) == endpoint:
                 await self._stop(endpoint)
 
+    async def stop_gone(self, endpoint: Endpoint) -> None:
+        """The same, of one whose link is not there."""
+        async with self.turn(endpoint.id):
+            known = self._ledger.endpoints.get(endpoint.id) == endpoint
+            if known and await self._workers.kernel(self._kernel.is_gone, endpoint):
+                await self._stop(endpoint)
+
     async def _collect(self, endpoint: Endpoint) -> bool:
         async with self.turn(endpoint.id):
             if endpoint.link in self._ledger.orphans:

@@ -158,6 +158,10 @@ class Kernel:
         found = self._ports.routes.read()
         return [prefix for prefix, route in found.items() if route.kind is RouteKind.BLACKHOLE]
 
+    def is_gone(self, endpoint: Endpoint) -> bool:
+        """Whether the host's side of an endpoint's link is not there."""
+        return endpoint.link not in self._ports.links.read()
+
     def state(self, link: str) -> LinkState | None:
         """The host's side of a link, None when there is none."""
         return self._ports.links.read().get(link)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 
 from romana.core.topology import group_cidrs
@@ -35,7 +35,7 @@ class ViewVerbs:
         finally:
             self.live[host] -= 1
 
-    async def view(self, host: str) -> AsyncIterator[ViewChange]:
+    async def view(self, host: str) -> AsyncGenerator[ViewChange, None]:
         """A snapshot, then changes, until another agent gets the host's name or the host is lost (Conflict).
 
         NotFound for an unknown host; Unavailable while it has to say first what it holds.
