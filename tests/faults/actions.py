@@ -277,7 +277,7 @@ def lost_by_mistake(host: str = "", *, cable: bool = False) -> Action:
             run.site.underlay.join(name)
         else:
             run.site.agents[name].start()
-        await run.until(lambda: _has_agent(run, name), f"{name} reported in again")
+        await run.until(lambda: has_agent(run, name), f"{name} reported in again")
         await run.pause(0.3, 0.6)  # it is ready until it has read the answer
         await asyncio.to_thread(run.site.wait_agent, name)
         run.lost.append(Lost(host=name, said=said, back=time.monotonic()))
@@ -292,7 +292,8 @@ def _held(run: Run, host: str) -> set[str]:
     return {one["cidr"] for one in (*spans, *blocks)}
 
 
-def _has_agent(run: Run, host: str) -> bool:
+def has_agent(run: Run, host: str) -> bool:
+    """Whether an agent is bound to a host's name at romanad."""
     return any(one["name"] == host and one["instance"] for one in run.site.listed("/v1/hosts"))
 
 
