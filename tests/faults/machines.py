@@ -23,7 +23,7 @@ SUBNET = "198.18.7"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 FORGET = """
 nft flush ruleset
-ip -o link show | sed -n 's/^[0-9]*: \\(rom[0-9a-f]*\\)@.*/link delete \\1/p' | ip -batch -
+ip -o link show | sed -n 's/^[0-9]*: \\(rom[0-9a-f]*\\)@.*/link delete \\1/p' | ip -force -batch - || true
 for family in -4 -6; do ip $family route flush proto 146; done
 conntrack -F
 """

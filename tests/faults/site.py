@@ -147,7 +147,7 @@ class Site:
         """The romanad that a host's agent talks to."""
         return list(self.planes)[self.hosts.index(host) % len(self.planes)]
 
-    def wait_plane(self, name: str, seconds: float = 30.0) -> None:
+    def wait_plane(self, name: str, seconds: float = 60.0) -> None:
         """Until a romanad takes changes."""
         program = self.planes[name]
 
@@ -321,7 +321,7 @@ def _addresses(answer: dict[str, Any]) -> tuple[str, ...]:
     return tuple(allocation["address"] for allocation in answer["allocations"])
 
 
-def wait(condition: Callable[[], bool], words: Callable[[], str], seconds: float = 30.0) -> None:
+def wait(condition: Callable[[], bool], words: Callable[[], str], seconds: float = 60.0) -> None:
     """Until it holds; an error of a socket or of romanad counts as not yet."""
     until = time.monotonic() + seconds
     while True:

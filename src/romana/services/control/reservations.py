@@ -159,16 +159,18 @@ def put_retired(cidr: Prefix, state: State, draft: Draft) -> None:
 def candidates(state: State, wanted: AddressDocument) -> dict[Family, tuple[Network, ...]]:
     """The networks to try, by family."""
     static = {name: network for name, network in state.networks.items() if network.static}
+    known = f"networks with static ranges: {', '.join(static) or 'none'}"
     for name in wanted.networks:
-        if name in state.networks and name not in static:
-            raise Invalid(Fault("networks", f"network {name} has no static range, so it has no fixed addresses"))
+        if name not in state.networks:
+            raise NotFound(f"no network {name!r}; {known}")
+        if name not in static:
+            raise Invalid(Fault("networks", f"network {name} has no static range, so no fixed addresses; {known}"))
+        if static[name].tenants and wanted.tenant not in static[name].tenants:
+            raise NotFound(f"network {name} does not serve tenant {wanted.tenant}; {known}")
     try:
         return candidate_networks(static, wanted.tenant, wanted.networks)
-    except NotFound as error:
-        known = ", ".join(static) or "none"
-        raise NotFound(
-            f"no fixed address for tenant {wanted.tenant}: {error}; networks with static ranges: {known}"
-        ) from None
+    except NotFound:
+        raise NotFound(f"no network with a static range serves tenant {wanted.tenant}; {known}") from None
 
 
 def network_of(state: State, tenant: str, address: Address) -> Network:
@@ -225,16 +227,19 @@ def same_or_refuse(state: State, known: Reservation, wanted: AddressDocument) ->
     """The answer to a repeated request; AlreadyExists when it asks for something else."""
     addresses = {one.address for one in known.allocations}
     networks = {state.blocks[one.block].network for one in known.allocations if one.block in state.blocks}
-    same = (
-        known.identity == wanted.identity
-        and known.sticky == wanted.sticky
-        and (not wanted.host or (known.host, known.endpoint) == (wanted.host, wanted.endpoint))
-        and (not wanted.addresses or addresses == set(wanted.addresses))
-        and (not wanted.networks or networks <= set(wanted.networks))
-    )
-    if not same:
+    same = {
+        "owner or labels": known.identity == wanted.identity,
+        "sticky or not": known.sticky == wanted.sticky,
+        "use": not wanted.host or (known.host, known.endpoint) == (wanted.host, wanted.endpoint),
+        "addresses": not wanted.addresses or addresses == set(wanted.addresses),
+        "networks": not wanted.networks or networks <= set(wanted.networks),
+    }
+    if not all(same.values()):
         listed = ", ".join(map(str, sorted(addresses)))
+        other = ", ".join(what for what, is_same in same.items() if not is_same)
+        kind = "sticky, " if known.sticky else ""
         raise AlreadyExists(
-            f"address {known.name} exists, {listed} of {known.identity.owner}; choose another name, or remove it first"
+            f"address {known.name} exists, {kind}{listed} of {known.identity.owner}; what was asked for differs: "
+            f"{other}; choose another name, or remove it first"
         )
     return known
