@@ -130,7 +130,7 @@ def jumping_clocks() -> Action:
             for wall in run.site.walls.values():
                 wall.jump(seconds)
             run.note(f"clocks at {seconds:+d} s")
-            await run.pause(1.1, 1.4)
+            await run.pause(0.4, 0.6)
 
     return act
 
@@ -197,12 +197,12 @@ def drained_host(host: str = "") -> Action:
     async def act(run: Run) -> None:
         name = host or run.a_host()
         await run.pause()
-        await run.say("host", "drain", name)
+        await run.say(lambda romanad: romanad.put(f"/v1/hosts/{name}/drain"), f"{name} drains")
         await run.pause()
         await run.clients.leave(name)
         await run.clients.clear(name)
         await run.until(lambda: not _held(run, name), f"{name} is empty")
-        await run.say("host", "drain", name, "--undo")
+        await run.say(lambda romanad: romanad.delete(f"/v1/hosts/{name}/drain"), f"{name} drains no more")
         run.clients.come_back(name)
 
     return act
@@ -227,7 +227,7 @@ def lost_host(host: str = "", *, cable: bool = False, replaced: bool = False) ->
         run.note(f"{name} lost its power")
         await run.pause()
         had = await asyncio.to_thread(_held, run, name)
-        said = await run.say("host", "lost", name, "--yes")
+        said = await declare_lost(run, name)
         await run.until(lambda: not _held(run, name) and not had & _retired(run), f"what {name} had is free")
         await run.pause()
         run.site.underlay.join()
@@ -255,7 +255,7 @@ async def _replaced(run: Run, name: str) -> None:
     shutil.rmtree(state)
     path.with_suffix(".mark").unlink()
     agent.end()
-    await run.say("host", "lost", name, "--yes")
+    await declare_lost(run, name)
 
 
 def lost_by_mistake(host: str = "", *, cable: bool = False) -> Action:
@@ -271,7 +271,7 @@ def lost_by_mistake(host: str = "", *, cable: bool = False) -> Action:
         else:
             run.site.agents[name].end()
         run.note(f"{name} is not heard of any more")
-        said = await run.say("host", "lost", name, "--yes")
+        said = await declare_lost(run, name)
         await run.pause()
         if cable:
             run.site.underlay.join(name)
@@ -284,6 +284,11 @@ def lost_by_mistake(host: str = "", *, cable: bool = False) -> Action:
         run.clients.doubt(name)
 
     return act
+
+
+async def declare_lost(run: Run, name: str) -> float:
+    """As a person does, again and again until romanad does not count the host as heard from any more."""
+    return await run.say(lambda romanad: romanad.post(f"/v1/hosts/{name}/lost"), f"{name} is declared lost")
 
 
 def _held(run: Run, host: str) -> set[str]:

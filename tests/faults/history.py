@@ -135,7 +135,8 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
 
 class Use(msgspec.Struct, kw_only=True):
     """An endpoint certainly had these addresses from `start` to `end`, by the name that is `fixed` if any. `sure` says
-    that it was answered that they are free again, `taken` that its host was declared lost.
+    that it was answered that they are free again; from `taken` on they are anybody's, because the host was declared
+    lost.
     """
 
     host: str
@@ -145,7 +146,7 @@ class Use(msgspec.Struct, kw_only=True):
     end: float = math.inf
     sure: bool = False
     fixed: str = ""
-    taken: bool = False
+    taken: float = math.inf
 
     def __str__(self) -> str:
         until = "the end" if self.end == math.inf else f"{self.end:.3f}"
@@ -181,10 +182,14 @@ class Stories:
         for one in operations:
             if one.verb is not Verb.CLAIM:
                 told[one.host, one.container].append(one)
+        lost = list(lost)
         for place, story in told.items():
             self.fates[place] = Fate()
             losses = sorted((one for one in lost if one.host == place[0]), key=lambda one: one.said)
             self._tell(sorted(story, key=lambda one: one.invoked), losses, self.fates[place])
+        for use in self.uses:
+            said = (one.said for one in lost if one.host == use.host and one.said >= use.start)
+            use.taken = min(said, default=math.inf)
 
     def _tell(self, story: Iterable[Operation], losses: list[Lost], fate: Fate) -> None:
         last: Use | None = None
@@ -232,8 +237,8 @@ def _deleted(one: Operation, fate: Fate, last: Use | None) -> None:
 
 def _taken(loss: Lost, fate: Fate, last: Use | None) -> None:
     """The host is declared lost: its endpoints stop, now or when it hears of it."""
-    if last is not None and last.end > loss.said:
-        last.end, last.taken = loss.said, True
+    if last is not None:
+        last.end = min(last.end, loss.said)
     fate.state, fate.gone = State.ABSENT, "its host was declared lost"
 
 

@@ -61,8 +61,9 @@ def _rests(uses: list[Use], rest: float) -> Iterator[Fault]:
             same = (before.host, before.container) == (after.host, after.container)
             if (same and not before.sure) or after.start < before.end:
                 continue
-            moved = before.fixed and before.fixed == after.fixed  # an address goes with its name, at once
-            if moved or before.taken:  # so does what a person said to be lost
+            if before.fixed and before.fixed == after.fixed:  # an address goes with its name, at once
+                continue
+            if after.start >= before.taken:  # what a person said to be lost does not rest
                 continue
             rested = after.start - before.end
             if rested < rest - GRAIN:

@@ -78,10 +78,6 @@ class Machine:
         """Run a command in the machine; its output."""
         return run(*self.inside(*command))
 
-    def attempt(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """The same for a command that may fail."""
-        return subprocess.run(self.inside(*command), capture_output=True, text=True, timeout=60, check=False)
-
     def path(self, path: Path) -> Path:
         """A file of the machine, as this process reaches it."""
         return Path(f"/proc/{self.holder.pid}/root{path}")

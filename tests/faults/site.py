@@ -70,12 +70,12 @@ class Wall:
         self.environment = {
             "LD_PRELOAD": str(library),
             "FAKETIME_TIMESTAMP_FILE": str(file),
-            "FAKETIME_CACHE_DURATION": "1",
+            "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         }
 
     def jump(self, seconds: int) -> None:
-        """Be so far from the true time, from at most a second later on."""
+        """Be so far from the true time, from now on."""
         new = self._file.with_suffix(".new")
         new.write_text(f"{seconds:+d}")
         new.rename(self._file)
@@ -282,7 +282,7 @@ class Site:
         section = store or f'[store]\npath = "{self.state(name)}/romanad.db"'
         config.write_text(
             f'{section}\n[listen]\nsocket = "{self.directory}/{name}.sock"\nport = 0\n[log]\nformat = "text"\n'
-            f"[hosts]\nround_seconds = 1.0\nempty_seconds = {IDLE}\nrest_seconds = {self.rest}\nheard_seconds = 4\n"
+            f"[hosts]\nround_seconds = 1.0\nempty_seconds = {IDLE}\nrest_seconds = {self.rest}\nheard_seconds = 3\n"
         )
         listen = f"--insecure-listen={machine.address}:{PORT}"
         command = [str(PROGRAMS / "romanad"), f"--config={config}", listen]
@@ -303,7 +303,7 @@ class Site:
         config.write_text(
             f'[agent]\nhost = "{host}"\nstate = "{state}"\nsocket = "{path}"\nmtu = 1450\nrest_seconds = {self.rest}\n'
             f"give_back_seconds = {IDLE}\n"
-            f'[romanad]\nurl = "http://{self.underlay.machines[plane].address}:{PORT}"\nwait_seconds = 5\n'
+            f'[romanad]\nurl = "http://{self.underlay.machines[plane].address}:{PORT}"\nwait_seconds = 2\n'
             "beat_seconds = 1\n"
             f'[cni]\nidentity_from_args = true\n[log]\nformat = "text"\n'
         )

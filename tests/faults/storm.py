@@ -10,18 +10,19 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
+from romana.adapters.romanad import RomanadClient
 from romana.codec.json import encode
+from romana.model.errors import Conflict, RomanaError
 from tests.faults.ends import Fault
 from tests.faults.history import Forgot, History, Lost
 from tests.faults.judge import judge
 from tests.faults.load import Clients
-from tests.faults.site import NAMES, PROGRAMS, Site, wait
+from tests.faults.site import NAMES, Site, wait
 
 LONGEST = 90.0
 """Seconds after which romanad has to take what people say; a machine whose cable was pulled is missed after 30."""
-REFUSED = 4
-"""The status of `romana` when romanad refuses something as it is now."""
 QUIET = 30.0
 """Seconds in which everything has to be as it should, once nothing goes wrong any more."""
 Action = Callable[["Run"], Awaitable[None]]
@@ -57,8 +58,8 @@ class Run:
         await asyncio.to_thread(self.site.wait_agent, host)
         self.note(f"the agent of {host} is ready")
 
-    async def say(self, *words: str) -> float:
-        """Tell romanad something by `romana`, until it is done; the first moment at which it may have been done.
+    async def say(self, call: Callable[[RomanadClient], Awaitable[Any]], words: str) -> float:
+        """Tell any romanad something, as a person does, until it is done; the first moment at which it may have been.
 
         A refusal is none: what it is about may still change.
         """
@@ -66,14 +67,16 @@ class Run:
         while True:
             before = time.monotonic()
             name = self.choice.choice([name for name, program in self.site.planes.items() if program.running] or ["p1"])
-            server = f"unix://{self.site.directory}/{name}.sock"
-            machine = self.site.planes[name].machine
-            said = await asyncio.to_thread(machine.attempt, str(PROGRAMS / "romana"), *words, "--server", server)
-            first = 0.0 if said.returncode == REFUSED else first or before
-            if not said.returncode:
-                self.note(f"{' '.join(words)}: {said.stdout.strip()}")
-                return first
-            assert time.monotonic() < until, said.stderr
+            try:
+                await self.site.asked(name, call)
+            except Conflict as error:
+                first, why = 0.0, str(error)
+            except RomanaError as error:
+                first, why = first or before, str(error)
+            else:
+                self.note(words)
+                return first or before
+            assert time.monotonic() < until, f"{words}: {why}"
             await asyncio.sleep(0.2)
 
     async def until(self, condition: Callable[[], bool], words: str) -> None:

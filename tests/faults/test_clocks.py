@@ -27,10 +27,10 @@ def test_jumps_of_the_wall_clock_change_nothing(site: Site, seed: str) -> None:
 
     async def asking(_run: Run) -> None:
         """romanad logs what it refuses."""
-        for _ in range(8):
+        for _ in range(6):
             with contextlib.suppress(NotFound):
                 await site.asked("p1", lambda client: client.get("/v1/tenants/nobody"))
-            await asyncio.sleep(0.4)
+            await asyncio.sleep(0.3)
 
     asyncio.run(Run(site, seed).play(plane, together(jumping_clocks(), asking), tomorrow))
     assert _days(site.agents["h5"].log_path) > 1, "the jumps did not reach the agent"

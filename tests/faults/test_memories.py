@@ -36,10 +36,10 @@ def test_clones_of_an_agent_give_nothing_of_the_original(site: Site, seed: str) 
             clone = site.agent(site.underlay.machines[machine], name, copy, path, "p1")
             clone.start()
             try:
-                for _ in range(12):
-                    await asyncio.sleep(0.25)
-                    if path.exists():
-                        await _probe(run, name, path)
+                await run.until(path.exists, f"the clone under {name} runs")
+                for _ in range(6):
+                    await _probe(run, name, path)
+                    await asyncio.sleep(0.2)
                 if name != "h5":
                     await _forgotten(run, name)
             finally:
