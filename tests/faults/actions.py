@@ -69,13 +69,19 @@ def together(*actions: Action) -> Action:
 
 
 def full_disk(name: str) -> Action:
-    """A program's disk is full for a while."""
+    """A program's disk is full for a while, an agent's at least until a client is told so: what is written may fit."""
 
     async def act(run: Run) -> None:
         machine, state = run.site.underlay.machines[name], run.site.state(name)
+        began = len(run.clients.operations)
         machine.fill(state)
         run.note(f"the disk of {name} is full")
         await run.pause(0.5, 0.8)
+        async with asyncio.timeout(20):
+            while name in run.site.agents and not any(
+                told.host == name and "agent state" in told.words for told in run.clients.operations[began:]
+            ):
+                await run.pause(0.05, 0.1)
         machine.empty(state)
 
     return act
@@ -130,7 +136,7 @@ def jumping_clocks() -> Action:
             for wall in run.site.walls.values():
                 wall.jump(seconds)
             run.note(f"clocks at {seconds:+d} s")
-            await run.pause(0.4, 0.6)
+            await run.pause(1.1, 1.3)
 
     return act
 
@@ -297,6 +303,11 @@ def _held(run: Run, host: str) -> set[str]:
     return {one["cidr"] for one in (*spans, *blocks)}
 
 
+def _unsettled(run: Run) -> list[str]:
+    """Hosts of a restored store of which nothing was heard yet."""
+    return [one["host"] for one in run.site.listed("/v1/liveness") if one["unsettled"]]
+
+
 def has_agent(run: Run, host: str) -> bool:
     """Whether an agent is bound to a host's name at romanad."""
     return any(one["name"] == host and one["instance"] for one in run.site.listed("/v1/hosts"))
@@ -323,6 +334,7 @@ def restored_backup(plane: str) -> Action:
         program.machine.run(command, "restore", str(copy), "--path", str(database))
         copy.unlink()
         await run.start_plane(plane)
+        await run.until(lambda: not _unsettled(run), "every host has said what it holds")
 
     return act
 

@@ -70,12 +70,12 @@ class Wall:
         self.environment = {
             "LD_PRELOAD": str(library),
             "FAKETIME_TIMESTAMP_FILE": str(file),
-            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_CACHE_DURATION": "1",  # to look each time costs more than all the rest
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         }
 
     def jump(self, seconds: int) -> None:
-        """Be so far from the true time, from now on."""
+        """Be so far from the true time, from at most a second later on."""
         new = self._file.with_suffix(".new")
         new.write_text(f"{seconds:+d}")
         new.rename(self._file)

@@ -17,8 +17,8 @@ def test_a_host_that_is_drained_gives_everything_back(site: Site, seed: str) -> 
 
 def test_what_a_lost_host_had_is_free_and_it_comes_back_with_nothing(site: Site, seed: str) -> None:
     """Another machine has its name for a while, and the two are never both the host."""
-    asyncio.run(Run(site, seed).play(takes("h5", LONE), lost_host("h5", replaced=True), takes("h4", LONE)))
+    asyncio.run(Run(site, seed).play(takes("h5", LONE), lost_host("h5", replaced=True), takes("h4", LONE), at_once=4))
 
 
 def test_a_host_that_is_wrongly_declared_lost_stops_what_it_had_when_it_hears_of_it(site: Site, seed: str) -> None:
-    asyncio.run(Run(site, seed).play(takes("h6", LONE), lost_by_mistake("h6"), takes("h5", LONE)))
+    asyncio.run(Run(site, seed).play(takes("h6", LONE), lost_by_mistake("h6"), takes("h5", LONE), at_once=4))

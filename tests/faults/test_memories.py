@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from romana.codec.text import parse_address, parse_prefix
-from tests.faults.actions import restored_backup, set_back_disk, together, wiped_agent
+from tests.faults.actions import declare_lost, restored_backup, set_back_disk, together, wiped_agent
 from tests.faults.history import Outcome
 from tests.faults.machines import copy_tree
 from tests.faults.site import Site
@@ -44,6 +44,9 @@ def test_clones_of_an_agent_give_nothing_of_the_original(site: Site, seed: str) 
                     await _forgotten(run, name)
             finally:
                 clone.end()
+            if name != "h5":
+                await declare_lost(run, name)
+                await site.asked("p1", lambda client: client.delete(f"/v1/hosts/{name}"))
 
         return act
 
