@@ -325,7 +325,7 @@ def test_a_policy_about_others_makes_nobody_look() -> None:
         waiting["h1"].cancel()
         await asyncio.gather(waiting["h1"], return_exceptions=True)
         for stream in streams.values():
-            await stream.aclose()  # type: ignore[attr-defined]
+            await stream.aclose()
 
     run(test)
 

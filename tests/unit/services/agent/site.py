@@ -11,6 +11,7 @@ import msgspec
 from romana.codec.records import HOST
 from romana.model.endpoint import Endpoint
 from romana.model.tenancy import Identity, Owner
+from romana.services.agent import follower
 from romana.services.agent.agent import Agent, AgentSettings, World
 from romana.services.agent.attachments import Attached, Wanted
 from romana.services.agent.work import Workers
@@ -19,6 +20,7 @@ from tests.fakes.control import FakeControlPlane
 from tests.fakes.kernel import FakeClock, FakeKernel
 from tests.fakes.route_daemon import FakeRouteDaemon
 
+follower.AFTER = 0.0  # agents are killed here after a view was kept, in steps and not in seconds
 T = TypeVar("T")
 WEB, DB = (Identity(owner=Owner("red", segment)) for segment in ("web", "db"))
 PLAN: dict[str, Any] = {
