@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import signal
 import time
 
 from tests.faults.history import Forgot, Lost, Outcome, Verb
@@ -69,10 +70,15 @@ def together(*actions: Action) -> Action:
 
 
 def full_disk(name: str) -> Action:
-    """A program's disk is full for a while, an agent's at least until a client is told so: what is written may fit."""
+    """A program's disk is full for a while, an agent's at least until a client is told so. It has just closed its
+    files, or its log would go round in what it has of the disk.
+    """
 
     async def act(run: Run) -> None:
         machine, state = run.site.underlay.machines[name], run.site.state(name)
+        if name in run.site.agents:
+            run.site.agents[name].end(signal.SIGTERM)
+            await run.start_agent(name)
         began = len(run.clients.operations)
         machine.fill(state)
         run.note(f"the disk of {name} is full")
