@@ -291,6 +291,7 @@ def test_an_older_copy_of_a_memory_disowns_itself_and_the_memory_itself_does_not
         return SqliteAgentState(place, boot_id="boot-1", mark=mark)
 
     state = opened()
+    assert mark.read_text() == "0" * 20  # nothing has to be found room for later
     state.start(ONE)
     state.joined(1)
     state.close()

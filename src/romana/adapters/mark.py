@@ -1,7 +1,7 @@
 """How far an agent's memory had come, written where an older copy of its disk does not bring it back.
 
 Owns one small file on a file system that lives as long as the kernel (/run). It is written in place, so it needs no
-space, and never waits for a disk: it has to outlive a process, not a machine.
+more space, and never waits for a disk: it has to outlive a process, not a machine.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ class Mark:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
             text = os.pread(self._file, DIGITS, 0)
+            if not text:  # its space is taken now, not when something depends on it
+                os.pwrite(self._file, b"0" * DIGITS, 0)
         except OSError as error:
             raise Unavailable(f"agent mark {path}: {error.strerror}") from error
         self.number = 0
