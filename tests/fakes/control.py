@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from romana.adapters.store.memory import MemoryStore
+from romana.model.daemon import DaemonReport
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Unavailable
 from romana.model.ipam import Reservation
@@ -49,6 +50,8 @@ class FakeControlPlane:
         """Whether publications are not taken."""
         self.beats: list[Heartbeat] = []
         """The heartbeats that were answered."""
+        self.reports: list[DaemonReport] = []
+        """What devices said of their daemons."""
         self.while_beating: Callable[[], None] = lambda: None
         """Called between a heartbeat and its answer."""
         self._rooms = RoomVerbs(self.core)
@@ -138,6 +141,10 @@ class FakeControlPlane:
     async def observe(self, observation: Observation) -> int:
         self._meet()
         return await self.auditor.observe(observation)
+
+    async def report(self, report: DaemonReport) -> None:
+        self._meet()
+        self.reports.append(report)
 
     async def endpoints(self, host: str) -> tuple[Endpoint, ...]:
         self._meet()

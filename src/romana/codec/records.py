@@ -13,6 +13,7 @@ import msgspec
 from romana.codec.endpoint_record import EndpointKind
 from romana.codec.json import encode
 from romana.codec.kind import Kind
+from romana.model.daemon import Peering
 from romana.model.ipam import Blackout, Block, Numbers, Reservation, Retired, Span
 from romana.model.policy import Policy
 from romana.model.report import Audit, Audited
@@ -110,6 +111,7 @@ UNSETTLED: Kind[Unsettled] = Kind("unsettled", Unsettled)
 HELD: Kind[Held] = Kind("held", Held)
 AUDIT: Kind[Audit] = Kind("audit", Audit)
 AUDITED: Kind[Audited] = Kind("audited", Audited)
+PEERING: Kind[Peering] = Kind("peering", Peering)
 
 PLAN_KEY = PLAN.key("current")
 ROSTER_KEY = ROSTER.key("current")
@@ -140,6 +142,7 @@ KINDS: dict[str, Kind[Any]] = {
         HELD,
         AUDIT,
         AUDITED,
+        PEERING,
     )
 }
 

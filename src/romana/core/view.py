@@ -13,17 +13,18 @@ from typing import Any
 import msgspec
 
 from romana.core.diff import diff
-from romana.model.address import Prefix
+from romana.model.address import Address, Prefix
 from romana.model.ipam import Block, Retired, Span
 from romana.model.policy import Direction
 from romana.model.program import Program, row_id
+from romana.model.speaker import DaemonPlan
 from romana.model.tenancy import Identity
 from romana.model.topology import Network
 from romana.model.view import IdentityRows, RowHead, View, ViewChange
 
-SECTIONS = ("networks", "spans", "blocks", "identities", "rows", "profiles", "retired")
+SECTIONS = ("networks", "spans", "blocks", "identities", "rows", "profiles", "retired", "via")
 """The fields of a view that are plain mappings; `entries` is the one of two levels."""
-PLAIN = ("draining", "audit", "cut", "announced")
+PLAIN = ("draining", "audit", "cut", "announced", "discards", "daemon")
 """The fields that are no mappings, besides incarnation and revision."""
 
 
@@ -45,6 +46,9 @@ class ViewSource(msgspec.Struct, frozen=True, kw_only=True):
     audit: int = 0
     cut: tuple[str, ...] = ()
     announced: tuple[Prefix, ...] = ()
+    via: Mapping[Prefix, tuple[Address, ...]] = {}
+    discards: tuple[Prefix, ...] = ()
+    daemon: DaemonPlan = DaemonPlan()
 
 
 def host_view(source: ViewSource, host: str, networks: frozenset[str]) -> View:
@@ -82,6 +86,9 @@ def host_view(source: ViewSource, host: str, networks: frozenset[str]) -> View:
         audit=source.audit,
         cut=source.cut,
         announced=source.announced,
+        via=dict(source.via),
+        discards=source.discards,
+        daemon=source.daemon,
     )
 
 

@@ -9,6 +9,8 @@ from romana.model.endpoint import Endpoint
 from romana.model.ipam import Block, Retired, Span
 from romana.model.policy import Direction
 from romana.model.program import Profile
+from romana.model.route import DeviceRoute
+from romana.model.speaker import DaemonPlan, Speaker
 from romana.model.tenancy import Identity, Owner
 from romana.model.topology import Network
 
@@ -37,7 +39,9 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     forgotten: whoever acknowledges this view has no rule, route or connection with them any more. A host that is
     `draining` gives back what it does not use. `audit` is the number of the last audit that was asked for,
     `cut` are links to cut off as long as nobody allocated what they use. `announced` is what the host announces beside
-    its spans: what lives on it although its aggregates lead elsewhere.
+    its spans: what lives on it although its aggregates lead elsewhere. On a layer 2 network the agent sets routes
+    itself: `via` has prefix -> addresses that it leads to, `discards` what is discarded and announced to nobody. The
+    rest, the routing daemon learns and tells (`daemon`).
     """
 
     incarnation: str = ""
@@ -54,6 +58,9 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     audit: int = 0
     cut: tuple[str, ...] = ()
     announced: tuple[Prefix, ...] = ()
+    via: dict[Prefix, tuple[Address, ...]] = {}
+    discards: tuple[Prefix, ...] = ()
+    daemon: DaemonPlan = DaemonPlan()
 
 
 class ViewChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -72,6 +79,21 @@ class ViewChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     delete_entries: dict[str, tuple[Prefix, ...]] = {}
     delete_profiles: tuple[str, ...] = ()
     delete_retired: tuple[Prefix, ...] = ()
+    delete_via: tuple[Prefix, ...] = ()
+
+
+class RouterView(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a router needs: what its daemon is to do, the routes that its agent sets itself, and all routes that
+    it should hold inside the `networks`. `audit` is the number of the last check that was asked for.
+    """
+
+    incarnation: str
+    revision: int
+    speaker: Speaker | None = None
+    via: dict[Prefix, tuple[Address, ...]] = {}
+    routes: tuple[DeviceRoute, ...] = ()
+    networks: tuple[Prefix, ...] = ()
+    audit: int = 0
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,13 +7,11 @@ longer (removing links, BIRD, disk) is on a few others.
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 import structlog
@@ -21,7 +19,6 @@ import uvloop
 
 from romana import __version__
 from romana.adapters.agent_state import SqliteAgentState
-from romana.adapters.bird import Bird
 from romana.adapters.linux.clock import KernelClock
 from romana.adapters.linux.conntrack import KernelConnections
 from romana.adapters.linux.fence import NftFence
@@ -34,16 +31,13 @@ from romana.adapters.linux.sysctls import prepare_host
 from romana.adapters.romanad import RomanadClient
 from romana.apps.agent.cni import Cni
 from romana.apps.agent.config import AgentConfig
+from romana.apps.agent.joints import COMMAND, Worker, bird_of, own_addresses, until_stopped
 from romana.apps.agent.server import AgentServer
 from romana.services.agent.agent import Agent, AgentSettings, World
 from romana.services.agent.kernel import KernelPorts
 from romana.services.agent.work import Workers
 
 log = structlog.get_logger()
-T = TypeVar("T")
-
-COMMAND = "ROMANA_AGENT_COMMAND"
-"""The environment entry by which `romana-agent status` asks the running agent; runtimes never set it."""
 
 
 def run(settings: AgentConfig) -> None:
@@ -72,10 +66,10 @@ async def _run(settings: AgentConfig) -> None:
         )
         kernel = release.enter_context(ThreadPoolExecutor(1, "kernel"))
         slow = release.enter_context(ThreadPoolExecutor(4, "slow"))
-        bird = Bird(Path(settings.bird.include), Path(settings.bird.socket)) if settings.bird.include else None
+        bird = bird_of(settings) if settings.bird.include else None
         async with RomanadClient(settings.romanad.url) as control:
             world = World(kernel=ports, state=state, control=control, clock=clock, daemon=bird)
-            agent = Agent(_settings(settings), world, Workers(_Worker(kernel), _Worker(slow)))
+            agent = Agent(_settings(settings), world, Workers(Worker(kernel), Worker(slow)))
             await _serve(settings, agent, table)
 
 
@@ -96,25 +90,18 @@ async def _serve(settings: AgentConfig, agent: Agent, table: NftTable) -> None:
             log.warning("another program changed the table `inet romana`; putting it right")
             agent.reconciler.disturbed()
 
-    server = AgentServer(Path(settings.agent.socket), answer)
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
-    await server.start()
+    def moved() -> None:
+        agent.reconciler.disturbed()
+        if agent.reporter is not None:
+            agent.reporter.bell.ring()
+
     loop.add_reader(events.fileno(), noticed)
-    loops = asyncio.create_task(agent.run())
-    loops.add_done_callback(lambda _: stopped.set())
     log.info("ready", host=agent.settings.host, socket=settings.agent.socket, mtu=mtu, version=__version__)
     try:
-        await stopped.wait()
+        await until_stopped(agent.run(), AgentServer(Path(settings.agent.socket), answer), moved)
     finally:
-        await server.stop()
         loop.remove_reader(events.fileno())
         events.close()
-        loops.cancel()
-        (ended,) = await asyncio.gather(loops, return_exceptions=True)
-    if isinstance(ended, Exception):
-        raise ended
 
 
 def _settings(settings: AgentConfig) -> AgentSettings:
@@ -122,6 +109,7 @@ def _settings(settings: AgentConfig) -> AgentSettings:
         host=settings.agent.host or socket.gethostname(),
         version=__version__,
         labels=settings.agent.labels,
+        addresses=own_addresses(settings),
         rest=settings.agent.rest_seconds,
         wait=settings.romanad.wait_seconds,
         every=settings.agent.round_seconds,
@@ -129,18 +117,3 @@ def _settings(settings: AgentConfig) -> AgentSettings:
         give_back=settings.agent.give_back_seconds,
         machine=KernelHost().machine(),
     )
-
-
-class _Worker:
-    """A worker on a pool of threads. Work that began is waited for, even by a task that is cancelled meanwhile."""
-
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
-        self._pool = pool
-
-    async def __call__(self, function: Callable[..., T], *arguments: object) -> T:
-        future = asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait([future])
-            raise

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from romana.apps.server.addresses import address_endpoints
+from romana.apps.server.daemons import daemon_endpoints
 from romana.apps.server.hosts import host_endpoints
 from romana.apps.server.http import Call, Endpoint, Stream
 from romana.apps.server.ipam import ipam_endpoints
@@ -260,6 +261,7 @@ def endpoints(api: Api) -> list[Endpoint]:
             "DELETE", "/v1/policies/{name:path}", "Take a policy out of force", _plain(tenancy.remove_policy, "name")
         ),
         *route_endpoints(api.core, auditor),
+        *daemon_endpoints(api.core, api.views),
         _line(
             "POST",
             "/v1/trace",

@@ -9,11 +9,14 @@ who asks for exceptions. Invariant: the exceptions depend on what is there, not 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from romana.model.address import Family, Prefix
 from romana.model.route import DeviceRoute, Reach, RouteException
+
+BESIDE = -1
+"""The place on its way of a device that reaches the host directly."""
 
 
 class Lengths:
@@ -58,10 +61,17 @@ class Exceptions:
 
     def put(self, one: RouteException) -> None:
         """Place an exception that is not there."""
+        self._put(one, range(len(one.devices)))
+
+    def put_beside(self, one: RouteException) -> None:
+        """Place one that all its devices reach directly."""
+        self._put(one, (0, *[BESIDE] * (len(one.devices) - 1)) if one.devices else ())
+
+    def _put(self, one: RouteException, places: Iterable[int]) -> None:
         self.placed[one.prefix] = one
         insort(self._order, one.prefix)
         self._of.setdefault(one.host, {})[one.prefix] = None
-        for place, device in enumerate(one.devices):
+        for place, device in zip(places, one.devices, strict=True):
             self._through.setdefault(device, {})[one.prefix] = place
 
     def drop(self, prefix: Prefix) -> RouteException | None:
@@ -111,6 +121,8 @@ def _take(table: dict[str, Any], key: str, prefix: Prefix) -> None:
 
 def step(prefix: Prefix, way: Sequence[str], place: int) -> DeviceRoute:
     """The route of the device at a place of the way, which begins at the host that has the prefix."""
+    if place == BESIDE:
+        return DeviceRoute(prefix=prefix, reach=Reach.BESIDE, toward=way[0], exception=True)
     onward = way[place + 1] if place + 1 < len(way) else ""
     if not place:
         return DeviceRoute(prefix=prefix, reach=Reach.DISCARD, exception=True, onward=onward)
