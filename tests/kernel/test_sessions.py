@@ -19,11 +19,11 @@ from romana.codec.text import parse_prefix
 from romana.codec.topology import carved
 from romana.core.routing import RoutePlan
 from romana.core.routing.speakers import speaker
+from romana.core.topology import listed_hosts
 from romana.model.daemon import SessionState
 from romana.model.errors import Unavailable
 from romana.model.ipam import Span
 from romana.model.speaker import DaemonPlan
-from romana.model.topology import Host
 from tests.probes.spaces import shell, spaces, within
 
 SPAN = parse_prefix("10.112.1.0/24")
@@ -130,7 +130,7 @@ def plan(protocol: str = "ebgp", *, asn: int = 65011, addresses: bool = True, **
     if protocol == "ibgp":
         del rack["area"]
     carvedplan = carved(document)
-    hosts = [Host(name=one.name, groups={"dc": one.group}) for one in carvedplan.topologies[0].hosts]
+    hosts = listed_hosts(carvedplan)
     return RoutePlan(carvedplan, hosts, [Span(cidr=SPAN, network="v4", host="h11")])
 
 

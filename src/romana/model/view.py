@@ -83,14 +83,15 @@ class ViewChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RouterView(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a router needs: what its daemon is to do, the routes that its agent sets itself, and all routes that
-    it should hold inside the `networks`. `audit` is the number of the last check that was asked for.
+    """Everything a router needs: what its daemon is to do, what its agent sets itself (`via` and `discards`), and all
+    routes that it should hold inside the `networks`. `audit` is the number of the last check that was asked for.
     """
 
     incarnation: str
     revision: int
     speaker: Speaker | None = None
     via: dict[Prefix, tuple[Address, ...]] = {}
+    discards: tuple[Prefix, ...] = ()
     routes: tuple[DeviceRoute, ...] = ()
     networks: tuple[Prefix, ...] = ()
     audit: int = 0

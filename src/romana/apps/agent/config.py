@@ -113,8 +113,6 @@ def check_config(settings: AgentConfig) -> None:
     agent, bird = settings.agent, settings.bird
     if agent.mode not in MODES:
         faults.append(Fault("agent.mode", f"is one of {', '.join(MODES)}, not {agent.mode!r}"))
-    elif agent.mode == "router" and not bird.include:
-        faults.append(Fault("bird.include", "is missing; a router's agent writes its routing daemon's configuration"))
     for index, text in enumerate(agent.addresses):
         try:
             parse_address(text)

@@ -45,7 +45,7 @@ async def _run(settings: AgentConfig) -> None:
         async with RomanadClient(settings.romanad.url) as control:
             world = RouterWorld(
                 routes=routes,
-                daemon=bird_of(settings),
+                daemon=bird_of(settings) if settings.bird.include else None,
                 control=control,
                 memory=FileRouterMemory(Path(settings.agent.state)),
             )

@@ -25,9 +25,9 @@ from romana.apps.lab.wiring import Fabric, Node
 from romana.codec.bird_router import render
 from romana.core.routing import RoutePlan
 from romana.core.routing.speakers import speaker
+from romana.core.topology import listed_hosts
 from romana.model.errors import RomanaError, Unavailable
 from romana.model.speaker import Speaker
-from romana.model.topology import Host
 
 BIRD_SOCKET = "/run/bird/bird.ctl"
 BIRD = ("bird", "-f", "-c", "/etc/bird/bird.conf", "-s", BIRD_SOCKET)
@@ -56,14 +56,9 @@ def start_birds(record: LabRecord, lab: Lab) -> LabRecord:
 
 def day_zero(lab: Lab) -> dict[str, Speaker]:
     """What each routing daemon is to do when nothing runs yet, by node."""
-    hosts: dict[str, Host] = {}
-    for topology in lab.plan.topologies:
-        for one in topology.hosts:
-            known = hosts.get(one.name, Host(name=one.name, addresses=one.addresses))
-            hosts[one.name] = msgspec.structs.replace(known, groups={**known.groups, topology.name: one.group})
-    routes = RoutePlan(lab.plan, hosts.values())
-    known_devices = {*routes.fabric.devices, *hosts}
-    found = {name: speaker(routes, name) for name in lab.fabric.nodes if name in known_devices}
+    routes = RoutePlan(lab.plan, listed_hosts(lab.plan))
+    known = set(routes.devices())
+    found = {name: speaker(routes, name) for name in lab.fabric.nodes if name in known}
     return {name: one for name, one in found.items() if one is not None}
 
 

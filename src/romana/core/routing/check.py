@@ -104,7 +104,7 @@ def _segment(
         if prefix not in seen.via:
             known = ", ".join(map(str, hops)) or "nobody knows an address of it"
             sentence = (
-                f"the kernel has no route to {prefix} beside this host: no network of it has the next hop ({known})"
+                f"the kernel has no route to {prefix} beside this host: no network of it has a next hop ({known})"
             )
             yield _one(host, Mismatch.NO_NEXT_HOP, prefix, sentence, seen.problem)
         elif not set(seen.via[prefix]) <= set(hops):

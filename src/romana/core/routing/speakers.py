@@ -22,16 +22,15 @@ from romana.model.topology import Group
 
 
 def speaker(routes: RoutePlan, device: str) -> Speaker | None:
-    """What the daemon of a named router or a host is to do; None for one that has nobody to speak to.
-
-    NotFound for an unknown device.
+    """What the daemon of a named router or a host is to do. None for a host that has nobody to speak to, and where no
+    protocol is spoken; NotFound for an unknown device.
     """
     plan = routes.device_plan(device)
     around = Neighborhood(routes)
+    if device in routes.fabric.devices and around.routing.protocol is not Protocol.NONE:
+        return _Router(around, plan).speaker(around.of(device))
     neighbors = around.of(device)
-    if not neighbors:
-        return None
-    return (_Host if routes.seat(device) is not None else _Router)(around, plan).speaker(neighbors)
+    return _Host(around, plan).speaker(neighbors) if neighbors else None
 
 
 class _Device:

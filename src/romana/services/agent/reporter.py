@@ -26,7 +26,7 @@ class Reporter:
     """The daemon of one device."""
 
     def __init__(
-        self, device: str, daemon: RouteDaemon, workers: Workers, tell: Callable[[DaemonReport], Awaitable[None]]
+        self, device: str, daemon: RouteDaemon | None, workers: Workers, tell: Callable[[DaemonReport], Awaitable[None]]
     ) -> None:
         self.state = DaemonState()
         """As of the last look."""
@@ -57,6 +57,9 @@ class Reporter:
 
     async def look(self) -> None:
         """Ask the daemon now."""
+        if self._daemon is None:
+            self.problem = ""
+            return
         try:
             self.state = await self._workers.slow(self._daemon.state, self.speaker())
         except RomanaError as error:

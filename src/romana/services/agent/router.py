@@ -17,8 +17,8 @@ from romana.core.diff import Changes, diff
 from romana.core.routing.segment import routes_via
 from romana.model.address import Prefix
 from romana.model.daemon import DaemonReport, HeldRoute, SessionState
-from romana.model.errors import RomanaError
-from romana.model.route import RouteKind
+from romana.model.errors import RomanaError, Unavailable
+from romana.model.route import Route, RouteKind
 from romana.model.speaker import DaemonPlan
 from romana.model.view import RouterView
 from romana.ports import RouteDaemon, RouterControl, Routes
@@ -39,10 +39,10 @@ class RouterMemory(Protocol):
 
 
 class RouterWorld(msgspec.Struct, frozen=True, kw_only=True):
-    """Every port that a router's agent uses."""
+    """Every port that a router's agent uses; without a `daemon` it sets routes alone."""
 
     routes: Routes
-    daemon: RouteDaemon
+    daemon: RouteDaemon | None
     control: RouterControl
     memory: RouterMemory
 
@@ -164,11 +164,15 @@ class RouterAgent:
 
     async def _round(self, view: RouterView) -> None:
         await self._workers.kernel(self._plumb, view, self._synced)
-        await self._workers.slow(self._world.daemon.announce, (), DaemonPlan(speaker=view.speaker))
+        if self._world.daemon is not None:
+            await self._workers.slow(self._world.daemon.announce, (), DaemonPlan(speaker=view.speaker))
+        elif view.speaker is not None:
+            raise Unavailable("the plan has a routing daemon here; say where it is (`[bird] include`)")
 
     def _plumb(self, view: RouterView, complete: bool) -> None:
         desired = routes_via(view.via, self._world.routes.connected() if view.via else ())
         self._unreachable = tuple(sorted(view.via.keys() - desired.keys()))
+        desired |= {prefix: Route(prefix=prefix, kind=RouteKind.BLACKHOLE) for prefix in view.discards}
         changes = diff(desired, self._world.routes.read())
         if not complete:
             changes = Changes(changes.add, changes.replace, {})

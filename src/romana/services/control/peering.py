@@ -13,11 +13,13 @@ from romana.core.routing.check import router_differences
 from romana.core.routing.speakers import speaker
 from romana.model.daemon import DaemonReport, DaemonState, Peering, SessionState
 from romana.model.errors import NotFound
+from romana.model.fabric import Protocol
 from romana.services.control.core import Core, Draft
 from romana.services.control.state import State
 
 GONE_AT_ONCE = 20
 UNKNOWN = "its agent has not said yet how it is"
+ALONE = "it has no neighbours: give it a link, a peer, or addresses in a network of its group's routers"
 
 
 class PeeringVerbs:
@@ -77,4 +79,12 @@ def peerings(state: State, device: str | None = None) -> list[Peering]:
                 for one in planned.sessions
             )
             found.append(Peering(device=name, state=DaemonState(sessions=sessions), problem=UNKNOWN))
+        elif _is_alone(state, name):
+            found.append(Peering(device=name, state=DaemonState(), problem=ALONE))
     return found
+
+
+def _is_alone(state: State, name: str) -> bool:
+    """Whether a device should have neighbours by the plan's protocol, and nothing says which."""
+    seat = state.routes.seat(name)
+    return state.plan.routing.protocol is not Protocol.NONE and not (seat is not None and seat.domains)

@@ -77,12 +77,14 @@ class ViewVerbs:
         if name not in known:
             listed = ", ".join(sorted(known)) or "none"
             raise NotFound(f"the address plan names no router {name!r}; it names {listed}")
+        plan, said = state.routes.device_plan(name), speaker(state.routes, name)
         return RouterView(
             incarnation=self._core.incarnation,
             revision=state.revision,
-            speaker=speaker(state.routes, name),
+            speaker=said,
             via=segment_routes(state.routes, name),
-            routes=state.routes.device_plan(name).routes,
+            discards=() if said is not None else plan.originates,
+            routes=plan.routes,
             networks=tuple(sorted(network.cidr for network in state.plan.networks)),
             audit=state.audit,
         )

@@ -19,12 +19,11 @@ from romana.codec.text import parse_prefix
 from romana.codec.topology import carved
 from romana.core.routing import RoutePlan
 from romana.core.routing.speakers import speaker
-from romana.core.topology import leaf_groups
+from romana.core.topology import leaf_groups, listed_hosts
 from romana.model.address import Address, Prefix
 from romana.model.ipam import Span
 from romana.model.route import Away, RouteException
 from romana.model.speaker import Relation, Session, Speaker
-from romana.model.topology import Host
 
 Cut = frozenset[frozenset[str]]
 NETWORKS = [
@@ -62,8 +61,7 @@ def fabric(
         topology=("t",),
     )
     plan = carved(equipped(document(built), file, wire(file)))
-    (topology,) = plan.topologies
-    hosts = [Host(name=one.name, groups={"dc": one.group}) for one in topology.hosts]
+    hosts = listed_hosts(plan)
     spans = []
     for host in hosts:
         for network, group in leaf_groups(plan, host).items():
