@@ -98,6 +98,7 @@ def _kernel(speaker: Speaker, family: Family) -> str:
     return f"""\
 protocol kernel kernel{int(family)} {{
     merge paths on;
+    graceful restart on;
     metric {METRIC};
     {_channel(family)} {{
         import none;

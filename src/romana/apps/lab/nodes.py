@@ -43,6 +43,7 @@ for which in all default; do
     echo 0 > ipv4/conf/$which/send_redirects
     echo 0 > ipv6/conf/$which/accept_dad
     echo 0 > ipv6/conf/$which/accept_ra
+    echo 1 > ipv6/conf/$which/keep_addr_on_down
 done
 echo 1 > ipv4/fib_multipath_hash_policy
 echo 1 > ipv6/fib_multipath_hash_policy

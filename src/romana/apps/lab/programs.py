@@ -92,8 +92,13 @@ def start_agents(record: LabRecord, fabric: Fabric) -> LabRecord:
 def restart_agent(record: LabRecord, host: str, number: int = signal.SIGTERM) -> LabRecord:
     """End a host's agent and start it again; answers when it is in sync."""
     end([record.programs[f"{host}/{AGENT}"]], number)
-    record = _start(record, host, AGENT, [_installed(AGENT)])
-    wait_for_agents(record, host)
+    return start_agent(record, host)
+
+
+def start_agent(record: LabRecord, node: str) -> LabRecord:
+    """Start a node's agent, which has its configuration; answers when it is in sync."""
+    record = _start(record, node, AGENT, [_installed(AGENT)])
+    wait_for_agents(record, node)
     return record
 
 

@@ -85,10 +85,10 @@ def _documents(path: Path, field: str, names: tuple[str, ...], faults: list[Faul
 
 
 def _misplaced(file: LabFile, plan: AddressPlan) -> list[Fault]:
-    """Racks that the topology has no router for; on one switch there is none to have."""
-    paths = list(RoutePlan(plan).fabric.routers)
+    """Racks that the topology has no group for; on one switch they need none."""
+    known = RoutePlan(plan).fabric
     return [
-        Fault(f"racks[{index}].group", f"the topology has no group {rack.path!r}; it has {', '.join(paths)}")
+        Fault(f"racks[{index}].group", f"the topology has no group {rack.path!r}; it has {', '.join(known.routers)}")
         for index, rack in enumerate(file.racks)
-        if rack.path not in paths and not file.is_flat
+        if not any(known.group(topology, rack.path) for topology in known.topologies) and not file.is_flat
     ]
