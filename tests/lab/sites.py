@@ -16,14 +16,21 @@ from tests.probes.pings import Pings
 from romana.apps.lab import api, build, planned, programs
 from romana.apps.lab import record as records
 from romana.apps.lab.file import LabEndpoint
-from romana.apps.lab.nodes import end, run
+from romana.apps.lab.nodes import end, run, way_to_control
 from romana.apps.lab.pods import Pod, add_pod, namespace
 from romana.apps.lab.reading import Lab, read_lab
 from romana.apps.lab.record import LabRecord
 from romana.apps.lab.waiting import wait
 
 NETWORKS = [
-    {"name": "pods4", "cidr": "10.112.0.0/12", "block_length": 29, "span_length": 24, "mixed": 0},
+    {
+        "name": "pods4",
+        "cidr": "10.112.0.0/12",
+        "block_length": 29,
+        "span_length": 24,
+        "mixed": 0,
+        "static": ["10.112.255.0/24"],
+    },
     {"name": "pods6", "cidr": "fd00:10:110::/44", "block_length": 122, "span_length": 117},
 ]
 
@@ -70,9 +77,13 @@ class Site:
         """Start romanad again, and wait until it answers."""
         self.record = programs.start_romanad(self.record, self.fabric)
 
-    def restart_bird(self, node: str) -> None:
-        """Start a node's BIRD again, with graceful restart."""
-        self.record = programs.restart_bird(self.record, node)
+    def restart_bird(self, node: str, *, graceful: bool = True) -> None:
+        """Start a node's BIRD again, as after a crash; or, not `graceful`, as on a machine that starts."""
+        self.record = programs.restart_bird(self.record, node, graceful=graceful)
+
+    def way_to_control(self, node: str) -> list[str]:
+        """The routes by hand that a spine has to the control node, as words for `ip`."""
+        return way_to_control(self.fabric, node) if self.fabric.nodes[node].role == "spine" else []
 
     def differences(self) -> list[str]:
         """Where the kernels are not as planned, host routes of the underlay aside."""
@@ -83,9 +94,9 @@ class Site:
         """Wait until every kernel is as planned."""
         wait("routes", self.differences, seconds=seconds)
 
-    def checked(self) -> list[dict[str, Any]]:
+    def checked(self, seconds: float = 10) -> list[dict[str, Any]]:
         """What `romana route check` finds."""
-        found: list[dict[str, Any]] = api.post(self.record, "/v1/routes/check", {"wait": 10})["differences"]
+        found: list[dict[str, Any]] = api.post(self.record, "/v1/routes/check", {"wait": seconds})["differences"]
         return found
 
     def until_checked(self, seconds: float = 30) -> None:
@@ -94,11 +105,11 @@ class Site:
 
 
 @contextmanager
-def site(directory: Path, letters: str, racks: list[dict[str, Any]], **more: Any) -> Iterator[Site]:
-    """A lab of these racks, gone at the end; `more` goes into the lab file."""
+def site(directory: Path, letters: str, racks: list[dict[str, Any]], *, spare: int = 0, **more: Any) -> Iterator[Site]:
+    """A lab of these racks, gone at the end; `spare` parts stay free in its plan, `more` goes into the lab file."""
     name = f"romt-{letters}{os.getpid()}"
     groups = [{"name": rack["name"], "hosts": list(rack["hosts"])} for rack in racks]
-    topology = {"name": "dc", "networks": ["pods4", "pods6"], "groups": groups}
+    topology = {"name": "dc", "networks": ["pods4", "pods6"], "groups": groups, "spare": spare}
     document = {"version": 1, "networks": NETWORKS, "topologies": [topology]}
     hosts = [host for rack in racks for host in rack["hosts"]]
     file = {

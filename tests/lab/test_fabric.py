@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
 from tests.lab.conftest import Centre
@@ -26,8 +25,9 @@ def fabric(centre: Centre) -> Iterator[Site]:
     found.until_checked()
 
 
-def without(host: str) -> Iterator[Pair]:
-    return lambda pair: host not in (pair.source, pair.destination)  # type: ignore[return-value]
+def without(host: str) -> Callable[[Pair], bool]:
+    """The pairs that it is none of."""
+    return lambda pair: host not in (pair.source, pair.destination)
 
 
 def test_a_cut_link_stops_its_host_alone_and_comes_back(fabric: Site) -> None:
@@ -39,7 +39,7 @@ def test_a_cut_link_stops_its_host_alone_and_comes_back(fabric: Site) -> None:
         result = pings.lap()
         time.sleep(0.5)
         assert pings.lap().lossy() == []
-    assert result.lossy(without("h12")) == []  # type: ignore[arg-type]
+    assert result.lossy(without("h12")) == []
     assert result.worst() > 0.9
     assert result.exceeded == 0
 
@@ -74,7 +74,7 @@ def test_a_session_that_is_down_is_said_with_its_reason(fabric: Site) -> None:
     try:
 
         def missing() -> list[str]:
-            sentences = [one["sentence"] for one in fabric.checked() if one["kind"] == "session-down"]
+            sentences = [one["sentence"] for one in fabric.checked(3) if one["kind"] == "session-down"]
             return [] if any("down_h22_4" in one for one in sentences) else sentences or ["nothing is said"]
 
         wait("a session that is down", missing, seconds=20)
@@ -93,9 +93,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield found
 
 
-@pytest.mark.parametrize(
-    ("one", "other"), [("t1a", "h11"), ("t1b", "h11"), ("s1", "t1a"), ("s2", "t2"), ("t1a", "t1b")]
-)
+@pytest.mark.parametrize(("one", "other"), [("t1a", "h11"), ("s1", "t1a"), ("t1a", "t1b")])
 def test_no_single_link_of_several_ways_stops_anybody(pair: Site, one: str, other: str) -> None:
     """Of two routers that originate the rack's aggregate one loses its link to a host: RFC 7938, section 8."""
     with pair.pings() as pings:
@@ -113,7 +111,7 @@ def test_no_single_link_of_several_ways_stops_anybody(pair: Site, one: str, othe
     assert mended.worst() < 1.0
     assert (during.exceeded, after.exceeded, mended.exceeded) == (0, 0, 0)
     if other.startswith("h"):
-        assert during.lossy(without(other)) == []  # type: ignore[arg-type]
+        assert during.lossy(without(other)) == []
 
 
 def test_a_rack_router_that_dies_is_not_missed(pair: Site) -> None:
@@ -126,4 +124,3 @@ def test_a_rack_router_that_dies_is_not_missed(pair: Site) -> None:
         assert pings.lap().lossy() == []
     assert during.worst() < 1.0
     assert during.exceeded == 0
-    assert Path("/proc").exists()

@@ -100,8 +100,9 @@ class RouteException(msgspec.Struct, frozen=True, kw_only=True):
     """A prefix that lives on a `host` which its aggregates do not lead to, so that it has a route of its own.
 
     `home` is the path of the innermost group that has it (empty: none has), `name` what it belongs to. `devices` hold
-    the route: from the host, which originates it, to the one that would discard its packets otherwise; where that is
-    every host of a layer 2 network, all of them. Empty: there is no such host (any more).
+    the route: from the host, which originates it, to the one that would discard its packets otherwise (where that is
+    every host of a layer 2 network, all of them); then, with OSPF, all other routers that it is flooded to. Empty:
+    there is no such host (any more).
     """
 
     prefix: Prefix

@@ -222,12 +222,12 @@ def _address_lines(fabric: Fabric, name: str) -> list[str]:
         if hops:
             lines.append(f"route add {everywhere} {' '.join(hops)}")
     if node.role == "spine":
-        lines += _way_to_control(fabric, name)
+        lines += way_to_control(fabric, name)
     return lines
 
 
-def _way_to_control(fabric: Fabric, spine: str) -> list[str]:
-    """The control node runs no daemon, so each spine has a route to its own addresses."""
+def way_to_control(fabric: Fabric, spine: str) -> list[str]:
+    """The routes by which a spine reaches the control node's own addresses, since that runs no daemon."""
     (control,) = fabric.roles("control")
     (link,) = [one for one in fabric.links if one.above.node == spine and one.below.node == control.name]
     return [

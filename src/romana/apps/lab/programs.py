@@ -62,9 +62,9 @@ def day_zero(lab: Lab) -> dict[str, Speaker]:
     return {name: one for name, one in found.items() if one is not None}
 
 
-def restart_bird(record: LabRecord, node: str) -> LabRecord:
-    """Start a node's BIRD again after it ended, with graceful restart."""
-    return _start(record, node, "bird", (*BIRD, "-R"))
+def restart_bird(record: LabRecord, node: str, *, graceful: bool = True) -> LabRecord:
+    """Start a node's BIRD again after it ended; `graceful` after a crash, which its neighbours waited out."""
+    return _start(record, node, "bird", (*BIRD, "-R") if graceful else BIRD)
 
 
 def start_romanad(record: LabRecord, fabric: Fabric) -> LabRecord:

@@ -115,6 +115,25 @@ class Fabric:
         """Whether a router of the group may lose something below that another one still has, and nobody would know."""
         return len(self.routers[path].members) > 1 and path != ROOT and not self.exchange(path)
 
+    def leaves(self) -> Iterator[Group]:
+        """All groups without groups in them, spare parts included."""
+        return (group for group in self._groups.values() if group.is_leaf)
+
+    def area_of(self, path: str) -> int:
+        """The OSPF area of the links below the routers of a group."""
+        found = (self._groups.get((topology, path)) for topology in self.topologies)
+        return next((group.area for group in found if group is not None), 0)
+
+    def is_area_border(self, path: str) -> bool:
+        """Whether the routers of a group are between its area and another one above, so that they hide its parts."""
+        return path != ROOT and self.area_of(path) != self.area_of(parent(path))
+
+    def flooded_to(self, prefix: Prefix, uplink: str) -> list[str]:
+        """The routers that OSPF brings a prefix of a host to: all, unless the border of its area hides it."""
+        border = next((path for path in way_up(uplink) if self.is_area_border(path)), ROOT)
+        inside = [path for path in self.routers if path == border or path.startswith(f"{border}/")]
+        return inside if any(cidr.contains(prefix) for cidr in self.cidrs_at(border)) else list(self.routers)
+
     def home(self, prefix: Prefix) -> Home | None:
         """The innermost group around a prefix; None when it is in no group."""
         tables = self._homes[prefix.family]

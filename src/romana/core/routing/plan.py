@@ -18,6 +18,7 @@ from romana.core.routing.away import Exceptions, Lengths, way_between
 from romana.core.routing.fabric import Fabric, parent, way_up
 from romana.model.address import Prefix
 from romana.model.errors import NotFound
+from romana.model.fabric import Protocol
 from romana.model.ipam import Span
 from romana.model.route import Away, DevicePlan, DeviceRoute, DeviceRoutes, Reach, RouteException
 from romana.model.topology import AddressPlan, Group, Host
@@ -294,6 +295,8 @@ class RoutePlan:
             self._exceptions.put_beside(new)
             for domain in seat.domains:
                 self._lone.setdefault(domain, {})[prefix] = None
+        elif new.devices and self.fabric.routing.protocol is Protocol.OSPF:
+            new = self._put_flooded(new)
         else:
             self._exceptions.put(new)
         if seat is not None:
@@ -301,6 +304,14 @@ class RoutePlan:
         if old is not None and old.devices == new.devices:
             return set()
         return {*new.devices, *(old.devices if old is not None else ())}
+
+    def _put_flooded(self, one: RouteException) -> RouteException:
+        """OSPF tells more than the way: a router that left it out would send back what others send by it."""
+        uplink = one.devices[1] if len(one.devices) > 1 else ""
+        others = [path for path in self.fabric.flooded_to(one.prefix, uplink) if path not in one.devices]
+        flooded = msgspec.structs.replace(one, devices=(*one.devices, *others))
+        self._exceptions.put_flooded(flooded, len(one.devices), uplink)
+        return flooded
 
     def _way(self, wanted: RouteException) -> RouteException:
         """An exception with its home and its devices, as everything is now."""

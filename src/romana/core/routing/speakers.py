@@ -116,7 +116,7 @@ class _Device:
         return self.routes.place_of(self.name)
 
     def area_at(self, path: str) -> int:
-        return next((group.area for group in self.groups_at(path)), 0)
+        return self.fabric.area_of(path)
 
     def groups_at(self, path: str) -> Iterator[Group]:
         found = (self.fabric.group(topology, path) for topology in self.fabric.topologies)
@@ -259,16 +259,19 @@ class _Router(_Device):
             yield from _leaves_right_below(group)
 
     def ospf(self, neighbors: Iterable[Neighbor]) -> Ospf:
-        area, above = self.area_at(self.place), self.area_at(parent(self.place) or ROOT)
+        """What lives away is flooded to all routers, and all accept it whenever it comes: parts of leaves that are not
+        theirs are nothing else, because the borders of areas hide spans.
+        """
+        area = self.area_at(self.place)
         hidden = (*self.router.announces, *self.fabric.underlay_at(self.place))
-        accepts = {*self.shared()}
+        accepts = {*self.shared(), *(part for leaf in self.fabric.leaves() for part in parts_of(leaf))}
         for path in {one.place for one in neighbors if one.relation is Relation.ABOVE}:
             accepts |= set(map(Pattern.exactly, self.from_above(path)))
         return Ospf(
             links=self.ospf_links(neighbors),
             area=area,
             accepts=tuple(sorted(accepts)),
-            ranges={area: tuple(sorted(hidden))} if self.place != ROOT and area != above else {},
+            ranges={area: tuple(sorted(hidden))} if self.fabric.is_area_border(self.place) else {},
         )
 
 

@@ -38,10 +38,10 @@ def document(racks: tuple[Rack, ...]) -> dict[str, Any]:
     return {"version": 1, "networks": NETWORKS, "topologies": [topology]}
 
 
-def fabric(
+def lab_file(
     kind: FabricKind, spines: int, racks: list[tuple[int, int]], *, layer2: frozenset[int] = frozenset()
-) -> RoutePlan:
-    """A plan: so many spines, and for each rack so many routers and hosts. Every host has a span of each family."""
+) -> LabFile:
+    """So many spines, and for each rack so many routers and hosts."""
     built = tuple(
         Rack(
             name=f"rack{number}",
@@ -51,7 +51,7 @@ def fabric(
         )
         for number, (routers, hosts) in enumerate(racks, 1)
     )
-    file = LabFile(
+    return LabFile(
         version=1,
         name="x",
         underlay=(parse_prefix("192.168.0.0/16"), parse_prefix("fd00:192:168::/48")),
@@ -60,7 +60,14 @@ def fabric(
         racks=built,
         topology=("t",),
     )
-    plan = carved(equipped(document(built), file, wire(file)))
+
+
+def fabric(
+    kind: FabricKind, spines: int, racks: list[tuple[int, int]], *, layer2: frozenset[int] = frozenset()
+) -> RoutePlan:
+    """The plan of such a lab. Every host has a span of each family."""
+    file = lab_file(kind, spines, racks, layer2=layer2)
+    plan = carved(equipped(document(file.racks), file, wire(file)))
     hosts = listed_hosts(plan)
     spans = []
     for host in hosts:

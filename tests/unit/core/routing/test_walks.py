@@ -18,10 +18,10 @@ from tests.unit.core.routing.worlds import Plans, World, all_plans, claim, go_aw
 SEEDS = st.integers(0, 1 << 32)
 
 
-@given(SEEDS)
-@settings(max_examples=150, deadline=None)
-def test_a_packet_reaches_who_has_its_address_or_ends_in_one_discard(seed: int) -> None:
-    here = world(seed)
+@given(SEEDS, st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_a_packet_reaches_who_has_its_address_or_ends_in_one_discard(seed: int, ospf: bool) -> None:
+    here = world(seed, ospf=ospf)
     plans = all_plans(here.routes())
     draw = random.Random(seed)
     for _ in range(12):
@@ -50,10 +50,10 @@ def test_what_a_device_learns_is_what_the_one_it_learns_from_has(seed: int) -> N
                 assert known[route.prefix].onward == routes.place_of(name)
 
 
-@given(SEEDS)
+@given(SEEDS, st.booleans())
 @settings(max_examples=150, deadline=None)
-def test_no_device_holds_more_than_the_formula_says(seed: int) -> None:
-    here = world(seed)
+def test_no_device_holds_more_than_the_formula_says(seed: int, ospf: bool) -> None:
+    here = world(seed, ospf=ospf)
     routes = here.routes()
     crossing: Counter[str] = Counter(device for one in routes.exceptions() for device in one.devices)
     for device, plan in all_plans(routes).items():
@@ -166,10 +166,10 @@ def without(plan: DevicePlan, prefix: Prefix) -> DevicePlan:
     return DevicePlan(device=plan.device, serves=plan.serves, originates=(), routes=kept)
 
 
-@given(SEEDS)
+@given(SEEDS, st.booleans())
 @settings(max_examples=80, deadline=None)
-def test_the_plan_kept_up_is_the_plan_from_nothing(seed: int) -> None:
-    before, after = world(seed), world(seed)
+def test_the_plan_kept_up_is_the_plan_from_nothing(seed: int, ospf: bool) -> None:
+    before, after = world(seed, ospf=ospf), world(seed, ospf=ospf)
     draw = random.Random(seed)
     kept = before.routes()
     for _ in range(14):

@@ -45,12 +45,12 @@ class World(msgspec.Struct):
         return max(around, default=(0, 0, ""))[2]
 
 
-def world(seed: int) -> World:
+def world(seed: int, *, ospf: bool = False) -> World:
     """A world that a seed gives; a document that cannot be carved is drawn again."""
     draw = random.Random(seed)
     while True:
         try:
-            plan = carve(read_plan(_document(draw)))
+            plan = carve(read_plan(_document(draw, ospf=ospf)))
         except Invalid:
             continue
         found = World(plan, {}, {}, {})
@@ -70,7 +70,7 @@ def world(seed: int) -> World:
             return found
 
 
-def _document(draw: random.Random) -> dict[str, Any]:
+def _document(draw: random.Random, *, ospf: bool) -> dict[str, Any]:
     numbers = iter(range(1000))
     links: list[Any] = []
     two = draw.random() < 0.5
@@ -87,13 +87,17 @@ def _document(draw: random.Random) -> dict[str, Any]:
         spare = draw.choice((0, 0, 1, 2))
         head: dict[str, Any] = {"name": name, "networks": networks, "layer2": flat, "routers": spines}
         topologies.append({**head, "groups": groups, "spare": spare})
-    routing = {"protocol": "ospf", "links": links} if links else {}
+    routing: dict[str, Any] = {"protocol": "ibgp", "asn": 65000, "links": links} if links else {}
+    if ospf:
+        routing = {"protocol": "ospf", "links": links}
     return {"version": 1, "networks": NETWORKS if two else NETWORKS[:2], "topologies": topologies, "routing": routing}
 
 
 def _tree(draw: random.Random, depth: int, left: list[str], numbers: Any, links: list[Any]) -> dict[str, Any]:
     head: dict[str, Any] = {"name": draw.choice(("x", "y", "g")) + str(next(numbers)), "weight": draw.choice((1, 1, 2))}
     head["layer2"] = draw.random() < 0.12
+    if draw.random() < 0.3:
+        head["area"] = next(numbers)
     if draw.random() < 0.2:
         head["routers"] = _routers(draw, numbers, links)
     if depth and draw.random() < 0.45:
