@@ -12,7 +12,8 @@ import msgspec
 import structlog
 
 from romana.core.ruleset import NO_FAILSAFE, Failsafe
-from romana.model.address import Prefix
+from romana.model.address import Address, Prefix
+from romana.model.daemon import SessionState
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Unavailable
 from romana.model.ipam import Allocation
@@ -29,6 +30,7 @@ from romana.services.agent.publisher import Publisher
 from romana.services.agent.reconcile import Reconciler
 from romana.services.agent.recovery import Recovery
 from romana.services.agent.removals import Removals
+from romana.services.agent.reporter import Reporter
 from romana.services.agent.returns import Returns
 from romana.services.agent.rooms import Rooms
 from romana.services.agent.work import Backoff, Sleep, Workers
@@ -40,12 +42,14 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What an agent is told. `rest`, `wait`, `every`, `beat` and `give_back` are in seconds (see Ledger, Rooms,
     Reconciler, Lease, Returns).
 
-    `machine` tells the machine from others, `failsafe` is what no policy about hosts can close.
+    `machine` tells the machine from others, `failsafe` is what no policy about hosts can close; `addresses` are the
+    host's own in the underlay.
     """
 
     host: str
     version: str = ""
     labels: dict[str, str] = {}
+    addresses: tuple[Address, ...] = ()
     rest: int = 180
     wait: float = 10.0
     every: float = 180.0
@@ -70,7 +74,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
     `last_success` is the age of the last round that worked, in seconds, `drift` the number of kernel objects that full
     rounds had to put right, `addresses` the address book's numbers. `lease` is for how many seconds the host may go on
-    without renewing it.
+    without renewing it. `daemon` is the routing daemon, `sessions` what it speaks to.
     """
 
     host: str
@@ -86,6 +90,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     lease: int
     missing_links: tuple[str, ...]
     problems: dict[str, str]
+    daemon: str = ""
+    sessions: tuple[SessionState, ...] = ()
 
 
 class Agent:
@@ -101,6 +107,7 @@ class Agent:
 
         self.settings = settings
         self._world = world
+        self._workers = workers
         self.ledger = Ledger(settings.host, world.state, world.clock, rest=settings.rest)
         for orphan in _orphans(self.ledger, world.kernel):
             log.warning("a link of ours is not in this agent's memory", link=orphan.link)
@@ -134,8 +141,8 @@ class Agent:
         self.reconciler.plumbed = kernel.condemnation.due.ring
         self.flows = Flows(self.ledger, world.control, world.kernel.own_addresses, backoff(), sleep)
         self._kernel = kernel
+        self.reporter = None if world.daemon is None else self._reporter(world.daemon)
         self.ledger.check_lease = self._check_own
-        self._workers = workers
         self._sleep = sleep
 
     async def run(self) -> None:
@@ -147,7 +154,9 @@ class Agent:
 
         self._kernel.condemnation.tell = condemned
         async with asyncio.TaskGroup() as loops:
+            reporting = [] if self.reporter is None else [self.reporter.run()]
             for one in (
+                *reporting,
                 self.follower.run(),
                 self.follower.keep(),
                 self.lease.run(),
@@ -178,6 +187,8 @@ class Agent:
             "kernel": self.reconciler.problem,
             "publication": self.publisher.problem,
             "lease": self.lease.problem,
+            "segment": self.reconciler.segment_problem(),
+            **(self.reporter.problems() if self.reporter is not None else {}),
         }
         ready = True
         try:
@@ -201,7 +212,17 @@ class Agent:
             lease=self.lease.left,
             missing_links=self.reconciler.missing_links,
             problems={name: words for name, words in problems.items() if words},
+            daemon="" if self.reporter is None else self.reporter.state.daemon,
+            sessions=() if self.reporter is None else self.reporter.state.sessions,
         )
+
+    def _reporter(self, daemon: RouteDaemon) -> Reporter:
+        reporter = Reporter(self.settings.host, daemon, self._workers, self._world.control.report)
+        reporter.speaker = lambda: self.ledger.view.daemon.speaker
+        reporter.trouble = lambda: self.reconciler.problem
+        reporter.again = self.follower.changed.ring
+        reporter.is_known = lambda: bool(self.follower.epoch)
+        return reporter
 
     def _check_own(self) -> None:
         self.recovery.check()
@@ -212,6 +233,7 @@ class Agent:
             host=self.settings.host,
             instance=self._world.state.instance(),
             labels=self.settings.labels,
+            addresses=self.settings.addresses,
             machine=self.settings.machine,
             version=self.settings.version,
             logged=self._world.state.last_number(),

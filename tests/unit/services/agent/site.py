@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
+from romana.model.address import Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.tenancy import Identity, Owner
 from romana.services.agent.agent import Agent, AgentSettings, World
@@ -113,11 +114,14 @@ class Site:
         return set(self.kernel.plans), routed, elements
 
 
-def run(test: Callable[[Site], Awaitable[None]], plan: dict[str, Any] | None = None) -> None:
-    """A test on a site whose agent is ready."""
+def run(
+    test: Callable[[Site], Awaitable[None]], plan: dict[str, Any] | None = None, networks: Iterable[Prefix] = ()
+) -> None:
+    """A test on a site whose agent is ready; the host has addresses of these networks."""
 
     async def body() -> None:
         site = Site()
+        site.kernel.networks.update(networks)
         await site.control.open(plan or PLAN, {"red": ("web", "db"), "blue": ("web",)})
         try:
             await site.start()
