@@ -15,8 +15,8 @@ from pathlib import Path
 
 from romana.apps.lab import build
 from romana.apps.lab import record as records
-from romana.apps.lab.file import read_lab
 from romana.apps.lab.nodes import entering, environment, run
+from romana.apps.lab.reading import read_lab
 from romana.apps.lab.record import LabRecord
 
 HERE = Path(__file__).parent

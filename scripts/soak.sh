@@ -46,6 +46,14 @@ if [ "$name" = policy ]; then
     exit 0
 fi
 
+if [ "$name" = routing ]; then
+    minutes=${2:-40}
+    seed=${3:-1}
+    part routing $python -m tests.soak.routing --seed "$seed" --minutes "$minutes" ${SITE:+--site "$SITE"} ${FAULT:+--fault "$FAULT"}
+    echo "soak: $SECONDS s, none failed"
+    exit 0
+fi
+
 minutes=${2:-60}
 rounds=0
 while [ $SECONDS -lt $((minutes * 60)) ]; do

@@ -15,11 +15,13 @@ import msgspec
 from romana.core.diff import Changes
 from romana.core.ruleset import Ruleset, RulesetChanges
 from romana.model.address import Address, Family, Prefix
+from romana.model.daemon import DaemonReport, DaemonState
 from romana.model.endpoint import Endpoint
 from romana.model.flow import Flow
 from romana.model.ipam import Reservation
 from romana.model.report import Observation
 from romana.model.route import Route
+from romana.model.speaker import DaemonPlan, Speaker
 from romana.model.view import (
     AddressUse,
     BlockReturned,
@@ -32,6 +34,7 @@ from romana.model.view import (
     Inventory,
     InventoryAnswer,
     Publication,
+    RouterView,
     ViewChange,
     Welcome,
 )
@@ -163,6 +166,9 @@ class ControlPlane(Protocol):
     async def observe(self, observation: Observation) -> int:
         """Say what the host has, for an audit; answers its number. Conflict for another epoch or incarnation."""
 
+    async def report(self, report: DaemonReport) -> None:
+        """Say how the device's routing daemon is; NotFound for a device that is not known."""
+
     async def endpoints(self, host: str) -> tuple[Endpoint, ...]:
         """The endpoints of a host that are published, for an agent that lost its memory."""
 
@@ -171,6 +177,16 @@ class ControlPlane(Protocol):
 
     def view(self, host: str) -> AsyncIterator[ViewChange]:
         """A snapshot of the host's view, then changes, until the connection ends (Unavailable)."""
+
+
+class RouterControl(Protocol):
+    """romanad as a router's agent sees it. Every call may raise Unavailable."""
+
+    async def report(self, report: DaemonReport) -> None:
+        """Say how the router is; NotFound for one that the plan does not name."""
+
+    def router_view(self, router: str) -> AsyncIterator[RouterView]:
+        """The router's view, whole each time it changes, until the connection ends (Unavailable)."""
 
 
 class AgentState(Protocol):
@@ -317,10 +333,16 @@ class Links(Protocol):
 
 
 class Routes(Protocol):
-    """Routes of our protocol number in the main table."""
+    """Routes in the main table; all but `learned` is about those of our protocol number."""
 
     def read(self) -> Mapping[Prefix, Route]:
         """Ours only."""
+
+    def learned(self, within: Collection[Prefix]) -> Mapping[Prefix, Route]:
+        """Those of others inside these CIDRs: of routing daemons, and the kernel's own."""
+
+    def connected(self) -> frozenset[Prefix]:
+        """The networks that this device has an address of, links of endpoints aside."""
 
     def apply(self, changes: Changes[Prefix, Route]) -> None:
         """Add, replace and remove; gone or there already is success."""
@@ -404,11 +426,14 @@ class RouteDaemon(Protocol):
     def read(self) -> frozenset[Prefix] | None:
         """The prefixes in our include file, None when there is none."""
 
-    def announce(self, prefixes: Collection[Prefix]) -> None:
-        """Write our include file and have the daemon take it in.
+    def announce(self, prefixes: Collection[Prefix], plan: DaemonPlan | None = None) -> None:
+        """Write our include file and have the daemon take it in; `plan` is for files that have more than the prefixes.
 
-        Unavailable with the daemon's own words when it refuses; then the old file stays.
+        Unavailable with the daemon's own words when it refuses; then the old file stays. Done already is success.
         """
+
+    def state(self, speaker: Speaker | None = None) -> DaemonState:
+        """The daemon, and how its sessions are: those of `speaker`, or all; Unavailable when it does not answer."""
 
 
 class VpcControl(Protocol):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from romana.adapters.store.memory import MemoryStore
+from romana.model.daemon import DaemonReport
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Unavailable
 from romana.model.flow import Flow
@@ -22,6 +23,7 @@ from romana.model.view import (
     Inventory,
     InventoryAnswer,
     Publication,
+    RouterView,
     ViewChange,
     Welcome,
 )
@@ -33,12 +35,15 @@ from romana.services.control.flows import FlowVerbs
 from romana.services.control.hosts import HostVerbs
 from romana.services.control.inventory import InventoryVerbs
 from romana.services.control.liveness import HostSettings, Liveness
+from romana.services.control.peering import PeeringVerbs
 from romana.services.control.plan import PlanVerbs
 from romana.services.control.retirement import Retirement
 from romana.services.control.rooms import RoomVerbs
 from romana.services.control.tenancy import TenancyVerbs
 from romana.services.control.views import ViewVerbs
 from tests.fakes.kernel import FakeClock
+
+T = TypeVar("T")
 
 
 class FakeControlPlane:
@@ -51,6 +56,11 @@ class FakeControlPlane:
         """Whether publications are not taken."""
         self.beats: list[Heartbeat] = []
         """The heartbeats that were answered."""
+        self.reports: list[DaemonReport] = []
+        """What devices said of their daemons."""
+        self.take_reports = False
+        """Whether that is noted as well."""
+        self._peering = PeeringVerbs(self.core)
         self.while_beating: Callable[[], None] = lambda: None
         """Called between a heartbeat and its answer."""
         self._rooms = RoomVerbs(self.core)
@@ -143,13 +153,26 @@ class FakeControlPlane:
         self._meet()
         await self.flows.tell(host, epoch, flows)
 
+    async def report(self, report: DaemonReport) -> None:
+        self._meet()
+        self.reports.append(report)
+        if self.take_reports:
+            await self._peering.report(report)
+
+    async def router_view(self, router: str) -> AsyncIterator[RouterView]:
+        async for one in self._until_gone(self._views.router_view(router)):
+            yield one
+
     async def endpoints(self, host: str) -> tuple[Endpoint, ...]:
         self._meet()
         return tuple(one for one in self.core.state.endpoints.values() if one.host == host)
 
     async def view(self, host: str) -> AsyncIterator[ViewChange]:
+        async for change in self._until_gone(self._views.view(host)):
+            yield change
+
+    async def _until_gone(self, stream: AsyncIterator[T]) -> AsyncIterator[T]:
         self._meet()
-        stream = self._views.view(host)
         gone = asyncio.create_task(self._gone.wait())
         following = asyncio.ensure_future(anext(stream))
         try:

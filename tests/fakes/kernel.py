@@ -22,6 +22,8 @@ class FakeKernel:
         self.namespaces = set(namespaces)
         self.plans: dict[str, LinkPlan] = {}
         self.routing: dict[Prefix, Route] = {}
+        self.others: dict[Prefix, Route] = {}  # of other programs
+        self.networks: set[Prefix] = set()  # that the host has an address of
         self.connections: list[tuple[Address, Address]] = []
         self.traffic: dict[tuple[Address, Address], int] = {}  # TCP ports of connections, 80 where none is said
         self.condemned: set[tuple[Address, Address]] = set()
@@ -100,6 +102,12 @@ class FakeRoutes:
 
     def read(self) -> Mapping[Prefix, Route]:
         return dict(self._kernel.routing)
+
+    def learned(self, within: Collection[Prefix]) -> Mapping[Prefix, Route]:
+        return {one: route for one, route in self._kernel.others.items() if any(cidr.contains(one) for cidr in within)}
+
+    def connected(self) -> frozenset[Prefix]:
+        return frozenset(self._kernel.networks)
 
     def apply(self, changes: Changes[Prefix, Route]) -> None:
         self._kernel.meet("routes")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from romana.model.address import Prefix
+from romana.model.daemon import DaemonState, SessionState
 from romana.model.errors import Unavailable
+from romana.model.speaker import DaemonPlan, Speaker
 
 
 class FakeRouteDaemon:
@@ -14,6 +16,8 @@ class FakeRouteDaemon:
     def __init__(self) -> None:
         self.file: frozenset[Prefix] | None = None
         self.running: frozenset[Prefix] = frozenset()
+        self.plan: DaemonPlan | None = None
+        self.sessions: tuple[SessionState, ...] = ()
         self.away = False
         self.refusal = ""
 
@@ -23,10 +27,15 @@ class FakeRouteDaemon:
     def read(self) -> frozenset[Prefix] | None:
         return self.file
 
-    def announce(self, prefixes: Collection[Prefix]) -> None:
+    def state(self, speaker: Speaker | None = None) -> DaemonState:
+        if self.away:
+            raise Unavailable("BIRD does not answer")
+        return DaemonState(daemon="a fake", sessions=self.sessions)
+
+    def announce(self, prefixes: Collection[Prefix], plan: DaemonPlan | None = None) -> None:
         if self.refusal:
             raise Unavailable(f"BIRD refuses: {self.refusal}")
         self.file = frozenset(prefixes)
         if self.away:
             raise Unavailable("BIRD does not answer")
-        self.running = self.file
+        self.running, self.plan = self.file, plan

@@ -17,7 +17,7 @@ from typing import Any
 
 from romana.adapters.agent_state import SqliteAgentState
 from romana.adapters.romanad import RomanadClient
-from romana.apps.agent.serve import COMMAND
+from romana.apps.agent.joints import COMMAND
 from romana.apps.agent.server import ask
 from romana.apps.server.main import MACHINE_NETWORK
 from romana.codec.json import decode

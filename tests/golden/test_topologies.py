@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from romana.codec import topology as documents
+from romana.codec import topology_routing as routing
 from romana.codec.document import load
 from romana.core.topology import carve
 from romana.model.topology import AddressPlan, BitPlan, Group
@@ -73,15 +74,19 @@ def test_the_documents_in_the_reference_carve(language: str) -> None:
         ("Bits", BitPlan),
         ("A topology", documents.TopologyDocument),
         ("A group", documents.GroupDocument),
+        ("Routing", routing.RoutingDocument),
+        ("Routing", routing.LinkDocument),
+        ("Routing", routing.PeerDocument),
+        ("Routing", routing.SessionDocument),
+        ("A group", routing.RouterDocument),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_the_reference_has_a_row_for_each_key(heading: str, kind: Any) -> None:
     text = REFERENCE.read_text()
     section = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
-    table = section.partition("\nA host in `hosts`")[0]
-    rows = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
-    assert rows == [field.encode_name for field in msgspec.structs.fields(kind)]
+    tables = [re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) for table in section.split("|---|---|---|\n")]
+    assert [field.encode_name for field in msgspec.structs.fields(kind)] in tables
 
 
 def test_the_example_of_the_reference_uses_every_key() -> None:
@@ -104,6 +109,10 @@ def test_the_example_of_the_reference_uses_every_key() -> None:
         documents.TopologyDocument,
         documents.GroupDocument,
         documents.HostDocument,
+        routing.RouterDocument,
+        routing.RoutingDocument,
+        routing.LinkDocument,
+        routing.PeerDocument,
         BitPlan,
     )
     assert {field.encode_name for kind in kinds for field in msgspec.structs.fields(kind)} <= used

@@ -11,9 +11,9 @@ import pytest
 
 from romana.apps.lab import build
 from romana.apps.lab import record as records
-from romana.apps.lab.file import Lab, read_lab
 from romana.apps.lab.matrix import Probers
 from romana.apps.lab.pods import Pod
+from romana.apps.lab.reading import Lab, read_lab
 from romana.apps.lab.record import LabRecord
 from romana.apps.lab.wiring import Fabric
 

@@ -22,8 +22,9 @@ import msgspec
 from romana.adapters.linux.netns import opened
 from romana.apps.lab import api, build
 from romana.apps.lab import record as records
-from romana.apps.lab.file import LabEndpoint, read_lab
+from romana.apps.lab.file import LabEndpoint
 from romana.apps.lab.pods import Pod, add_pod, namespace, remove_pod
+from romana.apps.lab.reading import read_lab
 from romana.apps.lab.record import LabRecord
 from romana.apps.lab.waiting import wait
 from romana.codec.traffic import parse_named_port

@@ -15,6 +15,7 @@ import msgspec
 
 from romana.adapters.tcp import new_socket
 from romana.codec.json import decode, encode
+from romana.model.daemon import DaemonReport
 from romana.model.endpoint import Endpoint
 from romana.model.errors import (
     AlreadyExists,
@@ -39,6 +40,7 @@ from romana.model.view import (
     Inventory,
     InventoryAnswer,
     Publication,
+    RouterView,
     ToldFlows,
     ViewChange,
     Welcome,
@@ -169,6 +171,16 @@ class RomanadClient:
     async def observe(self, observation: Observation) -> int:
         """Say what the host has."""
         return decode(await self._call("POST", f"/v1/hosts/{observation.host}/observations", observation), int)
+
+    async def report(self, report: DaemonReport) -> None:
+        """Say how the device's routing daemon is."""
+        await self._call("POST", f"/v1/devices/{quote(report.device, safe='')}/report", report)
+
+    async def router_view(self, router: str) -> AsyncIterator[RouterView]:
+        """The router's view; always ends with an error, Unavailable when the connection does."""
+        async for line in self.watch(f"/v1/routers/{quote(router, safe='')}/view"):
+            yield decode(line, RouterView)
+        raise Unavailable(f"romanad at {self.url} ended the stream")
 
     async def endpoints(self, host: str) -> tuple[Endpoint, ...]:
         """The endpoints of a host that are published."""

@@ -13,7 +13,6 @@ from collections.abc import Collection
 from romana.codec.text import parse_prefix
 from romana.model.address import Family, Prefix
 
-PROTOCOLS = {Family.V4: "romana4", Family.V6: "romana6"}
 _ROUTE = re.compile(r"^\s*route\s+(\S+)\s+blackhole;$", re.MULTILINE)
 _REPLY = re.compile(rb"^(\d{4})([ -])(.*)$")
 
@@ -24,11 +23,26 @@ def include_text(prefixes: Collection[Prefix]) -> str:
         "# Written by romana-agent and replaced whole; edit the agent's configuration instead.",
         '# In bird.conf, export these routes by: where proto = "romana4" (or "romana6").',
     ]
-    for family, name in PROTOCOLS.items():
-        lines += [f"protocol static {name} {{", f"    ipv{family:d};"]
-        lines += [f"    route {prefix} blackhole;" for prefix in sorted(prefixes) if prefix.family is family]
-        lines.append("}")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *statics("romana", prefixes)]) + "\n"
+
+
+def statics(name: str, prefixes: Collection[Prefix]) -> list[str]:
+    """One static protocol a family that originates the prefixes, `<name>4` and `<name>6`."""
+    return [
+        "\n".join(
+            [
+                f"protocol static {name}{family:d} {{",
+                f"    ipv{family:d};",
+                *(
+                    f"    route {prefix.supernet(prefix.length)} blackhole;"
+                    for prefix in sorted(prefixes)
+                    if prefix.family is family
+                ),
+                "}",
+            ]
+        )
+        for family in Family
+    ]
 
 
 def read_include(text: str) -> frozenset[Prefix]:

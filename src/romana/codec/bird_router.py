@@ -1,126 +1,105 @@
-"""BIRD 2 configuration of a device in a routed fabric: spine, rack router or host.
+"""BIRD 2 configuration of a device: everything that its daemon is to do, as text.
 
-Owns the text, and the level rule said in filters: upward goes only what the device itself originates, downward that
-and what came from above; from each neighbour comes only what it may originate. Refuses to decide what that is
-(`core.routing` does). Invariant: the same device gives the same bytes, and BIRD 2.0.12 parses them.
+Owns the text. Refuses to decide what goes where (`core.routing.speakers` does). Invariant: the same device gives the
+same bytes, and BIRD 2.0.12 parses them.
 
-A host originates what the agent's include file announces, by static protocols whose names begin with `romana`; its
-kernel already has the blackholes under them. A router has its aggregates, and their blackholes, here.
+A host originates what its agent announces, by static protocols whose names begin with `romana`; its kernel already has
+the blackholes under them. A router has its aggregates, and their blackholes, here. What comes from another router of
+the same group is used when nothing else leads there, and told to nobody (NO_ADVERTISE, RFC 1997).
 Sources: BIRD 2.0 User's Guide, chapters 3 (configuration), 5 (filters) and 6 (protocols).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import msgspec
 
+from romana.codec.bird import statics
 from romana.model.address import Address, Family, Prefix
+from romana.model.errors import Fault, Invalid
+from romana.model.fabric import Pattern, Protocol, SessionOptions
+from romana.model.speaker import Ospf, OspfLink, Relation, Session, Speaker
+
+LESS_PREFERRED = 50
+"""LOCAL_PREF of what comes from another router of the group; everything else has BIRD's 100."""
+RESTART_SECONDS = 120
+METRIC = 512
+"""Of the kernel's routes: larger than that of a network that the device has an address of, also with IPv6 (256)."""
+BFD = (100, 3)
+"""Milliseconds between BFD's packets, and how many may be missed."""
+WELL_KNOWN = {"no-export": "65535,65281", "no-advertise": "65535,65282"}
+SOMEBODY = Address(Family.V6, 0xFE80 << 112 | 1)
+"""Stands for a link-local address that is not known."""
+MOST_PASSWORD = 80
+"""Bytes of a TCP MD5 key (Linux, TCP_MD5SIG_MAXKEYLEN)."""
+OSPF_SOURCES = "[ RTS_OSPF, RTS_OSPF_IA, RTS_OSPF_EXT1, RTS_OSPF_EXT2 ]"
 
 
-class Accepted(msgspec.Struct, frozen=True):
-    """Prefixes that a neighbour may announce: all inside `within` whose length is between `shortest` and `longest`."""
+class Local(msgspec.Struct, frozen=True, kw_only=True):
+    """What only the device itself knows: neighbours' link-local addresses by interface, passwords by their file."""
 
-    within: Prefix
-    shortest: int
-    longest: int
-
-    @classmethod
-    def exactly(cls, prefix: Prefix) -> Accepted:
-        """That prefix alone."""
-        return cls(prefix, prefix.length, prefix.length)
-
-    @classmethod
-    def specifics(cls, prefix: Prefix) -> Accepted:
-        """All parts of a prefix, without itself."""
-        return cls(prefix, prefix.length + 1, prefix.family.bits)
-
-    def __str__(self) -> str:
-        if self.shortest == self.longest == self.within.length:
-            return _cidr(self.within)
-        return f"{_cidr(self.within)}{{{self.shortest},{self.longest}}}"
+    neighbors: dict[str, Address] = {}
+    passwords: dict[str, str] = {}
 
 
-class Neighbor(msgspec.Struct, frozen=True, kw_only=True):
-    """A BGP neighbour on a direct link, one session for each pair of addresses.
+def render(speaker: Speaker, prefixes: Collection[Prefix] = (), local: Local | None = None) -> str:
+    """The whole configuration text of a device; `prefixes` are what a host announces.
 
-    `above` tells whether it is nearer to the spine. `addresses` has (ours, theirs), one pair a family.
+    Sessions whose neighbour's address is not known yet are left out. Without `local` the text is for a person, who puts
+    passwords and link-local addresses where it says. Invalid for a password that BIRD cannot read.
     """
-
-    name: str
-    asn: int
-    above: bool
-    addresses: tuple[tuple[Address, Address], ...]
-    accepted: tuple[Accepted, ...] = ()
-
-
-class Timers(msgspec.Struct, frozen=True, kw_only=True):
-    """BGP times in seconds."""
-
-    connect_delay: int = 1
-    connect_retry: int = 2
-    hold: int = 9
-    keepalive: int = 3
-    restart: int = 120
-
-
-class Device(msgspec.Struct, frozen=True, kw_only=True):
-    """One device that runs BIRD.
-
-    `loopbacks` are its own addresses, on `lo`; the IPv4 one is its router id. A router lists what it `originates`; a
-    host names the pattern of the agent's `include` file instead, and announces its loopbacks.
-    """
-
-    name: str
-    asn: int
-    loopbacks: tuple[Address, ...]
-    neighbors: tuple[Neighbor, ...]
-    originates: tuple[Prefix, ...] = ()
-    include: str = ""
-    timers: Timers = Timers()
-
-
-def render(device: Device) -> str:
-    """The whole configuration text of a device."""
+    known = {one for session in speaker.sessions for one in session.tells}
+    # what the agent announces beside its view, before it has heard of romanad again, goes everywhere
+    more = [Pattern.exactly(one) for one in prefixes if Pattern.exactly(one) not in known]
+    source = speaker.originates if not speaker.is_host else tuple(sorted(prefixes))
     parts = [
-        _head(device),
-        *(_kernel(device, family) for family in Family),
-        *(_aggregates(device, family) for family in Family if not device.include),
-        *(f'include "{device.include}";' for _ in [0] if device.include),
-        _filters(device),
-        *(text for neighbor in device.neighbors for text in _sessions(device, neighbor)),
+        _head(speaker),
+        *(_kernel(speaker, family) for family in Family),
+        *statics("romana" if speaker.is_host else "aggregates", source),
+        *([_bfd()] if _wants_bfd(speaker) else []),
+        *(text for session in speaker.sessions for text in _session(speaker, _with(session, more), local)),
+        *(_ospf(speaker, speaker.ospf, family, source, local) for family in Family if speaker.ospf is not None),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def session_name(neighbor: str, family: Family, *, above: bool) -> str:
-    """The name of the BGP protocol towards a neighbour."""
-    return f"{'up' if above else 'down'}_{re.sub(r'[^A-Za-z0-9_]', '_', neighbor)}_{int(family)}"
+def _with(session: Session, more: Iterable[Pattern]) -> Session:
+    own = [one for one in more if one.within.family in session.families]
+    return msgspec.structs.replace(session, tells=(*session.tells, *own)) if own else session
 
 
-def _head(device: Device) -> str:
+def check_password(text: str, path: str) -> str:
+    """A password as BIRD and the kernel take it; Invalid with what is wrong, which never says the password."""
+    if not text or len(text.encode()) > MOST_PASSWORD:
+        raise Invalid(Fault(path, f"a password has 1 to {MOST_PASSWORD} bytes, this has {len(text.encode())}"))
+    if not text.isprintable() or '"' in text or "\\" in text:
+        raise Invalid(Fault(path, "a password is printable text without double quotes and backslashes"))
+    return text
+
+
+def _head(speaker: Speaker) -> str:
+    asn = f", AS {speaker.asn}" if speaker.asn else ""
     return f"""\
-# {device.name}, AS {device.asn}; written by romana
+# {speaker.name}{asn}; written by romana
 log stderr {{ warning, error, fatal, bug, auth }};
-router id {_router_id(device)};
+router id {speaker.router_id};
 
 protocol device {{ scan time 10; }}
 protocol direct loopback {{ ipv4; ipv6; interface "lo"; }}"""
 
 
-def _router_id(device: Device) -> str:
-    return next(address.text for address in device.loopbacks if address.family is Family.V4)
-
-
-def _kernel(device: Device, family: Family) -> str:
-    source = [f"krt_prefsrc = {address.text}; " for address in device.loopbacks if address.family is family]
+def _kernel(speaker: Speaker, family: Family) -> str:
+    source = [f"krt_prefsrc = {address}; " for address in speaker.loopbacks if address.family is family]
     # the agent owns a host's blackholes; a router's come from its aggregates
-    own = "" if device.include else "if source = RTS_STATIC then accept; "
-    accept = f"if source = RTS_BGP then {{ {''.join(source)}accept; }} "
+    own = "" if speaker.is_host else "if source = RTS_STATIC then accept; "
+    learned = f"source ~ {OSPF_SOURCES}" if speaker.protocol is Protocol.OSPF else "source = RTS_BGP"
+    accept = f"if {learned} then {{ {''.join(source)}accept; }} "
     return f"""\
 protocol kernel kernel{int(family)} {{
     merge paths on;
+    graceful restart on;
+    metric {METRIC};
     {_channel(family)} {{
         import none;
         export filter {{ {own}{accept}reject; }};
@@ -128,49 +107,157 @@ protocol kernel kernel{int(family)} {{
 }}"""
 
 
-def _aggregates(device: Device, family: Family) -> str:
-    routes = [f"    route {_cidr(prefix)} blackhole;\n" for prefix in device.originates if prefix.family is family]
-    return f"protocol static aggregates{int(family)} {{\n    {_channel(family)};\n{''.join(routes)}}}"
+def _wants_bfd(speaker: Speaker) -> bool:
+    links = speaker.ospf.links if speaker.ospf is not None else ()
+    return any(one.options.bfd for one in speaker.sessions) or any(one.options.bfd for one in links)
 
 
-def _filters(device: Device) -> str:
-    own = 'proto ~ "romana*" || proto = "loopback"' if device.include else "source = RTS_STATIC"
+def _bfd() -> str:
+    milliseconds, missed = BFD
     return f"""\
-filter to_above {{ if {own} then accept; reject; }}
-filter to_below {{ if {own} || proto ~ "up_*" then accept; reject; }}"""
-
-
-def _sessions(device: Device, neighbor: Neighbor) -> Iterator[str]:
-    timers = device.timers
-    for ours, theirs in neighbor.addresses:
-        family = ours.family
-        yield f"""\
-protocol bgp {session_name(neighbor.name, family, above=neighbor.above)} {{
-    local {ours.text} as {device.asn};
-    neighbor {theirs.text} as {neighbor.asn};
-    direct;
-    connect delay time {timers.connect_delay};
-    connect retry time {timers.connect_retry};
-    error wait time {timers.connect_delay}, {timers.connect_retry};
-    hold time {timers.hold};
-    keepalive time {timers.keepalive};
-    graceful restart on;
-    graceful restart time {timers.restart};
-    {_channel(family)} {{
-        import filter {{ {_import(neighbor.accepted, family)}reject; }};
-        export filter {"to_above" if neighbor.above else "to_below"};
-    }};
+# BFD in the same daemon ends graceful restart when the daemon is killed: its neighbours drop all routes at once.
+protocol bfd {{
+    interface "*" {{ interval {milliseconds} ms; multiplier {missed}; }};
+    multihop {{ interval {milliseconds} ms; multiplier {missed}; }};
 }}"""
 
 
-def _import(accepted: Iterable[Accepted], family: Family) -> str:
-    patterns = ", ".join(str(one) for one in accepted if one.within.family is family)
-    return f"if net ~ [ {patterns} ] then accept; " if patterns else ""
+def _session(speaker: Speaker, session: Session, local: Local | None) -> Iterator[str]:
+    remote = session.remote or (SOMEBODY if local is None else local.neighbors.get(session.interface))
+    if remote is None and session.listen is None:
+        yield f"# {session.name}: nobody was found on {session.interface} yet"
+        return
+    lines = [
+        f"local {f'{session.local} ' if session.local is not None else ''}as {speaker.asn};",
+        f"neighbor {_remote(session, remote)} as {session.asn};"
+        + (
+            " # put its own address there"
+            if local is None and session.remote is None and session.listen is None
+            else ""
+        ),
+        *([f'interface "{session.interface}";'] if session.is_found_out else []),
+        "multihop;" if session.multihop else "direct;",
+        *([f'dynamic name "{session.name}_";'] if session.listen is not None else []),
+        *(["rr client;"] if session.reflects else []),
+        # what lives in this host's own rack, away from it, comes back to its AS (RFC 7938, section 5.2.2)
+        *(["allow local as 1;"] if speaker.is_host and session.asn != speaker.asn else []),
+        *_option_lines(session.options, local),
+        *(line for family in session.families for line in _bgp_channel(speaker, session, family)),
+    ]
+    yield "\n".join([f"protocol bgp '{session.name}' {{", *(f"    {line}" for line in lines), "}"])
+
+
+def _remote(session: Session, remote: Address | None) -> str:
+    if session.listen is not None:
+        return f"range {session.listen}"
+    return str(remote)
+
+
+def _option_lines(options: SessionOptions, local: Local | None) -> Iterator[str]:
+    yield "connect delay time 1;"
+    yield "connect retry time 2;"
+    yield "error wait time 1, 2;"
+    yield f"hold time {options.hold_seconds};"
+    yield f"keepalive time {options.keepalive_seconds};"
+    yield f"graceful restart {'on' if options.graceful_restart else 'aware'};"
+    if options.graceful_restart:
+        yield f"graceful restart time {RESTART_SECONDS};"
+    if options.password_file:
+        yield f"password {_password(options.password_file, local)};"
+    if options.ttl_security:
+        yield "ttl security on;"
+    if options.bfd:
+        yield "bfd on;"
+
+
+def _password(path: str, local: Local | None) -> str:
+    return f'"the content of {path}"' if local is None else f'"{check_password(local.passwords[path], path)}"'
+
+
+def _bgp_channel(speaker: Speaker, session: Session, family: Family) -> Iterator[str]:
+    inward = ""
+    if session.relation is Relation.BESIDE:
+        inward = f"bgp_local_pref = {LESS_PREFERRED}; bgp_community.add(({WELL_KNOWN['no-advertise']})); "
+    outward = "".join(f"{_community(text)}; " for text in session.options.communities)
+    yield f"{_channel(family)} {{"
+    yield f"    import filter {{ {_only(session.accepts, family, inward)}reject; }};"
+    yield f"    export filter {{ {_only(session.tells, family, outward)}reject; }};"
+    if session.asn == speaker.asn:
+        yield "    next hop self;"
+    if family is Family.V4 and session.is_found_out:
+        yield "    extended next hop on;"
+    yield "};"
+
+
+def _community(text: str) -> str:
+    parts = WELL_KNOWN.get(text, text.replace(":", ",")).split(",")
+    return f"bgp_{'large_' if len(parts) == 3 else ''}community.add(({','.join(parts)}))"
+
+
+def _only(patterns: Iterable[Pattern], family: Family, first: str = "") -> str:
+    """The statement that accepts what matches."""
+    listed = ", ".join(_pattern(one) for one in patterns if one.within.family is family)
+    return f"if net ~ [ {listed} ] then {{ {first}accept; }} " if listed else ""
+
+
+def _pattern(pattern: Pattern) -> str:
+    if pattern.shortest == pattern.longest == pattern.within.length:
+        return str(pattern.within)
+    return f"{pattern.within}{{{pattern.shortest},{pattern.longest}}}"
+
+
+def _ospf(speaker: Speaker, ospf: Ospf, family: Family, source: Collection[Prefix], local: Local | None) -> str:
+    version = "v2" if family is Family.V4 else "v3"
+    external = "none" if speaker.is_host else f'where proto = "aggregates{int(family)}"'
+    accepts = _only(ospf.accepts, family)
+    lines = [
+        "graceful restart on;",
+        "ecmp on;",
+        *(["stub router on;"] if speaker.is_host else []),  # nobody's way leads through a host
+        f"{_channel(family)} {{",
+        f"    import filter {{ {accepts}reject; }};",
+        f"    export {external};",
+        "};",
+    ]
+    for area in sorted({ospf.area, *(link.area for link in ospf.links)}):
+        lines += _area(speaker, ospf, area, family, source, local)
+    return "\n".join([f"protocol ospf {version} ospf{int(family)} {{", *(f"    {line}" for line in lines), "}"])
+
+
+def _area(
+    speaker: Speaker, ospf: Ospf, area: int, family: Family, source: Collection[Prefix], local: Local | None
+) -> Iterator[str]:
+    yield f"area {area} {{"
+    hidden = [str(one) for one in ospf.ranges.get(area, ()) if one.family is family]
+    if hidden:
+        yield f"    networks {{ {' '.join(f'{one} hidden;' for one in hidden)} }};"
+    if speaker.is_host and area == ospf.area:
+        yield from (f"    stubnet {one.supernet(one.length)};" for one in source if one.family is family)
+    if area == ospf.area:
+        yield '    interface "lo" { stub; };'
+    for link in ospf.links:
+        if link.area == area:
+            yield from (f"    {line}" for line in _ospf_link(link, family, local))
+    yield "};"
+
+
+def _ospf_link(link: OspfLink, family: Family, local: Local | None) -> Iterator[str]:
+    options = link.options
+    yield f'interface "{link.interface}" {{'
+    yield f"    type ptp; cost {link.cost}; hello {options.keepalive_seconds}; dead {options.hold_seconds};"
+    yield "    check link yes;"
+    if options.password_file:
+        # FRR 8.4 knows no other algorithm for OSPFv2
+        algorithm = "keyed md5" if family is Family.V4 else "hmac sha256"
+        yield f"    authentication cryptographic; password {_password(options.password_file, local)} {{"
+        yield f"        id 1; algorithm {algorithm};"
+        yield "    };"
+    if options.ttl_security:
+        yield "    ttl security on;"
+    if options.bfd:
+        yield "    bfd on;"
+    yield "};"
 
 
 def _channel(family: Family) -> str:
     return f"ipv{int(family)}"
-
-
-def _cidr(prefix: Prefix) -> str:
-    return f"{prefix.text}/{prefix.length}"

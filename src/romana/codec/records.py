@@ -14,6 +14,7 @@ from romana.codec.endpoint_record import EndpointKind
 from romana.codec.json import encode
 from romana.codec.kind import Kind
 from romana.model.address import Prefix
+from romana.model.daemon import Peering
 from romana.model.ipam import Blackout, Block, Numbers, Reservation, Retired, Span
 from romana.model.policy import Policy
 from romana.model.report import Audit, Audited
@@ -121,6 +122,7 @@ HELD: Kind[Held] = Kind("held", Held)
 AUDIT: Kind[Audit] = Kind("audit", Audit)
 AUDITED: Kind[Audited] = Kind("audited", Audited)
 VPC_TABLE: Kind[VpcTable] = Kind("vpc", VpcTable)
+PEERING: Kind[Peering] = Kind("peering", Peering)
 
 PLAN_KEY = PLAN.key("current")
 ROSTER_KEY = ROSTER.key("current")
@@ -152,6 +154,7 @@ KINDS: dict[str, Kind[Any]] = {
         AUDIT,
         AUDITED,
         VPC_TABLE,
+        PEERING,
     )
 }
 

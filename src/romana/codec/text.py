@@ -1,4 +1,4 @@
-"""Reading addresses and prefixes from text."""
+"""Reading addresses, prefixes and patterns of prefixes from text."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import ipaddress
 import re
 
 from romana.model.address import Address, Family, Prefix
+from romana.model.fabric import Pattern
 
 _V4 = re.compile(r"(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})(?:/(\d{1,2}))?", re.ASCII)
 
@@ -41,6 +42,24 @@ def parse_prefix(text: str) -> Prefix:
     if int(ipaddress.ip_address(address)) != prefix.value:
         raise ValueError(f"{text!r} has bits set after its length; did you mean {prefix}?")
     return prefix
+
+
+_PATTERN = re.compile(r"(\S+)(?:\s+ge\s+(\d{1,3}))?(?:\s+le\s+(\d{1,3}))?", re.ASCII)
+
+
+def parse_pattern(text: str) -> Pattern:
+    """A CIDR, or parts of one: `10.0.0.0/8 ge 16 le 24`; `ge` alone goes up to single addresses, `le` alone begins
+    with the CIDR itself. ValueError with a sentence when it is none.
+    """
+    found = _PATTERN.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f"{text!r} is not a CIDR, with `ge LENGTH` and `le LENGTH` after it or without")
+    within = parse_prefix(found[1])
+    shortest = within.length if found[2] is None else int(found[2])
+    longest = int(found[3]) if found[3] is not None else within.length if found[2] is None else within.family.bits
+    if not within.length <= shortest <= longest <= within.family.bits:
+        raise ValueError(f"{text!r} matches nothing; lengths grow from /{within.length} to /{within.family.bits}")
+    return Pattern(within, shortest, longest)
 
 
 def _plain(text: str) -> tuple[int, int | None] | None:

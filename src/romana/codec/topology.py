@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 
 from romana.codec.document import convert_known
+from romana.codec.topology_routing import RouterDocument, RoutingDocument, read_routers, read_routing
 from romana.core.topology import carve
 from romana.model.address import Address, Prefix
 from romana.model.errors import Fault, Invalid
@@ -57,7 +58,12 @@ def _read(document: object) -> tuple[PlanRequest | None, list[Fault]]:
     """The request as far as the document can be understood, and its faults; only unknown keys leave it whole."""
     if isinstance(document, dict) and "version" in document:
         ours, found = convert_known(document, PlanDocument)
-        return (None if ours is None else _read_ours(ours)), found
+        if ours is None:
+            return None, found
+        try:
+            return _read_ours(ours), found
+        except Invalid as error:
+            return None, [*found, *error.faults]
     theirs, found = convert_known(document, V2Document)
     if found and not _looks_like_v2(document):
         hint = f"is missing; romana's own documents say `version: {VERSION}`, all others are read as Romana v2's"
@@ -95,7 +101,7 @@ class HostDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 class GroupDocument(msgspec.Struct, frozen=True, kw_only=True):
     """A group of our format. `cidrs` are by network name; `weight` is its share beside its siblings; `spare` parts
-    stay empty beside its groups.
+    stay empty beside its groups. The last five say how its devices are connected.
     """
 
     name: str
@@ -106,10 +112,15 @@ class GroupDocument(msgspec.Struct, frozen=True, kw_only=True):
     routing: str = ""
     weight: int = 1
     spare: int = 0
+    layer2: bool = False
+    routers: tuple[str | RouterDocument, ...] = ()
+    underlay: tuple[Prefix, ...] = ()
+    asn: int | None = None
+    area: int | None = None
 
 
 class TopologyDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """A tree of our format; its own `groups`, `hosts`, `assignment` and `spare` are those of the tree's root."""
+    """A tree of our format; what it has of a group's keys is that of the tree's root."""
 
     name: str
     networks: tuple[str, ...]
@@ -117,6 +128,11 @@ class TopologyDocument(msgspec.Struct, frozen=True, kw_only=True):
     hosts: tuple[str | HostDocument, ...] = ()
     assignment: dict[str, str] = {}
     spare: int = 0
+    layer2: bool = False
+    routers: tuple[str | RouterDocument, ...] = ()
+    underlay: tuple[Prefix, ...] = ()
+    asn: int | None = None
+    area: int | None = None
 
 
 class PlanDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,6 +141,7 @@ class PlanDocument(msgspec.Struct, frozen=True, kw_only=True):
     version: Literal[1]
     networks: tuple[NetworkDocument, ...]
     topologies: tuple[TopologyDocument, ...] = ()
+    routing: RoutingDocument = RoutingDocument()
 
 
 def _read_ours(document: PlanDocument) -> PlanRequest:
@@ -146,10 +163,15 @@ def _read_ours(document: PlanDocument) -> PlanRequest:
             hosts=_our_hosts(topology.hosts, place),
             assignment=topology.assignment,
             spare=topology.spare,
+            layer2=topology.layer2,
+            routers=read_routers(topology.routers),
+            underlay=topology.underlay,
+            asn=topology.asn,
+            area=topology.area,
             place=place,
         )
         topologies.append(TopologyRequest(name=topology.name, networks=topology.networks, root=root, place=place))
-    return PlanRequest(networks=networks, topologies=tuple(topologies))
+    return PlanRequest(networks=networks, topologies=tuple(topologies), routing=read_routing(document.routing))
 
 
 def _our_network(network: NetworkDocument, place: str) -> NetworkRequest:
@@ -182,6 +204,11 @@ def _our_groups(groups: Iterable[GroupDocument], place: str) -> tuple[GroupReque
                 routing=group.routing,
                 weight=group.weight,
                 spare=group.spare,
+                layer2=group.layer2,
+                routers=read_routers(group.routers),
+                underlay=group.underlay,
+                asn=group.asn,
+                area=group.area,
                 place=at,
             )
         )
@@ -297,6 +324,7 @@ class _V2Reader:
             assignment=element.assignment or {},
             routing=element.routing,
             closed=element.dummy,
+            layer2=_on_host(element) or (bool(groups) and all(_nothing_but_on_host(one) for one, _ in groups)),
             place=place,
         )
 
@@ -304,6 +332,16 @@ class _V2Reader:
         if element.groups:
             self.found.append(Fault(f"{place}.groups", "a host (it has an `ip`) holds no groups"))
         return HostRequest(name=element.name, addresses=(element.ip,) if element.ip else (), place=place)
+
+
+def _on_host(element: V2Element) -> bool:
+    """Whether hosts have routes to one another's blocks or prefixes, as only neighbours on one network can."""
+    return any(word.strip().endswith("-on-host") for word in element.routing.split(","))
+
+
+def _nothing_but_on_host(element: V2Element) -> bool:
+    """Whether nothing else brings the group's addresses to the groups beside it."""
+    return _on_host(element) and "announce" not in element.routing
 
 
 def _distinct(names: Iterable[str]) -> list[str]:

@@ -17,13 +17,14 @@ from romana.core.policy.profile import intersection
 from romana.model.address import Address, Prefix
 from romana.model.ipam import Block, Reservation, Retired, Span
 from romana.model.program import Program, RowIds, Staged, profile_ids
+from romana.model.speaker import DaemonPlan
 from romana.model.tenancy import Identity
 from romana.model.topology import Network
 from romana.model.view import IdentityRows, RowHead, View, ViewChange
 
-SECTIONS = ("networks", "spans", "blocks", "identities", "rows", "profiles", "retired", "uses")
+SECTIONS = ("networks", "spans", "blocks", "identities", "rows", "profiles", "retired", "uses", "via")
 """The fields of a view that are plain mappings; `entries` is the one of two levels."""
-PLAIN = ("draining", "audit", "cut", "announced", "host_rows", "flows")
+PLAIN = ("draining", "audit", "cut", "announced", "host_rows", "flows", "discards", "daemon")
 """The fields that are no mappings, besides incarnation and revision."""
 
 
@@ -47,6 +48,9 @@ class ViewSource(msgspec.Struct, frozen=True, kw_only=True):
     cut: tuple[str, ...] = ()
     announced: tuple[Prefix, ...] = ()
     flows: int = 0
+    via: Mapping[Prefix, tuple[Address, ...]] = {}
+    discards: tuple[Prefix, ...] = ()
+    daemon: DaemonPlan = DaemonPlan()
 
 
 def host_view(source: ViewSource, host: str, networks: frozenset[str]) -> View:
@@ -100,6 +104,9 @@ def host_view(source: ViewSource, host: str, networks: frozenset[str]) -> View:
         announced=source.announced,
         host_rows=host_rows,
         flows=source.flows,
+        via=dict(source.via),
+        discards=source.discards,
+        daemon=source.daemon,
     )
 
 

@@ -35,13 +35,16 @@ class Reach(StrEnum):
     DISCARD = "discard"
     BELOW = "below"
     ABOVE = "above"
+    BESIDE = "beside"
 
 
 class DeviceRoute(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One route that a device should hold: a discard under what it originates, or learned from the device `toward`.
+    """One route that a device should hold: a discard under what it originates, or one that leads `toward` a device
+    below, above, or beside it on a layer 2 network.
 
-    Devices are named by host name, or by the path of the group that a router serves (`/` for a spine). The route of an
-    `exception` is told to the device `onward` alone (empty: to nobody).
+    Devices are named by host name, or by the path of the group that routers serve (`/` for spines). The route of an
+    `exception` is told to the device `onward` alone (empty: to nobody). A `private` discard is told to nobody: it ends
+    what has no other place to end on a layer 2 network without routers.
     """
 
     prefix: Prefix
@@ -49,6 +52,7 @@ class DeviceRoute(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     toward: str = ""
     exception: bool = False
     onward: str = ""
+    private: bool = False
 
 
 class DevicePlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,8 +73,8 @@ class DevicePlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeviceRoutes(msgspec.Struct, frozen=True, kw_only=True):
-    """What a device originates, and how many routes it should hold: learned from above and below, discards, and how
-    many of these are exceptions.
+    """What a device originates, and how many routes it should hold: learned from above and below, beside it on a layer
+    2 network, discards, and how many of these are exceptions.
     """
 
     device: str
@@ -81,6 +85,7 @@ class DeviceRoutes(msgspec.Struct, frozen=True, kw_only=True):
     discards: int
     exceptions: int
     total: int
+    beside: int = 0
 
 
 class Away(StrEnum):
@@ -95,8 +100,9 @@ class RouteException(msgspec.Struct, frozen=True, kw_only=True):
     """A prefix that lives on a `host` which its aggregates do not lead to, so that it has a route of its own.
 
     `home` is the path of the innermost group that has it (empty: none has), `name` what it belongs to. `devices` hold
-    the route: from the host, which originates it, to the one that would discard its packets otherwise. Empty: there is
-    no such host (any more).
+    the route: from the host, which originates it, to the one that would discard its packets otherwise (where that is
+    every host of a layer 2 network, all of them); then, with OSPF, all other routers that it is flooded to. Empty:
+    there is no such host (any more).
     """
 
     prefix: Prefix
@@ -109,7 +115,9 @@ class RouteException(msgspec.Struct, frozen=True, kw_only=True):
 
 class ObservedRoutes(msgspec.Struct, frozen=True, kw_only=True):
     """What a host has beside its endpoints' routes: the blackholes in its kernel, and what is in the include file of
-    its routing daemon (None: there is no file). `unrouted` are addresses of endpoints that the kernel has no route to.
+    its routing daemon (None: there is no file). `unrouted` are addresses of endpoints that the kernel has no route to,
+    `via` the next hops of routes that the agent set itself, `learned` what others put into the kernel inside the host's
+    networks (None: nobody looked).
 
     `revision` is that of the view that both are known to have, 0 for none. `daemon` tells whether there is to be one,
     `held` whether the host may use its addresses: it announces nothing else. `problem` is why the last round over
@@ -123,11 +131,18 @@ class ObservedRoutes(msgspec.Struct, frozen=True, kw_only=True):
     held: bool = True
     revision: int = 0
     problem: str = ""
+    via: dict[Prefix, tuple[Address, ...]] = {}
+    learned: tuple[Prefix, ...] | None = None
 
 
 class Mismatch(StrEnum):
-    """How plan, kernel and routing daemon of a host can differ."""
+    """How plan, kernel and routing daemon of a device can differ."""
 
+    SESSION_DOWN = "session-down"
+    DAEMON_PROBLEM = "daemon-problem"
+    NOT_LEARNED = "not-learned"
+    NO_NEXT_HOP = "no-next-hop"
+    STRAY_ROUTE = "stray-route"
     NO_BLACKHOLE = "no-blackhole"
     STRAY_BLACKHOLE = "stray-blackhole"
     NOT_ANNOUNCED = "not-announced"
@@ -138,16 +153,20 @@ class Mismatch(StrEnum):
 
 
 class RouteDifference(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that is not as planned on a host; the `sentence` says what it means and what becomes of it."""
+    """One thing that is not as planned on a device, a host or a router; the `sentence` says what it means and what
+    becomes of it. One with a daemon or a session as a whole has no `prefix`.
+    """
 
     host: str
     kind: Mismatch
-    prefix: Prefix
+    prefix: Prefix | None
     sentence: str
 
 
 class RouteCheck(msgspec.Struct, frozen=True, kw_only=True):
-    """What a comparison of all hosts showed. Nothing is known about `unreachable` hosts, which did not answer."""
+    """What a comparison of all hosts and routers showed. Nothing is known about `unreachable` ones, whose agents did
+    not answer.
+    """
 
     differences: tuple[RouteDifference, ...]
     observed: int

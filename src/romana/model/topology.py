@@ -7,6 +7,7 @@ from enum import StrEnum
 import msgspec
 
 from romana.model.address import Address, Prefix
+from romana.model.fabric import RouterDevice, Routing
 
 
 class Placement(StrEnum):
@@ -61,7 +62,9 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     `path` is the slash-separated place in the tree, unique in the topology; `cidrs` has the group's CIDR by network
     name. A leaf has no `groups` and holds hosts. `closed` marks padding and spare parts: no host may join.
     `sole_host` is set where the plan gives a group to one host alone: nobody else joins, and the host's span is the
-    whole group.
+    whole group. `layer2` is the path of the group, this one or one above, all of whose hosts are on one layer 2
+    network. `routers` serve it, `underlay` are the CIDRs of its devices' own addresses. `asn` is its hosts' AS number,
+    `area` the OSPF area of its routers' links downward.
     """
 
     path: str
@@ -72,6 +75,11 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     routing: str = ""
     closed: bool = False
     sole_host: str = ""
+    layer2: str = ""
+    routers: tuple[RouterDevice, ...] = ()
+    underlay: tuple[Prefix, ...] = ()
+    asn: int = 0
+    area: int = 0
 
     @property
     def is_leaf(self) -> bool:
@@ -97,10 +105,11 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AddressPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a topology document says, carved: all networks, and all topologies."""
+    """What a topology document says, carved: all networks, all topologies, and how devices are connected."""
 
     networks: tuple[Network, ...]
     topologies: tuple[Topology, ...]
+    routing: Routing = Routing()
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,7 +163,8 @@ class GroupRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     `cidrs` are explicit CIDRs by network name; without one the group gets a part of its parent's, in proportion to its
     `weight` (rounded up to a power of two). `spare` is the number of parts beside its groups that stay empty; `closed`
-    keeps hosts out.
+    keeps hosts out. `layer2` says that all hosts below are on one layer 2 network; `asn` and `area` go for all groups
+    below that do not say.
     """
 
     name: str
@@ -166,6 +176,11 @@ class GroupRequest(msgspec.Struct, frozen=True, kw_only=True):
     weight: int = 1
     spare: int = 0
     closed: bool = False
+    layer2: bool = False
+    routers: tuple[RouterDevice, ...] = ()
+    underlay: tuple[Prefix, ...] = ()
+    asn: int | None = None
+    area: int | None = None
     place: str = ""
 
 
@@ -183,3 +198,4 @@ class PlanRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     networks: tuple[NetworkRequest, ...]
     topologies: tuple[TopologyRequest, ...]
+    routing: Routing = Routing()

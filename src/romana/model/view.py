@@ -10,6 +10,8 @@ from romana.model.flow import Flow
 from romana.model.ipam import Allocation, Block, Retired, Span
 from romana.model.policy import Direction
 from romana.model.program import Profile, RowIds
+from romana.model.route import DeviceRoute
+from romana.model.speaker import DaemonPlan, Speaker
 from romana.model.tenancy import Identity, Owner
 from romana.model.topology import Network
 
@@ -44,7 +46,9 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     its spans: what lives on it although its aggregates lead elsewhere. `host_rows` are the rows for the host's own
     traffic, empty where no policy governs it. `flows` grows with each who begins to follow packets that are told of; it
     is 0 while nobody does. `uses` has the fixed addresses of each endpoint for which the host's agent asked for some,
-    so that the agent ends the uses that no endpoint came of.
+    so that the agent ends the uses that no endpoint came of. On a layer 2 network the agent sets routes itself: `via`
+    has prefix -> addresses that it leads to, `discards` what is discarded and announced to nobody. The rest, the
+    routing daemon learns and tells (`daemon`).
     """
 
     incarnation: str = ""
@@ -64,6 +68,9 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     announced: tuple[Prefix, ...] = ()
     host_rows: RowIds = RowIds("", "")
     flows: int = 0
+    via: dict[Prefix, tuple[Address, ...]] = {}
+    discards: tuple[Prefix, ...] = ()
+    daemon: DaemonPlan = DaemonPlan()
 
 
 class ViewChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -83,6 +90,22 @@ class ViewChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     delete_profiles: tuple[str, ...] = ()
     delete_retired: tuple[Prefix, ...] = ()
     delete_uses: tuple[str, ...] = ()
+    delete_via: tuple[Prefix, ...] = ()
+
+
+class RouterView(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a router needs: what its daemon is to do, what its agent sets itself (`via` and `discards`), and all
+    routes that it should hold inside the `networks`. `audit` is the number of the last check that was asked for.
+    """
+
+    incarnation: str
+    revision: int
+    speaker: Speaker | None = None
+    via: dict[Prefix, tuple[Address, ...]] = {}
+    discards: tuple[Prefix, ...] = ()
+    routes: tuple[DeviceRoute, ...] = ()
+    networks: tuple[Prefix, ...] = ()
+    audit: int = 0
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,10 +9,10 @@ import hashlib
 from pathlib import Path
 
 from romana.adapters.linux import rtnetlink as rtnl
-from romana.adapters.linux.links import is_ours
+from romana.adapters.linux.names import is_ours
 from romana.adapters.linux.netlink import Netlink
 from romana.adapters.linux.routes import read_routes
-from romana.model.address import Address, Family
+from romana.model.address import Address, Family, Prefix
 
 _ETHERNET_MTU = 1500
 _MACHINE = ("/etc/machine-id", "/sys/class/dmi/id/product_uuid")
@@ -33,6 +33,28 @@ class KernelHost:
                 if hop.index in links and not is_ours(links[hop.index].name)
             ]
         return min(mtus, default=_ETHERNET_MTU)
+
+    def uplink_addresses(self) -> tuple[Address, ...]:
+        """The global addresses of the interfaces that hold the preferred default route of either family, in order."""
+        with Netlink() as netlink:
+            links = {link.index: link for link in map(rtnl.read_link, netlink.dump(rtnl.get_links()))}
+            uplinks = {hop.index for family in Family for route in _preferred(netlink, family) for hop in route.hops}
+            found = [rtnl.read_address(reply) for reply in netlink.dump(rtnl.get_addresses())]
+        usable = {index for index in uplinks if index in links and not is_ours(links[index].name)}
+        return tuple(sorted(one.address for one in found if one.index in usable and one.scope == rtnl.SCOPE_UNIVERSE))
+
+    def networks(self) -> tuple[tuple[Address, Prefix], ...]:
+        """Every global address of an interface that is not ours, with its network, in order."""
+        with Netlink() as netlink:
+            ours = {link.index for link in map(rtnl.read_link, netlink.dump(rtnl.get_links())) if is_ours(link.name)}
+            found = [rtnl.read_address(reply) for reply in netlink.dump(rtnl.get_addresses())]
+        return tuple(
+            sorted(
+                (one.address, one.address.supernet(one.length))
+                for one in found
+                if one.index not in ours and one.scope == rtnl.SCOPE_UNIVERSE
+            )
+        )
 
     def families(self) -> frozenset[Family]:
         """The families in which an interface that is not ours has a global address."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
-import re
 import secrets
 import socket
 import struct
@@ -25,6 +24,7 @@ from typing import Self
 
 from romana.adapters.linux import netns
 from romana.adapters.linux import rtnetlink as rtnl
+from romana.adapters.linux.names import is_ours
 from romana.adapters.linux.netlink import Netlink, Refusal, Request, fail
 from romana.adapters.linux.routes import read_routes
 from romana.adapters.linux.sysctls import read_sysctl, write_sysctl
@@ -37,7 +37,6 @@ GATEWAYS = {
     Family.V4: Address(Family.V4, 0xA9FE0101),  # 169.254.1.1
     Family.V6: Address(Family.V6, 0xFE80 << 112 | 1),  # fe80::1
 }
-_OURS = re.compile(r"rom[0-9a-f]{12}")
 _DEFAULT = {Family.V4: Prefix(Family.V4, 0, 0), Family.V6: Prefix(Family.V6, 0, 0)}
 
 # IPV4_DEVCONF_* (include/uapi/linux/ip.h): forwarding, proxy_arp, accept_redirects, send_redirects, rp_filter.
@@ -58,11 +57,6 @@ _ETHTOOL_GLINK = 0x0000000A
 def workload_mac(link: str) -> str:
     """The hardware address of the workload's side: locally administered, derived from the link's name."""
     return "0a:" + hashlib.sha256(link.encode()).digest()[:5].hex(":")
-
-
-def is_ours(name: str) -> bool:
-    """Whether an interface of that name belongs to romana."""
-    return _OURS.fullmatch(name) is not None
 
 
 class KernelLinks:

@@ -1,16 +1,17 @@
 """The routes of our protocol number in the main table: spans' blackholes, other hosts' spans, endpoints' routes.
 
-Owns no route of another protocol, and never matches one. Answers endpoints' routes too, which `links` makes; what
+Owns no route of another protocol, and never changes one. Answers endpoints' routes too, which `links` makes; what
 should be there is decided elsewhere. Invariant: the kernel's answer decides, not what was asked before.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Self
 
 from romana.adapters.linux import rtnetlink as rtnl
+from romana.adapters.linux.names import is_ours
 from romana.adapters.linux.netlink import Netlink, Refusal, Request, fail
 from romana.core.diff import Changes
 from romana.model.address import Family, Prefix
@@ -44,6 +45,32 @@ class KernelRoutes:
             for route in read_routes(self._netlink, family, protocol=rtnl.ROUTE_PROTOCOL):
                 found[route.prefix] = _route(route, links)
         return found
+
+    def learned(self, within: Collection[Prefix]) -> Mapping[Prefix, Route]:
+        """The routes of other protocols in the main table that lie in these CIDRs, by prefix; of several the one that
+        the kernel prefers.
+        """
+        links = {link.index: link.name for link in map(rtnl.read_link, self._netlink.dump(rtnl.get_links()))}
+        found: dict[Prefix, rtnl.KernelRoute] = {}
+        for family in {one.family for one in within}:
+            for route in read_routes(self._netlink, family):
+                if route.protocol == rtnl.ROUTE_PROTOCOL or not any(one.contains(route.prefix) for one in within):
+                    continue
+                known = found.get(route.prefix)
+                if known is None or route.metric < known.metric:
+                    found[route.prefix] = route
+        return {prefix: _route(route, links) for prefix, route in found.items()}
+
+    def connected(self) -> frozenset[Prefix]:
+        """The networks of the addresses on interfaces that are up and not ours."""
+        links = map(rtnl.read_link, self._netlink.dump(rtnl.get_links()))
+        usable = {link.index for link in links if link.up and not is_ours(link.name)}
+        addresses = map(rtnl.read_address, self._netlink.dump(rtnl.get_addresses()))
+        return frozenset(
+            one.address.supernet(one.length)
+            for one in addresses
+            if one.index in usable and one.scope == rtnl.SCOPE_UNIVERSE and one.length < one.address.family.bits
+        )
 
     def apply(self, changes: Changes[Prefix, Route]) -> None:
         """Remove, replace and add. Removed already, or there already, is success.
@@ -123,8 +150,8 @@ def _kernel_route(route: Route, indexes: Mapping[str, int]) -> rtnl.KernelRoute:
 
 
 def _route(route: rtnl.KernelRoute, links: Mapping[int, str]) -> Route:
-    if route.kind == rtnl.RTN_BLACKHOLE:
-        return Route(prefix=route.prefix, kind=RouteKind.BLACKHOLE)
+    if route.kind != rtnl.RTN_UNICAST:
+        return Route(prefix=route.prefix, kind=RouteKind.BLACKHOLE)  # unreachable and prohibit discard, too
     gateways = tuple(hop.gateway for hop in route.hops if hop.gateway is not None)
     named = not gateways or any(gateway.value >> 118 == _LINK_LOCAL for gateway in gateways)
     return Route(

@@ -6,11 +6,16 @@ from pathlib import Path
 
 import msgspec
 
+from romana.codec.text import parse_address
+from romana.model.errors import Fault, Invalid
+
 
 class AgentSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """This host.
+    """This device.
 
-    host: the host's name in the topology; empty for the machine's own name.
+    mode: `host`, or `router` for a router of the plan: no endpoints, only its routing daemon and routes.
+    host: the host's or router's name in the topology; empty for the machine's own name.
+    addresses: the host's own addresses in the underlay, for others to reach it; empty for those of its uplinks.
     labels: the host's labels, by which it joins a group where the topology does not name it.
     state: the directory of the agent's memory, on a local disk.
     socket: the UNIX socket that the CNI plugin talks to; beside it lies a small file (`.mark`) by which the agent
@@ -21,7 +26,9 @@ class AgentSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     round_seconds: the time between full rounds, which compare everything in the kernel with the plan.
     """
 
+    mode: str = "host"
     host: str = ""
+    addresses: list[str] = []
     labels: dict[str, str] = {}
     state: str = "/var/lib/romana"
     socket: str = "/run/romana/agent.sock"
@@ -69,12 +76,19 @@ class CniSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class BirdSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The routing daemon.
 
-    include: the file for this host's prefixes, which bird.conf includes; empty when there is no BIRD.
+    include: our file, which bird.conf includes; empty when there is no BIRD.
     socket: BIRD's control socket.
+    write: what is in our file: `prefixes` (this host's, in static protocols), `everything` (all that the plan says of
+    this device; a router has nothing else), or `template`.
+    templates: the directory of templates in Romana v2's form, for `template`.
+    asn: the AS number that templates know as LocalAS.
     """
 
     include: str = ""
     socket: str = "/run/bird/bird.ctl"
+    write: str = "prefixes"
+    templates: str = ""
+    asn: int = 65534
 
 
 class HostSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -136,3 +150,26 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     bird: BirdSection = BirdSection()
     host: HostSection = HostSection()
     log: LogSection = LogSection()
+
+
+MODES = ("host", "router")
+FORMS = ("prefixes", "everything", "template")
+
+
+def check_config(settings: AgentConfig) -> None:
+    """Invalid with everything that types do not say."""
+    faults = []
+    agent, bird = settings.agent, settings.bird
+    if agent.mode not in MODES:
+        faults.append(Fault("agent.mode", f"is one of {', '.join(MODES)}, not {agent.mode!r}"))
+    for index, text in enumerate(agent.addresses):
+        try:
+            parse_address(text)
+        except ValueError as error:
+            faults.append(Fault(f"agent.addresses[{index}]", str(error)))
+    if bird.write not in FORMS:
+        faults.append(Fault("bird.write", f"is one of {', '.join(FORMS)}, not {bird.write!r}"))
+    elif bird.write == "template" and not bird.templates:
+        faults.append(Fault("bird.templates", 'is missing; `write = "template"` needs the directory'))
+    if faults:
+        raise Invalid(*faults)

@@ -107,7 +107,7 @@ def _bird(settings: AgentConfig) -> Iterator[str]:
 def _files(settings: AgentConfig) -> Iterator[str]:
     state = Path(settings.agent.state)
     for path in (
-        *(state / name for name in ("agent.db", "agent.db-wal", "agent.db-shm", "view.json")),
+        *(state / name for name in ("agent.db", "agent.db-wal", "agent.db-shm", "view.json", "router.json")),
         Path(settings.agent.socket),
         mark_file(settings.agent),
         Path(settings.cni.conflist),

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -16,12 +16,12 @@ from rich.table import Table
 
 from romana import __version__
 from romana.adapters.logs import set_up_logs
-from romana.apps.agent import install, serve
-from romana.apps.agent.config import AgentConfig
+from romana.apps.agent import install, serve, serve_router
+from romana.apps.agent.config import AgentConfig, check_config
+from romana.apps.agent.joints import COMMAND
 from romana.apps.agent.server import ask
 from romana.codec.config import load, unreadable
 from romana.model.errors import Conflict, Invalid, RomanaError, Unavailable
-from romana.services.agent.agent import Status
 
 app = typer.Typer(pretty_exceptions_enable=False)
 DEFAULT_CONFIG = Path("/etc/romana/agent.toml")
@@ -54,6 +54,8 @@ def default(
         set_up_logs(settings.log.level, settings.log.format)
         if cleanup:
             _clean_up(settings)
+        elif settings.agent.mode == "router":
+            serve_router.run(settings)
         else:
             serve.run(settings)
 
@@ -76,12 +78,13 @@ def status(
 ) -> None:
     """Ask the running agent how it is; exit status 1 when an ADD would fail."""
     with _failures(context.obj):
-        _, answer = ask(Path(_read(context.obj).agent.socket), {serve.COMMAND: "status"})
+        _, answer = ask(Path(_read(context.obj).agent.socket), {COMMAND: "status"})
+        found = msgspec.json.decode(answer)
         if output == "json":
             typer.echo(answer.decode())
         else:
-            _show(msgspec.json.decode(answer, type=Status))
-        if not msgspec.json.decode(answer, type=Status).ready:
+            _show(found)
+        if not found["ready"]:
             raise typer.Exit(1)
 
 
@@ -89,7 +92,7 @@ def status(
 def flows(context: typer.Context) -> None:
     """Show as JSON what this host's kernel told of: denied packets, and what staged policies would decide about."""
     with _failures(context.obj):
-        _, answer = ask(Path(_read(context.obj).agent.socket), {serve.COMMAND: "flows"})
+        _, answer = ask(Path(_read(context.obj).agent.socket), {COMMAND: "flows"})
         typer.echo(answer.decode())
 
 
@@ -100,12 +103,14 @@ def _read(config: Path) -> AgentConfig:
             text = config.read_text()
         except (OSError, UnicodeDecodeError) as error:
             raise Invalid(unreadable(error)) from error
-    return load(AgentConfig, text, os.environ)
+    settings = load(AgentConfig, text, os.environ)
+    check_config(settings)
+    return settings
 
 
 def _clean_up(settings: AgentConfig) -> None:
     try:
-        ask(Path(settings.agent.socket), {serve.COMMAND: "status"}, timeout=2)
+        ask(Path(settings.agent.socket), {COMMAND: "status"}, timeout=2)
     except Unavailable:
         pass
     else:
@@ -118,10 +123,11 @@ def _clean_up(settings: AgentConfig) -> None:
         typer.echo("nothing of romana's agent was here")
 
 
-def _show(found: Status) -> None:
+def _show(found: dict[str, Any]) -> None:
     table = Table(show_header=False, box=None)
-    for name, value in msgspec.to_builtins(found).items():
-        table.add_row(name.replace("_", " "), _in_words(value) or "-")
+    for name, value in found.items():
+        words = ", ".join(f"{one['name']} {one['state']}" for one in value) if name == "sessions" else _in_words(value)
+        table.add_row(name.replace("_", " "), words or "-")
     Console().print(table)
 
 

@@ -7,7 +7,6 @@ longer (removing links, BIRD, disk) is on a few others.
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
 import sys
 from collections.abc import Mapping
@@ -21,7 +20,6 @@ import uvloop
 
 from romana import __version__
 from romana.adapters.agent_state import SqliteAgentState
-from romana.adapters.bird import Bird
 from romana.adapters.linux.clock import KernelClock
 from romana.adapters.linux.conntrack import KernelConnections
 from romana.adapters.linux.fence import NftFence
@@ -36,6 +34,7 @@ from romana.adapters.romanad import RomanadClient
 from romana.adapters.threads import ThreadWorker
 from romana.apps.agent.cni import Cni
 from romana.apps.agent.config import AgentConfig, mark_file
+from romana.apps.agent.joints import COMMAND, bird_of, own_addresses, until_stopped
 from romana.apps.agent.server import AgentServer
 from romana.codec.json import encode
 from romana.codec.traffic import parse_ports
@@ -46,9 +45,6 @@ from romana.services.agent.kernel import KernelPorts
 from romana.services.agent.work import Workers
 
 log = structlog.get_logger()
-
-COMMAND = "ROMANA_AGENT_COMMAND"
-"""The environment entry by which `romana-agent status` asks the running agent; runtimes never set it."""
 SINCE = "ROMANA_AGENT_SINCE"
 """After which number `romana-agent flows` wants them."""
 SWITCH = 0.0005
@@ -84,7 +80,7 @@ async def _run(settings: AgentConfig) -> None:
         )
         kernel = release.enter_context(ThreadPoolExecutor(1, "kernel"))
         slow = release.enter_context(ThreadPoolExecutor(4, "slow"))
-        bird = Bird(Path(settings.bird.include), Path(settings.bird.socket)) if settings.bird.include else None
+        bird = bird_of(settings) if settings.bird.include else None
         async with RomanadClient(settings.romanad.url) as control:
             world = World(kernel=ports, state=state, control=control, clock=clock, daemon=bird)
             agent = Agent(_settings(settings), world, Workers(ThreadWorker(kernel), ThreadWorker(slow)))
@@ -113,30 +109,23 @@ async def _serve(settings: AgentConfig, agent: Agent, table: NftTable) -> None:
             log.warning("another program changed the table `inet romana`; putting it right")
             agent.reconciler.disturbed()
 
-    server = AgentServer(Path(settings.agent.socket), answer)
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
-    await server.start()
+    def moved() -> None:
+        agent.reconciler.disturbed()
+        if agent.reporter is not None:
+            agent.reporter.bell.ring()
+
     loop.add_reader(events.fileno(), noticed)
     if told is not None:
         loop.add_reader(told.fileno(), lambda: agent.flows.note(told.read()))
-    loops = asyncio.create_task(agent.run())
-    loops.add_done_callback(lambda _: stopped.set())
     log.info("ready", host=agent.settings.host, socket=settings.agent.socket, mtu=mtu, version=__version__)
     try:
-        await stopped.wait()
+        await until_stopped(agent.run(), AgentServer(Path(settings.agent.socket), answer), moved)
     finally:
-        await server.stop()
         loop.remove_reader(events.fileno())
         events.close()
         if told is not None:
             loop.remove_reader(told.fileno())
             told.close()
-        loops.cancel()
-        (ended,) = await asyncio.gather(loops, return_exceptions=True)
-    if isinstance(ended, Exception):
-        raise ended
 
 
 def _told_packets() -> ToldPackets | None:
@@ -153,6 +142,7 @@ def _settings(settings: AgentConfig) -> AgentSettings:
         host=settings.agent.host or socket.gethostname(),
         version=__version__,
         labels=settings.agent.labels,
+        addresses=own_addresses(settings),
         rest=settings.agent.rest_seconds,
         wait=settings.romanad.wait_seconds,
         every=settings.agent.round_seconds,

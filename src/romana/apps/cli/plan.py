@@ -13,6 +13,7 @@ from romana.apps.cli.plan_load import LoadOptions, load_of
 from romana.apps.cli.plan_table import print_comparison, print_report
 from romana.apps.cli.session import Session, command, in_file, read_document
 from romana.apps.cli.waiting import busy
+from romana.codec.daemons import Configuration, Daemon, configured
 from romana.codec.json import decode, encode
 from romana.codec.svg_plan import draw_plan
 from romana.codec.topology import carved
@@ -20,7 +21,8 @@ from romana.core.planner.compare import compare
 from romana.core.planner.load import ENOUGH, draw
 from romana.core.planner.report import PlanReport, plan_report
 from romana.core.planner.usage import Usage, modelled, recorded
-from romana.core.topology import PlanChange
+from romana.core.routing import RoutePlan
+from romana.core.topology import PlanChange, listed_hosts
 from romana.model.errors import Fault, Invalid, NotFound
 from romana.model.ipam import Block, Span
 from romana.model.topology import AddressPlan, Host
@@ -39,6 +41,10 @@ def _plan(
     current: Annotated[bool, typer.Option("--current", help="The plan in force, with what is in use now.")] = False,
     diff: Annotated[bool, typer.Option("--diff", help="Compare FILE with the plan in force.")] = False,
     svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Write a drawing of the plan.")] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", metavar="NAME", help="Print what this router's or host's daemon is to do.")
+    ] = None,
+    form: Annotated[Daemon, typer.Option("--format", help="For which daemon, with --device.")] = Daemon.BIRD,
     hosts: Annotated[
         int | None, typer.Option(min=1, max=10_000, help="Default: those the plan lists, or 16 a rack.")
     ] = None,
@@ -69,6 +75,12 @@ def _plan(
         raise typer.BadParameter("--diff compares a FILE with the plan in force; give a FILE, and not --current")
     if file is not None and current:
         raise typer.BadParameter("--current is the plan in force; for a FILE beside it use --diff")
+    if device is not None:
+        if diff or svg is not None:
+            raise typer.BadParameter("--device prints one device's configuration; leave out --diff and --svg")
+        found = _configuration(session, file, device, form)
+        session.say(found.text.rstrip("\n"), _plain(found))
+        return
     if diff and file is not None:
         _show_difference(session, file)
         return
@@ -79,6 +91,15 @@ def _plan(
         print_report(report, title)
     else:
         session.say("", _plain(report))
+
+
+def _configuration(session: Session, file: str | None, device: str, form: Daemon) -> Configuration:
+    """What a device's daemon is to do by a document, or by the plan in force with its spans and exceptions."""
+    if file is None:
+        asked = session.get("routes/configuration", device=device, format=form.value)
+        return Configuration(device=asked["device"], format=form, text=asked["text"])
+    plan = _carved(file, read_document(file))
+    return configured(RoutePlan(plan, listed_hosts(plan)), device, form.value)
 
 
 def _of_file(file: str, options: LoadOptions) -> PlanReport:

@@ -209,16 +209,12 @@ def _named(paths: Sequence[str]) -> str:
 
 
 def _routes(report: PlanReport) -> Table:
-    table = _table("ROUTES OF EACH", "DEVICES", "FROM ABOVE", "FROM BELOW", "DISCARDS", "MOST", right=(1, 2, 3, 4, 5))
+    beside = ("BESIDE",) if any(one.beside for one in report.devices) else ()
+    heads = ("ROUTES OF EACH", "DEVICES", "FROM ABOVE", "FROM BELOW", *beside, "DISCARDS", "MOST")
+    table = _table(*heads, right=tuple(range(1, len(heads))))
     for one in report.devices:
-        table.add_row(
-            _device_words(one),
-            f"{one.devices:,}",
-            f"{one.above:,}",
-            f"{one.below:,}",
-            f"{one.discards:,}",
-            f"{max(one.total, one.most):,}",
-        )
+        numbers = [one.devices, one.above, one.below, *([one.beside] if beside else []), one.discards]
+        table.add_row(_device_words(one), *(f"{number:,}" for number in (*numbers, max(one.total, one.most))))
     return table
 
 

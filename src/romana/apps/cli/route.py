@@ -11,6 +11,7 @@ from romana.apps.cli.arguments import OnHost
 from romana.apps.cli.failure import ExitStatus
 from romana.apps.cli.session import Session, command
 from romana.apps.cli.table import Column
+from romana.codec.daemons import Daemon
 from romana.codec.json import decode, encode
 from romana.codec.svg_fabric import draw_fabric
 from romana.core.routing import RoutePlan
@@ -27,6 +28,7 @@ DEVICE = (
     Column("originates", "originates"),
     Column("from above", "above"),
     Column("from below", "below"),
+    Column("beside", lambda item: item.get("beside", 0)),
     Column("discards", "discards"),
     Column("exceptions", "exceptions"),
     Column("routes", "total"),
@@ -38,6 +40,15 @@ ROUTE = (
     Column("toward", "toward"),
     Column("exception", lambda item: "yes" if item.get("exception") else ""),
 )
+PEER = (
+    Column("device", "device"),
+    Column("session", "name"),
+    Column("protocol", "protocol"),
+    Column("neighbor", "neighbor"),
+    Column("address", "address"),
+    Column("state", "state"),
+    Column("why", "sentence"),
+)
 EXCEPTION = (
     Column("prefix", "prefix"),
     Column("host", "host"),
@@ -47,7 +58,7 @@ EXCEPTION = (
     Column("held by", "devices"),
 )
 DIFFERENCE = (
-    Column("host", "host"),
+    Column("device", "host"),
     Column("difference", "kind"),
     Column("prefix", "prefix"),
     Column("what", "sentence"),
@@ -57,7 +68,7 @@ VPC = (
     Column("group", "group"),
     Column("hosts", "hosts"),
 )
-DEVICE_HELP = "A host, or the path of a router's group (/ is a spine)."
+DEVICE_HELP = "A host, a router, or the path of routers' group (/ is a spine)."
 Device = Annotated[str | None, typer.Option("--device", help=f"Only this device. {DEVICE_HELP}")]
 
 
@@ -93,12 +104,41 @@ def route_vpc(session: Session) -> None:
     session.show(found, VPC, empty="no routes: no group has a host")
 
 
+@command(route_app, "peers")
+def route_peers(
+    session: Session,
+    device: Device = None,
+    down: Annotated[bool, typer.Option("--down", help="Only sessions that are down.")] = False,
+) -> None:
+    """The sessions of every device that runs a routing daemon, and why one is down."""
+    found = session.get("routes/peers", device=device)
+    if not session.is_table:
+        session.show(found, ())
+        return
+    rows = [{"device": one["device"], **each} for one in found for each in one["state"].get("sessions", ())]
+    session.show([row for row in rows if not (down and row["up"])], PEER, empty="no sessions")
+    for one in found:
+        if one.get("problem"):
+            typer.echo(f"romana: {one['device']}: {one['problem']}", err=True)
+
+
+@command(route_app, "config")
+def route_config(
+    session: Session,
+    device: Annotated[str, typer.Argument(metavar="NAME", help="A router or a host.")],
+    form: Annotated[Daemon, typer.Option("--format", help="For which daemon.")] = Daemon.BIRD,
+) -> None:
+    """Print what a device's routing daemon is to do, for a person to load; it never has a password in it."""
+    found = session.get("routes/configuration", device=device, format=form.value)
+    session.say(found["text"].rstrip("\n"), found)
+
+
 @command(route_app, "check")
 def route_check(
     session: Session,
     wait: Annotated[float, typer.Option(min=0, max=25, help="Seconds to wait for agents.")] = 10.0,
 ) -> None:
-    """Compare plan, kernel and routing daemon of every host. Exit status 0 when all is right, 1 when it is not."""
+    """Compare plan, kernel and routing daemon of every device. Exit status 0 when all is right, 1 when it is not."""
     report = session.post("routes/check", {"wait": wait})
     if session.is_table:
         found = report["differences"]
@@ -107,7 +147,7 @@ def route_check(
         session.show(report, ())
     if report["unreachable"]:
         names = ", ".join(report["unreachable"])
-        typer.echo(f"romana: nothing is known about hosts whose agents did not answer: {names}", err=True)
+        typer.echo(f"romana: nothing is known about devices whose agents did not answer: {names}", err=True)
     if report["differences"]:
         raise typer.Exit(ExitStatus.FAILED)
 

@@ -13,11 +13,12 @@ import msgspec
 
 from romana.apps.lab import api, programs
 from romana.apps.lab import record as records
-from romana.apps.lab.file import Lab, LabTenant
+from romana.apps.lab.file import LabTenant
 from romana.apps.lab.nodes import end, link_nodes, release, start_nodes
 from romana.apps.lab.pods import Pod, add_pods
+from romana.apps.lab.reading import Lab
 from romana.apps.lab.record import LabRecord, Process
-from romana.apps.lab.wiring import Fabric, wire
+from romana.apps.lab.wiring import Fabric
 from romana.codec.json import decode
 from romana.model.topology import AddressPlan
 
@@ -35,7 +36,7 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
 
 def build(lab: Lab, path: Path, report: Report) -> Built:
     """Nodes, links, daemons, romanad with its address plan, agents; everything but tenants and endpoints."""
-    fabric = wire(lab.file, lab.plan)
+    fabric = lab.fabric
     record = make_fabric(lab, fabric, path, report)
     record = programs.start_romanad(record, fabric)
     report(f"romanad with SQLite, at {record.api}")
@@ -45,12 +46,15 @@ def build(lab: Lab, path: Path, report: Report) -> Built:
         plans[name] = decode(msgspec.json.encode(answer["plan"]), AddressPlan)
         report(f"address plan {name}")
     record = programs.start_agents(record, fabric)
-    report(f"{len(fabric.roles('host'))} agents, each with its view and its table in the kernel")
+    routers = len(fabric.roles("spine", "router"))
+    report(f"{len(fabric.roles('host'))} agents on hosts, each with its view and its table in the kernel")
+    if routers:
+        report(f"{routers} agents on routers")
     return Built(record=record, fabric=fabric, plans=plans)
 
 
 def make_fabric(lab: Lab, fabric: Fabric, path: Path, report: Report) -> LabRecord:
-    """Nodes, links and BGP."""
+    """Nodes, links and routing daemons."""
     record = LabRecord(
         name=lab.file.name,
         file=str(path.resolve()),
@@ -61,9 +65,10 @@ def make_fabric(lab: Lab, fabric: Fabric, path: Path, report: Report) -> LabReco
     record = _start_nodes(record, fabric)
     link_nodes(record, fabric)
     report(f"{len(fabric.nodes)} nodes in namespaces of their own, {len(fabric.links)} links")
-    record = programs.start_birds(record, fabric)
-    daemons = [node for node in fabric.nodes.values() if node.device is not None]
-    report(f"BIRD on {len(daemons)} nodes, all BGP sessions established")
+    record = programs.start_birds(record, lab)
+    daemons = sum(key.endswith("/bird") for key in record.programs)
+    if daemons:
+        report(f"BIRD on {daemons} nodes, all sessions established")
     return record
 
 

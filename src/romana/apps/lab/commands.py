@@ -20,9 +20,10 @@ from rich.table import Table
 from romana.apps.lab import build
 from romana.apps.lab import record as records
 from romana.apps.lab.demo import demo as run_demo
-from romana.apps.lab.file import LabEndpoint, read_lab
+from romana.apps.lab.file import LabEndpoint
 from romana.apps.lab.nodes import entering, environment
 from romana.apps.lab.pods import add_pod, pods_on, remove_pod
+from romana.apps.lab.reading import read_lab
 from romana.apps.lab.record import LabRecord
 from romana.model.errors import Fault, Invalid, NotFound
 

@@ -18,15 +18,17 @@ from rich.table import Table
 from romana.apps.lab import api, build, planned, programs
 from romana.apps.lab import record as records
 from romana.apps.lab.expected import Expected, expected
-from romana.apps.lab.file import Lab, LabEndpoint, read_lab
+from romana.apps.lab.file import LabEndpoint
 from romana.apps.lab.matrix import EVERYTHING, PROTOCOLS, Probers, differences, table
 from romana.apps.lab.nodes import run
 from romana.apps.lab.observe import Capture, RouteCounts, RulesetSize, ruleset_size
 from romana.apps.lab.picture import draw
 from romana.apps.lab.pods import Pod, add_pods
+from romana.apps.lab.reading import Lab, read_lab
 from romana.apps.lab.screen import Screen
 from romana.apps.lab.tables import costs_table, plan_table
 from romana.codec.policy import read_policies
+from romana.core.routing import RoutePlan
 from romana.model.address import Prefix
 from romana.model.errors import AlreadyExists, RomanaError
 
@@ -80,12 +82,13 @@ class _Demo:
         words = (
             "A spine, racks with a router each, hosts. Every node is a network namespace with its own files; routers "
             "and hosts run BIRD and speak BGP, so this is a routed layer 3 fabric, IPv4 and IPv6. One romanad, one "
-            "romana-agent a host: real processes."
+            "romana-agent a host and router: real processes."
         )
         self.screen.step(1, "A data centre on this machine", words)
         built = build.build(self.lab, self.path, self.screen.report)
         self.record, self.fabric, self.plans = build.finish(built.record), built.fabric, built.plans
-        self.screen.show("\n" + draw(self.fabric) + "\n")
+        numbers = {name: one.asn for name, one in RoutePlan(self.lab.plan).fabric.devices.items()}
+        self.screen.show("\n" + draw(self.fabric, numbers) + "\n")
         hosts = {host["name"] for host in api.items(self.record, "/v1/hosts")}
         self.screen.expect(hosts == set(self.file.hosts), f"all {len(self.file.hosts)} hosts joined the address plan")
 

@@ -9,41 +9,59 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Literal
+from enum import StrEnum
+from typing import Any, Literal
 
 import msgspec
 
 from romana.codec import document
-from romana.codec.topology import carved
 from romana.codec.traffic import parse_named_port
-from romana.core.routing.plan import devices
 from romana.model.address import Family, Prefix
-from romana.model.errors import Fault, Invalid
+from romana.model.errors import Fault
 from romana.model.tenancy import Isolation
-from romana.model.topology import AddressPlan, Host
 
 LAB_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 NODE_NAME = re.compile(r"[a-z][a-z0-9-]{0,10}")
 """An interface is called `to-` and the name of the node at its other end, and has at most 15 characters."""
 PART_BITS = {Family.V4: 8, Family.V6: 16}
 """The underlay is cut into 2 ** this parts: one for the spine, one for each rack."""
+MOST_LINKS = 64
+"""Links that have a pair of a rack's IPv4 part: from its routers to spines, hosts and each other."""
 MOST_HOSTS = 60
 """Hosts in one rack: the addresses of an IPv4 part."""
 
 
+class FabricKind(StrEnum):
+    """How the devices of a lab tell each other their routes; `layer2`: they are all on one switch, and do not."""
+
+    EBGP = "ebgp"
+    IBGP = "ibgp"
+    OSPF = "ospf"
+    LAYER2 = "layer2"
+
+
 class Rack(msgspec.Struct, frozen=True, kw_only=True):
-    """A rack: its router, its hosts, and the path of the group in the topology that the router serves."""
+    """A rack: its routers, its hosts, and the path of the group in the topology that they serve.
+
+    With `layer2` routers and hosts are on a switch, and the hosts run no routing daemon.
+    """
 
     name: str
-    router: str
     hosts: tuple[str, ...]
+    router: str = ""
+    routers: tuple[str, ...] = ()
     group: str = ""
+    layer2: bool = False
 
     @property
     def path(self) -> str:
         """The path of its group, `/<name>` unless the file says otherwise."""
         return self.group or f"/{self.name}"
+
+    @property
+    def all_routers(self) -> tuple[str, ...]:
+        """Its routers, one or several."""
+        return self.routers or ((self.router,) if self.router else ())
 
 
 class LabTenant(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,15 +86,22 @@ class LabEndpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LabFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole lab. Paths are relative to the file; `topology` documents are loaded in order, the last one stays."""
+    """A whole lab. Paths are relative to the file; `topology` documents are loaded in order, the last one stays.
+
+    `sessions` are the defaults of all sessions, as in `routing.sessions` of a topology document.
+    """
 
     version: Literal[1]
     name: str
     underlay: tuple[Prefix, ...]
     racks: tuple[Rack, ...]
     topology: tuple[str, ...]
+    fabric: FabricKind = FabricKind.EBGP
     spine: str = "spine"
+    spines: tuple[str, ...] = ()
     control: str = "ctl"
+    switch: str = "switch"
+    sessions: dict[str, Any] = {}
     tenants: tuple[LabTenant, ...] = ()
     endpoints: tuple[LabEndpoint, ...] = ()
     policies: tuple[str, ...] = ()
@@ -87,67 +112,38 @@ class LabFile(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(host for rack in self.racks for host in rack.hosts)
 
     @property
+    def is_flat(self) -> bool:
+        """Whether there are no routers."""
+        return self.fabric is FabricKind.LAYER2
+
+    @property
+    def all_spines(self) -> tuple[str, ...]:
+        """Its spines, one or several; none on a switch."""
+        return () if self.is_flat else self.spines or (self.spine,)
+
+    @property
+    def switches(self) -> tuple[str, ...]:
+        """The switch of all, or one for each rack that has one: the switch's name and the rack's number."""
+        if self.is_flat:
+            return (self.switch,)
+        return tuple(f"{self.switch}{number}" for number, rack in enumerate(self.racks, 1) if rack.layer2)
+
+    @property
     def nodes(self) -> tuple[str, ...]:
-        """All nodes: control, spine, rack routers, hosts."""
-        return (self.control, self.spine, *(rack.router for rack in self.racks), *self.hosts)
+        """All nodes: control, spines, switches, rack routers, hosts."""
+        routers = (router for rack in self.racks for router in rack.all_routers)
+        return (self.control, *self.all_spines, *self.switches, *routers, *self.hosts)
 
 
-class Lab(msgspec.Struct, frozen=True, kw_only=True):
-    """A lab file with what it refers to: topology and policy documents as loaded, and the plan that stays in force."""
-
-    file: LabFile
-    topologies: tuple[tuple[str, object], ...]
-    policies: tuple[tuple[str, object], ...]
-    plan: AddressPlan
-
-
-def read_lab(path: Path) -> Lab:
-    """The lab that a file describes; Invalid with every fault, in it and in what it refers to."""
-    file = document.convert(_load(path), LabFile)
-    faults = list(_faults(file))
-    topologies = _documents(path, "topology", file.topology, faults)
-    policies = _documents(path, "policies", file.policies, faults)
-    plan = None
-    for index, (name, content) in enumerate(topologies):
-        try:
-            plan = carved(content)
-        except Invalid as error:
-            place = f"topology[{index}] ({name})"
-            faults += [Fault(f"{place}: {fault.path}", fault.sentence) for fault in error.faults]
-    if plan is not None and not faults:
-        faults += _misplaced(file, plan)
-    if plan is None or faults:
-        raise Invalid(*faults)
-    return Lab(file=file, topologies=tuple(topologies), policies=tuple(policies), plan=plan)
-
-
-def _load(path: Path) -> object:
-    try:
-        return document.load(path.read_bytes())
-    except OSError as error:
-        raise Invalid(Fault(str(path), f"cannot be read: {error.strerror}")) from error
-
-
-def _documents(path: Path, field: str, names: tuple[str, ...], faults: list[Fault]) -> list[tuple[str, object]]:
-    found: list[tuple[str, object]] = []
-    for index, name in enumerate(names):
-        try:
-            loaded = document.load_all((path.parent / name).read_bytes())
-        except OSError as error:
-            faults.append(Fault(f"{field}[{index}]", f"{path.parent / name} cannot be read: {error.strerror}"))
-        except Invalid as error:
-            faults += [Fault(f"{field}[{index}] ({name}): {fault.path}", fault.sentence) for fault in error.faults]
-        else:
-            found += [(name, one) for one in loaded]
-    return found
-
-
-def _faults(file: LabFile) -> Iterator[Fault]:
+def file_faults(file: LabFile) -> Iterator[Fault]:
+    """Everything that is wrong with a file by itself."""
     if not LAB_NAME.fullmatch(file.name):
         yield Fault("name", f"{file.name!r} must be 1 to 31 lower-case letters, digits and -, and begin with a letter")
     yield from _underlay_faults(file)
     if not file.racks:
         yield Fault("racks", "a lab needs at least one rack")
+    if file.is_flat and file.spines:
+        yield Fault("spines", "a layer 2 lab has a switch instead of spines and routers")
     if not file.topology:
         yield Fault("topology", "a lab needs at least one topology document")
     yield from _node_faults(file)
@@ -168,18 +164,35 @@ def _underlay_faults(file: LabFile) -> Iterator[Fault]:
 
 
 def _node_faults(file: LabFile) -> Iterator[Fault]:
-    places = [("control", file.control), ("spine", file.spine)]
+    places = [("control", file.control)]
+    places += [(f"spines[{number}]" if file.spines else "spine", name) for number, name in enumerate(file.all_spines)]
+    places += [("switch", name) for name in file.switches]
     for index, rack in enumerate(file.racks):
-        places.append((f"racks[{index}].router", rack.router))
+        yield from _rack_faults(file, rack, f"racks[{index}]")
+        key = "routers" if rack.routers else "router"
+        places += [(f"racks[{index}].{key}", router) for router in rack.all_routers]
         places += [(f"racks[{index}].hosts[{number}]", host) for number, host in enumerate(rack.hosts)]
-        if len(rack.hosts) > MOST_HOSTS:
-            yield Fault(f"racks[{index}].hosts", f"has {len(rack.hosts)} hosts; at most {MOST_HOSTS} fit")
     counts = Counter(name for _, name in places)
     for place, name in places:
         if not NODE_NAME.fullmatch(name):
             yield Fault(place, f"{name!r} must be 1 to 11 lower-case letters, digits and -, and begin with a letter")
         if counts[name] > 1:
             yield Fault(place, f"{name!r} names {counts[name]} nodes; every node needs a name of its own")
+
+
+def _rack_faults(file: LabFile, rack: Rack, place: str) -> Iterator[Fault]:
+    routers = len(rack.all_routers)
+    if rack.router and rack.routers:
+        yield Fault(f"{place}.router", "is given beside `routers`; give one of the two")
+    elif file.is_flat and routers:
+        yield Fault(f"{place}.router", "a layer 2 lab has a switch instead of spines and routers")
+    elif not file.is_flat and not routers:
+        yield Fault(f"{place}.router", "is missing; a rack has a router, or several `routers`")
+    downlinks = 0 if rack.layer2 or file.is_flat else len(rack.hosts)
+    links = routers * (len(file.all_spines) + downlinks) + routers * (routers - 1) // 2
+    if len(rack.hosts) > MOST_HOSTS or links > MOST_LINKS:
+        most = f"at most {MOST_HOSTS} and {MOST_LINKS} fit"
+        yield Fault(f"{place}.hosts", f"has {len(rack.hosts)} hosts and takes {links} links; {most}")
 
 
 def _tenant_faults(file: LabFile) -> Iterator[Fault]:
@@ -216,13 +229,3 @@ def _endpoint_faults(file: LabFile) -> Iterator[Fault]:
         elif endpoint.segment not in segments[endpoint.tenant]:
             known = document.suggestion(endpoint.segment, segments[endpoint.tenant])
             yield Fault(f"{place}.segment", f"tenant {endpoint.tenant} has no segment {endpoint.segment!r}; {known}")
-
-
-def _misplaced(file: LabFile, plan: AddressPlan) -> list[Fault]:
-    nowhere: dict[str, Host] = {}
-    routers = devices(plan, nowhere)
-    return [
-        Fault(f"racks[{index}].group", f"the topology has no group {rack.path!r}; it has {', '.join(routers)}")
-        for index, rack in enumerate(file.racks)
-        if rack.path not in routers
-    ]

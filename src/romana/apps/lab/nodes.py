@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from romana.apps.lab.record import LabRecord, Process
-from romana.apps.lab.wiring import Fabric
+from romana.apps.lab.wiring import BRIDGE, Fabric
 from romana.model.errors import NotFound, Unavailable
 
 FIRST = """\
@@ -43,6 +43,7 @@ for which in all default; do
     echo 0 > ipv4/conf/$which/send_redirects
     echo 0 > ipv6/conf/$which/accept_dad
     echo 0 > ipv6/conf/$which/accept_ra
+    echo 1 > ipv6/conf/$which/keep_addr_on_down
 done
 echo 1 > ipv4/fib_multipath_hash_policy
 echo 1 > ipv6/fib_multipath_hash_policy
@@ -205,14 +206,34 @@ def link_nodes(record: LabRecord, fabric: Fabric) -> None:
 
 
 def _address_lines(fabric: Fabric, name: str) -> list[str]:
-    lines = [f"address add {address.text}/{address.length} dev lo" for address in fabric.nodes[name].loopbacks]
+    node = fabric.nodes[name]
+    own = () if node.is_switched else node.loopbacks
+    lines = [f"address add {address.text}/{address.length} dev lo" for address in own]
+    if node.role == "switch":
+        lines += [f"link add {BRIDGE} type bridge", f"link set {BRIDGE} up"]
     for end_ in fabric.interfaces(name):
-        lines += [f"address add {address.text}/{address.length - 1} dev {end_.name}" for address in end_.addresses]
-        lines.append(f"link set {end_.name} up")
-    if fabric.nodes[name].role == "control":
-        (link,) = [link for link in fabric.links if link.below.node == name]
-        lines += [f"route add default via {address.text}" for address in link.above.addresses]
+        for address, shared in zip(end_.addresses, end_.shared, strict=False):
+            quick = " nodad" if address.family == 6 else ""
+            lines.append(f"address add {address.text}/{address.length - shared} dev {end_.name}{quick}")
+        master = f" master {BRIDGE}" if node.role == "switch" else ""
+        lines.append(f"link set {end_.name}{master} up")
+    for family, everywhere in ((4, "0.0.0.0/0"), (6, "::/0")):
+        hops = [f"nexthop via {address.text}" for address in node.gateways if address.family == family]
+        if hops:
+            lines.append(f"route add {everywhere} {' '.join(hops)}")
+    if node.role == "spine":
+        lines += way_to_control(fabric, name)
     return lines
+
+
+def way_to_control(fabric: Fabric, spine: str) -> list[str]:
+    """The routes by which a spine reaches the control node's own addresses, since that runs no daemon."""
+    (control,) = fabric.roles("control")
+    (link,) = [one for one in fabric.links if one.above.node == spine and one.below.node == control.name]
+    return [
+        f"route add {address.text}/{address.length} via {hop.text}"
+        for address, hop in zip(control.loopbacks, link.below.addresses, strict=True)
+    ]
 
 
 def _ip(process: Process, lines: Iterable[str]) -> None:

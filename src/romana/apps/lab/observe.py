@@ -51,7 +51,7 @@ def routes(record: LabRecord, node: str, networks: Iterable[Prefix]) -> RouteCou
                 continue
             if route.get("type") == "blackhole":
                 discards.add(prefix)
-            elif route["dev"].startswith("rom"):
+            elif route.get("dev", "").startswith("rom"):
                 endpoints.add(prefix)
             else:
                 learned.add(prefix)

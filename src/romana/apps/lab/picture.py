@@ -5,13 +5,15 @@ Owns the drawing alone. Invariant: every node is in it once, and no line is long
 
 from __future__ import annotations
 
-from romana.apps.lab.wiring import Fabric, Node
+from collections.abc import Mapping
+
+from romana.apps.lab.wiring import Fabric
 
 CELL = 19
 
 
-def draw(fabric: Fabric) -> str:
-    """The picture of a fabric, with addresses and AS numbers."""
+def draw(fabric: Fabric, numbers: Mapping[str, int]) -> str:
+    """The picture of a fabric with one spine and a router a rack, with addresses and AS numbers (by router)."""
     hosts = fabric.roles("host")
     width = max(CELL * len(hosts), 3 * CELL)
     column = {host.name: CELL * index + CELL // 2 for index, host in enumerate(hosts)}
@@ -22,11 +24,11 @@ def draw(fabric: Fabric) -> str:
     (spine,), (control,) = fabric.roles("spine"), fabric.roles("control")
     center = (column[routers[0].name] + column[routers[-1].name]) // 2
     column[spine.name] = center
-    link = f"{spine.name} (AS {_asn(spine)}) --- {control.name}: romanad"
+    link = f"{spine.name} (AS {numbers[spine.name]}) --- {control.name}: romanad"
     start = max(0, center - len(spine.name) // 2)
     lines = [" " * start + link, *_branches(center, [column[router.name] for router in routers], width)]
     lines.append(_row({column[router.name]: router.name for router in routers}, width))
-    lines.append(_row({column[router.name]: f"AS {_asn(router)}" for router in routers}, width))
+    lines.append(_row({column[router.name]: f"AS {numbers[router.name]}" for router in routers}, width))
     below = [" "] * width
     for router in routers:
         mine = [column[host.name] for host in hosts if host.rack == router.rack]
@@ -37,10 +39,6 @@ def draw(fabric: Fabric) -> str:
     lines += [_row({column[host.name]: host.loopbacks[index].text for host in hosts}, width) for index in range(2)]
     lines.append(_row({column[host.name]: "agent, BIRD" for host in hosts}, width))
     return "\n".join(lines)
-
-
-def _asn(node: Node) -> int:
-    return node.device.asn if node.device else 0
 
 
 def _row(texts: dict[int, str], width: int) -> str:

@@ -14,10 +14,10 @@ from romana.apps.lab.observe import RouteCounts, routes
 from romana.apps.lab.record import LabRecord
 from romana.apps.lab.wiring import Fabric
 from romana.codec.json import decode
-from romana.core.routing.plan import device_plan
+from romana.core.routing.plan import RoutePlan
 from romana.model.address import Prefix
 from romana.model.ipam import Span
-from romana.model.route import DevicePlan
+from romana.model.route import DevicePlan, RouteException
 from romana.model.topology import AddressPlan, Host
 
 
@@ -31,11 +31,9 @@ def device_plans(record: LabRecord, fabric: Fabric, plan: AddressPlan) -> dict[s
     """What the plan says of spine, routers and hosts, from the spans and hosts that romanad knows."""
     spans = decode(msgspec.json.encode(api.items(record, "/v1/spans")), list[Span])
     hosts = decode(msgspec.json.encode(api.items(record, "/v1/hosts")), list[Host])
-    by_name = {host.name: host for host in hosts}
-    return {
-        node.name: device_plan(plan, by_name, spans, node.name if node.role == "host" else node.group)
-        for node in fabric.roles("spine", "router", "host")
-    }
+    away = decode(msgspec.json.encode(api.get(record, "/v1/routes/exceptions")), list[RouteException])
+    routes = RoutePlan(plan, hosts, spans, away)
+    return {node.name: routes.device_plan(node.name) for node in fabric.roles("spine", "router", "host")}
 
 
 def differences(plans: Mapping[str, DevicePlan], held: Mapping[str, RouteCounts]) -> list[str]:
@@ -44,7 +42,10 @@ def differences(plans: Mapping[str, DevicePlan], held: Mapping[str, RouteCounts]
     for name, plan in plans.items():
         planned = {route.prefix for route in plan.routes}
         kernel = held[name].learned | held[name].discards
-        found += [f"{name} lacks {prefix}" for prefix in sorted(planned - kernel)]
+        found += [f"{name} lacks {prefix}" for prefix in sorted(planned - kernel - held[name].endpoints)]
         found += [f"{name} has {prefix}, which is not planned" for prefix in sorted(kernel - planned)]
-        found += [f"{name} does not discard {prefix}" for prefix in plan.originates if prefix in held[name].learned]
+        single = held[name].endpoints
+        found += [
+            f"{name} does not discard {prefix}" for prefix in plan.originates if prefix in held[name].learned - single
+        ]
     return found

@@ -71,12 +71,16 @@ def add_pods(record: LabRecord, endpoints: Iterable[LabEndpoint]) -> list[Pod]:
     return [one.result() for one in started]
 
 
-def add_pod(record: LabRecord, endpoint: LabEndpoint) -> Pod:
-    """Make a pod namespace and run ADD on it; Unavailable with the plugin's own words when it refuses."""
+def add_pod(record: LabRecord, endpoint: LabEndpoint, *, address: str = "") -> Pod:
+    """Make a pod namespace and run ADD on it, with the fixed addresses of a name where one is given; Unavailable with
+    the plugin's own words when it refuses.
+    """
     identity = {"ROMANA_TENANT": endpoint.tenant, "ROMANA_SEGMENT": endpoint.segment}
     for key, pairs in (("ROMANA_LABELS", endpoint.labels), ("ROMANA_PORTS", endpoint.ports)):
         if pairs:
             identity[key] = ",".join(f"{name}={value}" for name, value in sorted(pairs.items()))
+    if address:
+        identity["ROMANA_ADDRESS"] = address
     output = _plugin(record, endpoint.host, endpoint.name, "ADD", _ADD, identity)
     result = msgspec.json.decode(output, type=_Result)
     addresses = sorted(parse_address(one.address.partition("/")[0]) for one in result.ips)

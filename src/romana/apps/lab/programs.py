@@ -1,4 +1,4 @@
-"""The programs of a lab: BIRD on spine, routers and hosts, romanad on the control node, an agent on every host.
+"""The programs of a lab: BIRD on spines, routers and hosts, an agent on each of them, romanad on the control node.
 
 Owns their configuration files, starting, restarting, and waiting until they do their work. Refuses to know what they
 are asked to do. Invariant: every program that was started is in the record.
@@ -18,29 +18,53 @@ from romana.apps.lab import api
 from romana.apps.lab import record as records
 from romana.apps.lab.nodes import end, run, start
 from romana.apps.lab.pods import plugin_status
+from romana.apps.lab.reading import Lab
 from romana.apps.lab.record import LabRecord
 from romana.apps.lab.waiting import wait
-from romana.apps.lab.wiring import BIRD_INCLUDE, Fabric
+from romana.apps.lab.wiring import Fabric, Node
 from romana.codec.bird_router import render
+from romana.core.routing import RoutePlan
+from romana.core.routing.speakers import speaker
+from romana.core.topology import listed_hosts
 from romana.model.errors import RomanaError, Unavailable
+from romana.model.speaker import Speaker
 
 BIRD_SOCKET = "/run/bird/bird.ctl"
 BIRD = ("bird", "-f", "-c", "/etc/bird/bird.conf", "-s", BIRD_SOCKET)
 ROMANAD = "romanad"
 AGENT = "romana-agent"
+BIRD_INCLUDE = "/etc/bird/romana.conf"
+UP = {"BGP": "Established", "OSPF": "Running"}
+"""What a protocol of BIRD says when it has somebody to speak to."""
 SECONDS = 30
 """How long programs may take until they do their work."""
 
 
-def start_birds(record: LabRecord, fabric: Fabric) -> LabRecord:
-    """Start the routing daemons, and wait until all their sessions are established."""
-    devices = {name: node.device for name, node in fabric.nodes.items() if node.device is not None}
-    for name, device in devices.items():
-        _write(record, name, BIRD_INCLUDE, "")
-        _write(record, name, "/etc/bird/bird.conf", render(device))
+def start_birds(record: LabRecord, lab: Lab) -> LabRecord:
+    """Start the routing daemons, as a person would before there is a control plane, and wait for their sessions.
+
+    The agents write the same configuration again, and keep it up.
+    """
+    speakers = day_zero(lab)
+    for name, one in speakers.items():
+        _write(record, name, BIRD_INCLUDE, render(one))
+        _write(record, name, "/etc/bird/bird.conf", f'include "{BIRD_INCLUDE}";\n')
         record = _start(record, name, "bird", BIRD)
-    wait("BGP sessions", lambda: _sessions_missing(record, list(devices)), seconds=SECONDS)
+    wait("sessions", lambda: _sessions_missing(record, list(speakers)), seconds=SECONDS)
     return record
+
+
+def day_zero(lab: Lab) -> dict[str, Speaker]:
+    """What each routing daemon is to do when nothing runs yet, by node."""
+    routes = RoutePlan(lab.plan, listed_hosts(lab.plan))
+    known = set(routes.devices())
+    found = {name: speaker(routes, name) for name in lab.fabric.nodes if name in known}
+    return {name: one for name, one in found.items() if one is not None}
+
+
+def restart_bird(record: LabRecord, node: str, *, graceful: bool = True) -> LabRecord:
+    """Start a node's BIRD again after it ended; `graceful` after a crash, which its neighbours waited out."""
+    return _start(record, node, "bird", (*BIRD, "-R") if graceful else BIRD)
 
 
 def start_romanad(record: LabRecord, fabric: Fabric) -> LabRecord:
@@ -55,10 +79,12 @@ def start_romanad(record: LabRecord, fabric: Fabric) -> LabRecord:
 
 
 def start_agents(record: LabRecord, fabric: Fabric) -> LabRecord:
-    """Start an agent on every host, and wait until each has its view and its kernel is as it should be."""
-    for host in fabric.roles("host"):
-        _write(record, host.name, "/etc/romana/agent.toml", _agent_configuration(host.name, record.api))
-        record = _start(record, host.name, AGENT, [_installed(AGENT)])
+    """Start an agent on every host and router, and wait until each has its view and its kernel is as it should be."""
+    for node in fabric.roles("host", "spine", "router"):
+        daemon = f"{node.name}/bird" in record.programs
+        text = _agent_configuration(node, record.api, daemon=daemon)
+        _write(record, node.name, "/etc/romana/agent.toml", text)
+        record = _start(record, node.name, AGENT, [_installed(AGENT)])
     wait_for_agents(record)
     return record
 
@@ -71,18 +97,21 @@ def restart_agent(record: LabRecord, host: str, number: int = signal.SIGTERM) ->
     return record
 
 
-def start_agent(record: LabRecord, host: str) -> LabRecord:
-    """Start a host's agent that has ended; nothing is waited for."""
-    return _start(record, host, AGENT, [_installed(AGENT)])
+def start_agent(record: LabRecord, node: str) -> LabRecord:
+    """Start a node's agent, which has its configuration; nothing is waited for."""
+    return _start(record, node, AGENT, [_installed(AGENT)])
 
 
-def wait_for_agents(record: LabRecord, *hosts: str) -> None:
-    """Wait until agents say, through the plugin's STATUS, that they are ready."""
-    names = hosts or tuple(name for name, role in record.roles.items() if role == "host")
+def wait_for_agents(record: LabRecord, *nodes: str) -> None:
+    """Wait until agents say that they are ready: hosts' through the plugin's STATUS, routers' by their status."""
+    names = nodes or tuple(name for name, role in record.roles.items() if role in ("host", "spine", "router"))
+
+    def status(name: str) -> str:
+        return plugin_status(record, name) if record.roles[name] == "host" else _router_status(record, name)
 
     def missing() -> list[str]:
         with ThreadPoolExecutor(4) as pool:
-            said = dict(zip(names, pool.map(lambda name: plugin_status(record, name), names), strict=True))
+            said = dict(zip(names, pool.map(status, names), strict=True))
         waiting = {name: words for name, words in said.items() if words}
         for name in waiting:
             _check_alive(record, name, AGENT)
@@ -91,21 +120,33 @@ def wait_for_agents(record: LabRecord, *hosts: str) -> None:
     wait("agents", missing, seconds=SECONDS)
 
 
-def _agent_configuration(host: str, url: str) -> str:
+def _router_status(record: LabRecord, name: str) -> str:
+    """Why a router's agent is not ready, empty when it is."""
+    try:
+        run(record.process(name), [_installed(AGENT), "status", "-o", "json"])
+    except RomanaError as error:
+        return str(error)
+    return ""
+
+
+def _agent_configuration(node: Node, url: str, *, daemon: bool) -> str:
+    bird = f"""
+[bird]
+include = "{BIRD_INCLUDE}"
+socket = "{BIRD_SOCKET}"
+write = "everything"
+"""
     return f"""\
 [agent]
-host = "{host}"
+mode = "{"host" if node.role == "host" else "router"}"
+host = "{node.name}"
 
 [romanad]
 url = "{url}"
 
 [cni]
 identity_from_args = true
-
-[bird]
-include = "{BIRD_INCLUDE}"
-socket = "{BIRD_SOCKET}"
-"""
+{bird if daemon else ""}"""
 
 
 def _installed(program: str) -> str:
@@ -146,7 +187,7 @@ def _sessions_of(record: LabRecord, name: str) -> list[str]:
     return [
         f"{name}: {one[0]} is {' '.join(one[5:]) or one[3]}"
         for one in fields
-        if len(one) > 3 and one[1] == "BGP" and one[-1] != "Established"
+        if len(one) > 3 and one[1] in UP and one[-1] != UP[one[1]]
     ]
 
 

@@ -1,64 +1,70 @@
-"""The fabric of a lab: nodes, links, underlay addresses, AS numbers and BIRD configurations.
+"""The fabric of a lab: nodes, links and underlay addresses.
 
-Owns the numbering. Decides no route of the plan (`core.routing` does) and touches nothing. Invariant: the same lab
-gives the same fabric; the underlay follows the level rule too, so a spine holds one underlay route per rack and family.
+Owns the numbering. Decides no route and no session, and touches nothing. Invariant: the same lab gives the same fabric;
+the underlay follows the level rule too, so a spine holds one underlay route per rack and family.
 
-The underlay is cut into parts, the first for the spine, then one per rack. In a part the router's own address is the
-first, hosts follow, and links take pairs from offset 128 on (/31 and /127: RFC 3021, RFC 6164).
+The underlay is cut into parts, the first for spines and control, then one per rack. In a part routers' own addresses
+are the first, hosts follow, and links take pairs from offset 128 on (/31 and /127: RFC 3021, RFC 6164). Nodes on a
+switch are in the lower half of their part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable
 
 import msgspec
 
 from romana.apps.lab.file import PART_BITS, LabFile, Rack
-from romana.codec.bird_router import Accepted, Device, Neighbor
-from romana.core.routing.plan import device_plan
 from romana.model.address import Address, Prefix
-from romana.model.route import DevicePlan, Reach
-from romana.model.topology import AddressPlan, Group
 
-SPINE_AS = 4_200_000_000
-"""Private 32-bit AS numbers (RFC 6996): the spine's, then one a rack for its router ..."""
-HOSTS_AS = 4_200_100_000
-"""... and one a rack for its hosts."""
 LINKS_AT = 128
-BIRD_INCLUDE = "/etc/bird/romana.conf"
+BRIDGE = "bridge"
+"""The interface of a switch that all others are ports of."""
 
 
 class Interface(msgspec.Struct, frozen=True, kw_only=True):
-    """One end of a link: its node, its name there, its addresses (IPv4, IPv6)."""
+    """One end of a link: its node, its name there, its addresses (IPv4, IPv6), and how many bits their network has
+    less than an address.
+    """
 
     node: str
     name: str
-    addresses: tuple[Address, ...]
+    addresses: tuple[Address, ...] = ()
+    shared: tuple[int, ...] = (1, 1)
 
 
 class Link(msgspec.Struct, frozen=True, kw_only=True):
-    """A point-to-point link; `above` is nearer to the spine."""
+    """A link between two nodes; `above` is nearer to the spine, or a switch, or the first of two routers of a rack."""
 
     above: Interface
     below: Interface
 
+    @property
+    def ends(self) -> tuple[Interface, Interface]:
+        """Both ends."""
+        return self.above, self.below
+
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
-    """A node with its own addresses (on `lo`), and its BIRD device; the control node runs none."""
+    """A node with its own addresses: on its loopback, or where it is on a switch (`is_switched`) there."""
 
     name: str
     role: str
-    loopbacks: tuple[Address, ...]
+    loopbacks: tuple[Address, ...] = ()
     rack: str = ""
     group: str = ""
-    device: Device | None = None
+    is_switched: bool = False
+    gateways: tuple[Address, ...] = ()
+    """Where it sends what it knows no route to."""
 
 
 class Fabric(msgspec.Struct, frozen=True, kw_only=True):
-    """All nodes by name, and all links."""
+    """All nodes by name, and all links; the underlay's parts, the spines' first."""
 
     nodes: dict[str, Node]
     links: tuple[Link, ...]
+    parts: tuple[tuple[Prefix, ...], ...]
 
     def roles(self, *roles: str) -> list[Node]:
         """The nodes with one of these roles, in order."""
@@ -66,31 +72,23 @@ class Fabric(msgspec.Struct, frozen=True, kw_only=True):
 
     def interfaces(self, node: str) -> list[Interface]:
         """The interfaces of a node."""
-        return [end for link in self.links for end in (link.above, link.below) if end.node == node]
+        return [end for link in self.links for end in link.ends if end.node == node]
+
+    def links_between(self, *roles: str) -> list[Link]:
+        """The links whose ends both have one of these roles."""
+        return [link for link in self.links if all(self.nodes[end.node].role in roles for end in link.ends)]
 
     @property
     def api(self) -> Address:
         """The IPv4 address that romanad listens on."""
         (control,) = self.roles("control")
-        return self.interfaces(control.name)[0].addresses[0]
+        return control.loopbacks[0]
 
 
-def wire(file: LabFile, plan: AddressPlan) -> Fabric:
-    """The fabric of a lab whose topology is carved as `plan`; its racks' groups are in it."""
-    parts = [_parts(file.underlay, index) for index in range(len(file.racks) + 1)]
-    uplinks = [_link(file.spine, rack.router, parts[index], 0) for index, rack in enumerate(file.racks, 1)]
-    control = _link(file.spine, file.control, parts[0], 0)
-    spine = device_plan(plan, {}, [], "/")
-    nodes = {
-        file.control: Node(name=file.control, role="control", loopbacks=()),
-        file.spine: _spine(file, spine, parts, uplinks),
-    }
-    links = [control, *uplinks]
-    for index, rack in enumerate(file.racks, 1):
-        downlinks = [_link(rack.router, host, parts[index], number) for number, host in enumerate(rack.hosts, 1)]
-        nodes |= _rack(file, plan, rack, index, [uplinks[index - 1], *downlinks])
-        links += downlinks
-    return Fabric(nodes=nodes, links=tuple(links))
+def wire(file: LabFile) -> Fabric:
+    """The fabric of a lab whose file has no faults."""
+    parts = tuple(_parts(file.underlay, index) for index in range(len(file.racks) + 1))
+    return _flat(file, parts) if file.is_flat else _routed(file, parts)
 
 
 def _parts(underlay: Iterable[Prefix], index: int) -> tuple[Prefix, ...]:
@@ -101,6 +99,68 @@ def _own(parts: Iterable[Prefix], number: int) -> tuple[Address, ...]:
     return tuple(part.address(number) for part in parts)
 
 
+def _flat(file: LabFile, parts: tuple[tuple[Prefix, ...], ...]) -> Fabric:
+    """Everything on one switch."""
+    nodes = {file.switch: Node(name=file.switch, role="switch")}
+    nodes[file.control] = Node(name=file.control, role="control", loopbacks=_own(parts[0], 1), is_switched=True)
+    number = itertools.count(2)
+    for rack in file.racks:
+        for host in rack.hosts:
+            own = _own(parts[0], next(number))
+            node = Node(name=host, role="host", loopbacks=own, rack=rack.name, group=rack.path, is_switched=True)
+            nodes[host] = node
+    links = [_port(file.switch, node, parts[0]) for node in nodes.values() if node.is_switched]
+    return Fabric(nodes=nodes, links=tuple(links), parts=parts)
+
+
+def _routed(file: LabFile, parts: tuple[tuple[Prefix, ...], ...]) -> Fabric:
+    spines = file.all_spines
+    uplinks = [_link(spine, file.control, parts[0], number) for number, spine in enumerate(spines)]
+    gateways = tuple(address for link in uplinks for address in link.above.addresses)
+    own = _own(parts[0], len(spines) + 1)
+    nodes = {file.control: Node(name=file.control, role="control", loopbacks=own, gateways=gateways)}
+    for number, spine in enumerate(spines, 1):
+        nodes[spine] = Node(name=spine, role="spine", loopbacks=_own(parts[0], number), group="/")
+    links = [*uplinks]
+    switches = iter(file.switches)
+    for index, rack in enumerate(file.racks, 1):
+        switch = next(switches) if rack.layer2 else ""
+        more, wires = _rack(rack, spines, parts[index], switch)
+        nodes |= more
+        links += wires
+    return Fabric(nodes=nodes, links=tuple(links), parts=parts)
+
+
+def _rack(
+    rack: Rack, spines: tuple[str, ...], parts: tuple[Prefix, ...], switch: str
+) -> tuple[dict[str, Node], list[Link]]:
+    """A rack's routers and hosts, with their links: to spines, to each other, to hosts or the switch."""
+    routers = rack.all_routers
+    own = {name: _own(parts, number) for number, name in enumerate((*routers, *rack.hosts), 1)}
+    gateways = tuple(address for router in routers for address in own[router]) if switch else ()
+    nodes = {
+        name: Node(
+            name=name,
+            role="router" if name in routers else "host",
+            loopbacks=own[name],
+            rack=rack.name,
+            group=rack.path,
+            is_switched=bool(switch),
+            gateways=() if name in routers else gateways,
+        )
+        for name in own
+    }
+    number = itertools.count()
+    links = [_link(spine, router, parts, next(number)) for router in routers for spine in spines]
+    if switch:
+        links += [_port(switch, node, parts) for node in nodes.values()]
+        nodes = {switch: Node(name=switch, role="switch", rack=rack.name), **nodes}
+    else:
+        links += [_link(router, host, parts, next(number)) for router in routers for host in rack.hosts]
+    links += [_link(one, other, parts, next(number)) for one, other in itertools.combinations(routers, 2)]
+    return nodes, links
+
+
 def _link(above: str, below: str, parts: Iterable[Prefix], number: int) -> Link:
     first = LINKS_AT + 2 * number
     return Link(
@@ -109,71 +169,9 @@ def _link(above: str, below: str, parts: Iterable[Prefix], number: int) -> Link:
     )
 
 
-def _spine(file: LabFile, plan: DevicePlan, parts: Sequence[tuple[Prefix, ...]], uplinks: Iterable[Link]) -> Node:
-    below = {
-        rack.path: [route.prefix for route in plan.routes if route.reach is Reach.BELOW and route.toward == rack.path]
-        for rack in file.racks
-    }
-    neighbors = [
-        _neighbor(link, SPINE_AS + index, [Accepted.exactly(prefix) for prefix in (*below[rack.path], *parts[index])])
-        for index, (rack, link) in enumerate(zip(file.racks, uplinks, strict=True), 1)
-    ]
-    device = Device(
-        name=file.spine,
-        asn=SPINE_AS,
-        loopbacks=_own(parts[0], 1),
-        neighbors=tuple(neighbors),
-        originates=(*plan.originates, *sorted(file.underlay)),
+def _port(switch: str, node: Node, parts: Iterable[Prefix]) -> Link:
+    half = tuple(part.family.bits - part.length - 1 for part in parts)
+    return Link(
+        above=Interface(node=switch, name=f"to-{node.name}"),
+        below=Interface(node=node.name, name=f"to-{switch}", addresses=node.loopbacks, shared=half),
     )
-    return Node(name=file.spine, role="spine", loopbacks=device.loopbacks, group="/", device=device)
-
-
-def _rack(file: LabFile, plan: AddressPlan, rack: Rack, index: int, links: Sequence[Link]) -> dict[str, Node]:
-    """The rack's router and hosts; `links` are the router's, its uplink first."""
-    parts = _parts(file.underlay, index)
-    routes = device_plan(plan, {}, [], rack.path)
-    above = [route.prefix for route in routes.routes if route.reach is Reach.ABOVE] + sorted(file.underlay)
-    originates = (*routes.originates, *parts)
-    cidrs = _group_cidrs(plan, rack.path)
-    neighbors = [_neighbor(links[0], SPINE_AS, map(Accepted.exactly, above), above=True)]
-    hosts: dict[str, Node] = {}
-    for number, (host, link) in enumerate(zip(rack.hosts, links[1:], strict=True), 2):
-        own = _own(parts, number)
-        accepted = [*map(Accepted.specifics, cidrs), *map(Accepted.exactly, own)]
-        neighbors.append(_neighbor(link, HOSTS_AS + index, accepted))
-        up = _neighbor(link, SPINE_AS + index, map(Accepted.exactly, [*originates, *above]), above=True)
-        device = Device(name=host, asn=HOSTS_AS + index, loopbacks=own, neighbors=(up,), include=BIRD_INCLUDE)
-        hosts[host] = Node(name=host, role="host", loopbacks=own, rack=rack.name, group=rack.path, device=device)
-    router = Device(
-        name=rack.router,
-        asn=SPINE_AS + index,
-        loopbacks=_own(parts, 1),
-        neighbors=tuple(neighbors),
-        originates=originates,
-    )
-    node = Node(
-        name=rack.router, role="router", loopbacks=router.loopbacks, rack=rack.name, group=rack.path, device=router
-    )
-    return {rack.router: node, **hosts}
-
-
-def _neighbor(link: Link, asn: int, accepted: Iterable[Accepted], *, above: bool = False) -> Neighbor:
-    ours, theirs = (link.below, link.above) if above else (link.above, link.below)
-    return Neighbor(
-        name=theirs.node,
-        asn=asn,
-        above=above,
-        addresses=tuple(zip(ours.addresses, theirs.addresses, strict=True)),
-        accepted=tuple(accepted),
-    )
-
-
-def _group_cidrs(plan: AddressPlan, path: str) -> list[Prefix]:
-    found: list[Prefix] = []
-    pending: list[Group] = [topology.root for topology in plan.topologies]
-    while pending:
-        group = pending.pop()
-        pending += group.groups
-        if group.path == path:
-            found += group.cidrs.values()
-    return sorted(found)

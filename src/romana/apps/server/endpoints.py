@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from romana.apps.server.addresses import address_endpoints
+from romana.apps.server.daemons import daemon_endpoints
 from romana.apps.server.flows import flow_endpoints
 from romana.apps.server.hosts import host_endpoints
 from romana.apps.server.http import Call, Endpoint, Stream
@@ -283,6 +284,7 @@ def endpoints(api: Api) -> list[Endpoint]:
         ),
         *route_endpoints(api.core, auditor),
         *vpc_endpoints(api.vpc, api.leases),
+        *daemon_endpoints(api.core, api.views),
         _line(
             "POST",
             "/v1/trace",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from romana.apps.server.http import Call, Endpoint
 from romana.apps.server.ipam import LONGEST_WAIT
 from romana.codec.document import convert
@@ -10,7 +12,7 @@ from romana.model.route import DevicePlan, DeviceRoutes, RouteCheck, RouteExcept
 from romana.services.control.audit import Auditor, CheckRequest
 from romana.services.control.core import Core
 from romana.services.control.hosts import known_host
-from romana.services.control.routes import route_check
+from romana.services.control.routes import route_check, routers_heard
 
 
 def route_endpoints(core: Core, auditor: Auditor) -> list[Endpoint]:
@@ -37,8 +39,13 @@ def route_endpoints(core: Core, auditor: Auditor) -> list[Endpoint]:
         request = convert(call.document(), CheckRequest)
         if not 0 <= request.wait <= LONGEST_WAIT:
             raise Invalid(Fault("wait", f"is from 0 to {LONGEST_WAIT:g} seconds, not {request.wait:g}"))
-        _, asked, heard = await auditor.ask(request.wait)
-        return route_check(state, asked, heard)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + request.wait
+        number, asked, heard = await auditor.ask(request.wait)
+        expected = set(state.routes.fabric.devices) & state.peerings.keys()
+        while expected - routers_heard(state, number) and loop.time() < until:
+            await core.newer(state.revision, at_most=until - loop.time())
+        return route_check(state, asked, heard, number)
 
     return [
         Endpoint(

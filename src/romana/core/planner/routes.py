@@ -7,13 +7,15 @@ walks it).
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
 
 from romana.core.planner.usage import Usage, open_leaves
-from romana.core.routing.fabric import Fabric, announced, originated, served, without_router
+from romana.core.routing.fabric import Fabric, Router, announced, originated, served, without_router
+from romana.core.topology.place import leaves
 from romana.model.topology import AddressPlan, Group, Topology
 
 
@@ -28,7 +30,8 @@ class Kind(StrEnum):
 
 
 class DeviceCount(msgspec.Struct, frozen=True, kw_only=True):
-    """The routes of a device, or of each of several that are alike: learned from above and below, and discards.
+    """The routes of a device, or of each of several that are alike: learned from above and below, beside them on a
+    layer 2 network, and discards.
 
     `device` is the path of a router's group, or of the leaf that hosts are in (of each topology). `most` is the total
     of the one that holds most, where they differ.
@@ -39,13 +42,14 @@ class DeviceCount(msgspec.Struct, frozen=True, kw_only=True):
     above: int
     below: int
     discards: int
+    beside: int = 0
     devices: int = 1
     most: int = 0
 
     @property
     def total(self) -> int:
         """All of them."""
-        return self.above + self.below + self.discards
+        return self.above + self.below + self.beside + self.discards
 
 
 class Alternatives(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +66,7 @@ def device_counts(plan: AddressPlan, usage: Usage) -> list[DeviceCount]:
     routers: dict[str, DeviceCount] = {}
     for topology in plan.topologies:
         for group in served(topology.root):
-            one = _router(topology, group, len(fabric.routers[group.path].above), usage)
+            one = _router(topology, group, fabric.routers[group.path], usage)
             other = routers.get(one.device)
             routers[one.device] = one if other is None else _both(one, other)
     return [*(routers[path] for path in sorted(routers)), *_hosts(fabric, usage), _vpc(plan)]
@@ -76,14 +80,24 @@ def alternatives(usage: Usage) -> Alternatives:
     return Alternatives(per_node=nodes, per_block=blocks, per_endpoint=endpoints)
 
 
-def _router(topology: Topology, group: Group, above: int, usage: Usage) -> DeviceCount:
-    below = {group.path, *(child.path for child in group.groups if child.sole_host)}
+def _router(topology: Topology, group: Group, router: Router, usage: Usage) -> DeviceCount:
+    below = {leaf.path for leaf in leaves(group) if group.layer2 or leaf is group or _is_child(group, leaf)}
     spans = sum(_spans(usage, topology, path, group.cidrs) for path in below)
     aggregates = sum(len(announced(child)) for child in group.groups if not without_router(child))
     kind = Kind.RACK if group.is_leaf else Kind.SPINE if group.path == topology.root.path else Kind.MIDDLE
     return DeviceCount(
-        device=group.path, kind=kind, above=above, below=spans + aggregates, discards=len(originated(group))
+        device=group.path,
+        kind=kind,
+        above=len(router.above),
+        below=spans + aggregates,
+        discards=len(originated(group)),
+        devices=len(router.members),
     )
+
+
+def _is_child(group: Group, leaf: Group) -> bool:
+    """Whether a leaf without a router of its own is right below a group."""
+    return bool(leaf.sole_host) and any(child is leaf for child in group.groups)
 
 
 def _spans(usage: Usage, topology: Topology, path: str, networks: Mapping[str, object]) -> int:
@@ -105,21 +119,36 @@ def _both(one: DeviceCount, other: DeviceCount) -> DeviceCount:
 def _hosts(fabric: Fabric, usage: Usage) -> Iterator[DeviceCount]:
     """The hosts that are in the same leaves: the aggregates above them, and a discard for each of their own spans."""
     members = usage.members()
+    segments = _segments(fabric, usage)
     for seat, hosts in usage.seats.items():
         uses = [(place, use) for place, use in usage.at.items() if place[:2] in seat]
         a_host = sum(use.spans / members[place[:2]] for place, use in uses)
         groups = [group for leaf in seat if (group := fabric.group(*leaf)) is not None]
         routers = {router for group in groups if (router := fabric.router_of(group))}
         learned = len({cidr for router in routers for cidr in fabric.routers[router].aggregates})
+        domains = fabric.domains_of(dict(seat))
+        ends = 0 if routers else len({cidr for domain in domains for cidr in fabric.cidrs_at(domain)})
+        around = sum(segments[domain] for domain in domains)
         yield DeviceCount(
             device=" ".join(path for _, path in seat),
             kind=Kind.HOST,
             above=learned,
             below=0,
-            discards=math.ceil(a_host - 1e-9),
+            discards=ends + math.ceil(a_host - 1e-9),
+            beside=max(0, around - math.floor(a_host + 1e-9)),
             devices=hosts,
-            most=learned + sum(use.most_spans for _, use in uses),
+            most=learned + ends + max(around, sum(use.most_spans for _, use in uses)),
         )
+
+
+def _segments(fabric: Fabric, usage: Usage) -> Counter[str]:
+    """The spans on each layer 2 network."""
+    found: Counter[str] = Counter()
+    for (topology, path, _), use in usage.at.items():
+        group = fabric.group(topology, path)
+        if group is not None and group.layer2:
+            found[group.layer2] += use.spans
+    return found
 
 
 def _vpc(plan: AddressPlan) -> DeviceCount:

@@ -9,11 +9,17 @@ who asks for exceptions. Invariant: the exceptions depend on what is there, not 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from romana.core.routing.fabric import parent
 from romana.model.address import Family, Prefix
 from romana.model.route import DeviceRoute, Reach, RouteException
+
+BESIDE = -1
+"""The place on its way of a device that reaches the host directly ..."""
+FLOODED = -2
+"""... and of a router that is not on it, but has the route all the same."""
 
 
 class Lengths:
@@ -55,13 +61,28 @@ class Exceptions:
         self._order: list[Prefix] = []
         self._of: dict[str, dict[Prefix, None]] = {}
         self._through: dict[str, dict[Prefix, int]] = {}  # device -> prefix -> its place on the way
+        self._uplinks: dict[Prefix, str] = {}  # of those that are flooded
 
     def put(self, one: RouteException) -> None:
         """Place an exception that is not there."""
+        self._put(one, range(len(one.devices)))
+
+    def put_beside(self, one: RouteException) -> None:
+        """Place one that all its devices reach directly."""
+        self._put(one, (0, *[BESIDE] * (len(one.devices) - 1)) if one.devices else ())
+
+    def put_flooded(self, one: RouteException, way: int, uplink: str) -> None:
+        """Place one whose first `way` devices are its way, and whose others are routers that have it, too; its host is
+        below the router at `uplink`.
+        """
+        self._put(one, (*range(way), *[FLOODED] * (len(one.devices) - way)))
+        self._uplinks[one.prefix] = uplink
+
+    def _put(self, one: RouteException, places: Iterable[int]) -> None:
         self.placed[one.prefix] = one
         insort(self._order, one.prefix)
         self._of.setdefault(one.host, {})[one.prefix] = None
-        for place, device in enumerate(one.devices):
+        for place, device in zip(places, one.devices, strict=True):
             self._through.setdefault(device, {})[one.prefix] = place
 
     def drop(self, prefix: Prefix) -> RouteException | None:
@@ -73,6 +94,7 @@ class Exceptions:
         _take(self._of, one.host, prefix)
         for device in one.devices:
             _take(self._through, device, prefix)
+        self._uplinks.pop(prefix, None)
         return one
 
     def inside(self, prefix: Prefix) -> list[Prefix]:
@@ -100,7 +122,16 @@ class Exceptions:
     def routes(self, device: str) -> Iterator[DeviceRoute]:
         """The routes to exceptions that a device holds."""
         for prefix, place in self._through.get(device, {}).items():
-            yield step(prefix, self.placed[prefix].devices, place)
+            if place == FLOODED:
+                yield _down_or_up(prefix, device, self._uplinks[prefix])
+            else:
+                yield step(prefix, self._way(prefix), place)
+
+    def _way(self, prefix: Prefix) -> tuple[str, ...]:
+        devices = self.placed[prefix].devices
+        if prefix not in self._uplinks:
+            return devices
+        return tuple(one for one in devices if self._through[one][prefix] != FLOODED)
 
 
 def _take(table: dict[str, Any], key: str, prefix: Prefix) -> None:
@@ -111,6 +142,8 @@ def _take(table: dict[str, Any], key: str, prefix: Prefix) -> None:
 
 def step(prefix: Prefix, way: Sequence[str], place: int) -> DeviceRoute:
     """The route of the device at a place of the way, which begins at the host that has the prefix."""
+    if place == BESIDE:
+        return DeviceRoute(prefix=prefix, reach=Reach.BESIDE, toward=way[0], exception=True)
     onward = way[place + 1] if place + 1 < len(way) else ""
     if not place:
         return DeviceRoute(prefix=prefix, reach=Reach.DISCARD, exception=True, onward=onward)
@@ -118,6 +151,15 @@ def step(prefix: Prefix, way: Sequence[str], place: int) -> DeviceRoute:
     from_below = device.startswith("/") and (place == 1 or len(nearer) > len(device))
     reach = Reach.BELOW if from_below else Reach.ABOVE
     return DeviceRoute(prefix=prefix, reach=reach, toward=nearer, exception=True, onward=onward)
+
+
+def _down_or_up(prefix: Prefix, device: str, uplink: str) -> DeviceRoute:
+    """The route of a router that is not on the way to a host below `uplink`: down where that is below it, else up."""
+    base = device.rstrip("/") + "/"
+    if not uplink.startswith(base):
+        return DeviceRoute(prefix=prefix, reach=Reach.ABOVE, toward=parent(device), exception=True)
+    toward = base + uplink[len(base) :].partition("/")[0]
+    return DeviceRoute(prefix=prefix, reach=Reach.BELOW, toward=toward, exception=True)
 
 
 def way_between(there: Sequence[str], home: Sequence[str]) -> tuple[str, ...]:

@@ -13,9 +13,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from romana.core.topology.fabric import fabric_faults
 from romana.core.topology.lengths import Leaf, finish_network
 from romana.core.topology.networks import NAME, NAME_WORDS, read_networks
 from romana.core.topology.parts import Parts, cut, units_of
+from romana.core.topology.places import Inherited, Place, equipped, read_places
 from romana.model.address import Prefix
 from romana.model.errors import Fault, Invalid, first_faults
 from romana.model.topology import (
@@ -54,13 +56,16 @@ def carve(request: PlanRequest) -> AddressPlan:
         raise Invalid(*faults)
     networks = read_networks(request.networks, faults)
     _check_topologies(request, networks, faults)
-    carver = _Carver(networks, faults)
+    places = read_places(request.topologies, faults)
+    carver = _Carver(networks, places, faults)
     topologies = tuple(carver.topology(topology) for topology in request.topologies)
     finished = tuple(carver.finish(network, order) for order, network in enumerate(networks.values()))
     _check_hosts(request.topologies, faults)
+    plan = AddressPlan(networks=finished, topologies=topologies, routing=request.routing)
+    faults += fabric_faults(plan, places)
     if faults:
         raise Invalid(*first_faults(faults))
-    return AddressPlan(networks=finished, topologies=topologies)
+    return plan
 
 
 def _size_faults(request: PlanRequest) -> Iterable[Fault]:
@@ -97,8 +102,11 @@ def _slots(group: GroupRequest) -> int:
 class _Carver:
     """Walks the trees of a plan, collecting faults, leaves and planned hosts."""
 
-    def __init__(self, networks: Mapping[str, NetworkRequest], faults: list[Fault]) -> None:
+    def __init__(
+        self, networks: Mapping[str, NetworkRequest], places: Mapping[str, Place], faults: list[Fault]
+    ) -> None:
         self.networks = networks
+        self.places = places
         self.faults = faults
         self.leaves: list[Leaf] = []
         self.planned: list[PlannedHost] = []
@@ -109,18 +117,24 @@ class _Carver:
         self.known = set(request.networks)
         whole = {name: self.networks[name].cidr for name in request.networks if name in self.networks}
         cidrs = {name: self.explicit(request.root, name, cidr) for name, cidr in whole.items()}
-        root = self.group(request.root, cidrs, "/", alone=True)
+        root = self.group(request.root, cidrs, "/", Inherited(), alone=True)
         return Topology(name=request.name, networks=request.networks, root=root, hosts=tuple(self.planned))
 
-    def group(self, request: GroupRequest, cidrs: dict[str, Prefix], path: str, *, alone: bool) -> Group:
-        """`alone` says that the group has no siblings, so that one host in it does not make it that host's own."""
+    def group(
+        self, request: GroupRequest, cidrs: dict[str, Prefix], path: str, around: Inherited, *, alone: bool
+    ) -> Group:
+        """`alone` says that the group has no siblings, so that one host in it does not make it that host's own; nor
+        does it where the group has a router.
+        """
         for network in sorted(request.cidrs.keys() - self.known):
             sentence = f"{network!r} is no network of this topology"
             self.faults.append(Fault(_at(request, f"cidrs.{network}"), sentence))
         if request.groups and request.hosts:
             self.faults.append(Fault(request.place, "has groups and hosts; hosts belong in a group of their own"))
-        groups = self.children(request, cidrs, path) if request.groups else ()
-        sole = request.hosts[0].name if len(request.hosts) == 1 and not alone else ""
+        inherited = around.at(path, self.places[path])
+        groups = self.children(request, cidrs, path, inherited) if request.groups else ()
+        shared = alone or bool(self.places[path].routers)
+        sole = request.hosts[0].name if len(request.hosts) == 1 and not shared else ""
         group = Group(
             path=path,
             name=request.name,
@@ -131,6 +145,7 @@ class _Carver:
             closed=request.closed,
             sole_host=sole,
         )
+        group = equipped(group, self.places[path], inherited)
         if group.is_leaf and not group.closed:
             self.leaves.append(Leaf(group, request.place, len(request.hosts)))
         if request.closed and request.hosts:
@@ -139,7 +154,9 @@ class _Carver:
             self.planned.append(PlannedHost(name=host.name, addresses=host.addresses, group=path))
         return group
 
-    def children(self, request: GroupRequest, cidrs: Mapping[str, Prefix], path: str) -> tuple[Group, ...]:
+    def children(
+        self, request: GroupRequest, cidrs: Mapping[str, Prefix], path: str, inherited: Inherited
+    ) -> tuple[Group, ...]:
         self.check_names(request.groups)
         if not self.weights_fit(request):
             return ()
@@ -152,6 +169,7 @@ class _Carver:
                 child,
                 {network: part.children[index] for network, part in parts.items() if part.children},
                 f"{base}/{child.name}",
+                inherited,
                 alone=alone,
             )
             for index, child in enumerate(request.groups)
@@ -162,7 +180,8 @@ class _Carver:
             while name in taken:
                 name += "-"
             left = {network: part.spare[index] for network, part in parts.items() if index < len(part.spare)}
-            groups.append(Group(path=f"{base}/{name}", name=name, cidrs=left, closed=True))
+            spare_part = Group(path=f"{base}/{name}", name=name, cidrs=left, closed=True)
+            groups.append(equipped(spare_part, Place(), inherited))
         return tuple(groups)
 
     def weights_fit(self, request: GroupRequest) -> bool:

@@ -92,6 +92,16 @@ class Places:
         return faults
 
 
+def listed_hosts(plan: AddressPlan) -> list[Host]:
+    """The hosts that a plan lists, where it lists them."""
+    found: dict[str, Host] = {}
+    for topology in plan.topologies:
+        for one in topology.hosts:
+            known = found.get(one.name, Host(name=one.name, addresses=one.addresses))
+            found[one.name] = msgspec.structs.replace(known, groups={**known.groups, topology.name: one.group})
+    return list(found.values())
+
+
 def group_cidrs(plan: AddressPlan, host: Host) -> dict[str, Prefix]:
     """The CIDR of the host's leaf group in each network it has one in, by network name."""
     return {network: group.cidrs[network] for network, group in leaf_groups(plan, host).items()}

@@ -12,6 +12,8 @@ import msgspec
 import structlog
 
 from romana.core.ruleset import NO_FAILSAFE, Failsafe
+from romana.model.address import Address
+from romana.model.daemon import SessionState
 from romana.model.errors import Unavailable
 from romana.model.view import Hello
 from romana.ports import AgentState, Clock, Connection, ControlPlane, RouteDaemon
@@ -27,6 +29,7 @@ from romana.services.agent.publisher import Publisher
 from romana.services.agent.reconcile import Reconciler
 from romana.services.agent.recovery import Recovery
 from romana.services.agent.removals import Removals
+from romana.services.agent.reporter import Reporter
 from romana.services.agent.returns import Returns
 from romana.services.agent.rooms import Rooms
 from romana.services.agent.start import adopt_unknown, believe_kernel
@@ -39,12 +42,14 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What an agent is told. `rest`, `wait`, `every`, `beat` and `give_back` are in seconds (see Ledger, Rooms,
     Reconciler, Lease, Returns).
 
-    `machine` tells the machine from others, `failsafe` is what no policy about hosts can close.
+    `machine` tells the machine from others, `failsafe` is what no policy about hosts can close; `addresses` are the
+    host's own in the underlay.
     """
 
     host: str
     version: str = ""
     labels: dict[str, str] = {}
+    addresses: tuple[Address, ...] = ()
     rest: int = 180
     wait: float = 10.0
     every: float = 180.0
@@ -69,7 +74,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
     `last_success` is the age of the last round that worked, in seconds, `drift` the number of kernel objects that full
     rounds had to put right, `addresses` the address book's numbers. `lease` is for how many seconds the host may go on
-    without renewing it.
+    without renewing it. `daemon` is the routing daemon, `sessions` what it speaks to.
     """
 
     host: str
@@ -85,6 +90,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     lease: int
     missing_links: tuple[str, ...]
     problems: dict[str, str]
+    daemon: str = ""
+    sessions: tuple[SessionState, ...] = ()
 
 
 class Agent:
@@ -101,6 +108,7 @@ class Agent:
         self.settings = settings
         self._world = world
         believe_kernel(world.state, world.kernel, world.clock)
+        self._workers = workers
         self.ledger = Ledger(settings.host, world.state, world.clock, rest=settings.rest)
         adopt_unknown(self.ledger, world.kernel)
         endpoints = (*self.ledger.endpoints.values(), *self.ledger.orphans.values())
@@ -137,8 +145,8 @@ class Agent:
         self.reconciler.plumbed = kernel.condemnation.due.ring
         self.flows = Flows(self.ledger, world.control, world.kernel.own_addresses, backoff(), sleep)
         self._kernel = kernel
+        self.reporter = None if world.daemon is None else self._reporter(world.daemon)
         self.ledger.check_lease = self._check_own
-        self._workers = workers
         self._sleep = sleep
 
     async def run(self) -> None:
@@ -150,7 +158,9 @@ class Agent:
 
         self._kernel.condemnation.tell = condemned
         async with asyncio.TaskGroup() as loops:
+            reporting = [] if self.reporter is None else [self.reporter.run()]
             for one in (
+                *reporting,
                 self.follower.run(),
                 self.follower.keep(),
                 self.lease.run(),
@@ -182,6 +192,8 @@ class Agent:
             "kernel": self.reconciler.problem,
             "publication": self.publisher.problem,
             "lease": self.lease.problem,
+            "segment": self.reconciler.segment_problem(),
+            **(self.reporter.problems() if self.reporter is not None else {}),
         }
         ready = True
         try:
@@ -205,7 +217,17 @@ class Agent:
             lease=self.lease.left,
             missing_links=self.reconciler.missing_links,
             problems={name: words for name, words in problems.items() if words},
+            daemon="" if self.reporter is None else self.reporter.state.daemon,
+            sessions=() if self.reporter is None else self.reporter.state.sessions,
         )
+
+    def _reporter(self, daemon: RouteDaemon) -> Reporter:
+        reporter = Reporter(self.settings.host, daemon, self._workers, self._world.control.report)
+        reporter.speaker = lambda: self.ledger.view.daemon.speaker
+        reporter.trouble = lambda: self.reconciler.problem
+        reporter.again = self.follower.changed.ring
+        reporter.is_known = lambda: bool(self.follower.epoch)
+        return reporter
 
     def _check_own(self) -> None:
         self.recovery.check()
@@ -216,6 +238,7 @@ class Agent:
             host=self.settings.host,
             instance=self._world.state.instance(),
             labels=self.settings.labels,
+            addresses=self.settings.addresses,
             machine=self.settings.machine,
             version=self.settings.version,
             logged=self._world.state.last_number(),

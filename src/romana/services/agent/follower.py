@@ -20,7 +20,9 @@ from romana.services.agent.work import Backoff, Bell
 
 log = structlog.get_logger()
 AFTER = 0.02
-"""Seconds before a view with the same blocks is written to disk: the kernel goes first, a burst is one write."""
+"""Seconds before a view that has the same NEEDED parts goes to disk: the kernel goes first, a burst is one write."""
+NEEDED = ("blocks", "identities")
+"""Without these parts a restarted agent could not go on with an endpoint that has started."""
 
 
 class Follower:
@@ -105,9 +107,9 @@ class Follower:
         async for change in self._control.view(self._ledger.host):
             if not begun:
                 _check_age(change.put, welcome)
-            blocks = self._ledger.view.blocks
+            before = self._ledger.view
             await self._ledger.take_in(change)
-            if self._ledger.view.blocks != blocks:
+            if any(getattr(self._ledger.view, part) != getattr(before, part) for part in NEEDED):
                 self._at_once.ring()
             if not begun:
                 begun = True

@@ -32,7 +32,7 @@ from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Conflict, NotFound
 from romana.model.ipam import Retired
-from romana.model.route import Route, RouteKind
+from romana.model.route import Route
 from romana.model.view import View
 from romana.ports import Connections, Fence, Filter, LinkPlan, Links, LinkState, Routes
 from romana.services.agent.condemnation import Condemnation
@@ -71,7 +71,9 @@ class Kernel:
         self._failsafe = failsafe
         self._view = View()
         self._endpoints = {endpoint.id: endpoint for endpoint in endpoints}
-        self._under: Mapping[Prefix, Route] = {}  # the blackholes that are there
+        self.unreachable: tuple[Prefix, ...] = ()
+        """What is beside this host and has no next hop in a network of it."""
+        self._under: Mapping[Prefix, Route] = {}  # the routes that are there beside endpoints'
         self._blocks: frozenset[Prefix] = frozenset()
         self._forgotten: Mapping[Prefix, Retired] = {}
         self._complete = False
@@ -153,10 +155,10 @@ class Kernel:
         routes = self._ports.routes.read()
         return {prefix.address(0): route.link for prefix, route in routes.items() if route.link and prefix.is_address}
 
-    def blackholes(self) -> list[Prefix]:
-        """What the kernel discards by routes of ours."""
-        found = self._ports.routes.read()
-        return [prefix for prefix, route in found.items() if route.kind is RouteKind.BLACKHOLE]
+    def routes(self) -> tuple[Mapping[Prefix, Route], Mapping[Prefix, Route]]:
+        """The routes of ours, and those of others inside the view's networks."""
+        within = [network.cidr for network in self._view.networks.values()]
+        return self._ports.routes.read(), self._ports.routes.learned(within)
 
     def is_gone(self, endpoint: Endpoint) -> bool:
         """Whether the host's side of an endpoint's link is not there."""
@@ -180,8 +182,9 @@ class Kernel:
         if self._complete:
             self._forget_retired()
             self.condemnation.plumbed(view, tuple(self._endpoints.values()))
-        if fresh or host_routes(view) != self._under:
-            routes, missing = self._plumb_routes()
+        beside = self._beside()
+        if fresh or beside != self._under:
+            routes, missing = self._plumb_routes(beside)
             return Drift(ruleset=ruleset, routes=routes, missing_links=missing)
         return Drift(ruleset=ruleset)
 
@@ -236,9 +239,16 @@ class Kernel:
         """Those of single addresses, which an endpoint's routes replace while it is there."""
         return {address: self._under[address] for address in endpoint.addresses if address in self._under}
 
-    def _plumb_routes(self) -> tuple[int, tuple[str, ...]]:
+    def _beside(self) -> dict[Prefix, Route]:
+        """The routes that should be there beside endpoints'."""
+        view = self._view
+        found = host_routes(view, self._ports.routes.connected() if view.via else ())
+        self.unreachable = tuple(sorted(view.via.keys() - found.keys()))
+        return found
+
+    def _plumb_routes(self, beside: Mapping[Prefix, Route]) -> tuple[int, tuple[str, ...]]:
         links = self._ports.links.read()
-        desired: dict[Prefix, Route] = dict(host_routes(self._view))
+        desired: dict[Prefix, Route] = dict(beside)
         missing = []
         for endpoint in self._endpoints.values():
             if endpoint.link in links and links[endpoint.link].up:  # the kernel takes no route to a link that is down
@@ -250,7 +260,7 @@ class Kernel:
             changes = Changes(changes.add, changes.replace, {})
         if changes:
             self._ports.routes.apply(changes)
-        self._under = host_routes(self._view)
+        self._under = beside
         return len(changes), tuple(missing)
 
     def _enforce(self, endpoint: Endpoint) -> None:

@@ -14,7 +14,7 @@ import structlog
 from romana.core.routing import announcements
 from romana.model.address import Prefix
 from romana.model.errors import RomanaError
-from romana.model.route import ObservedRoutes
+from romana.model.route import ObservedRoutes, RouteKind
 from romana.model.view import View
 from romana.ports import Clock, RouteDaemon
 from romana.services.agent.follower import Follower
@@ -64,7 +64,6 @@ class Reconciler:
         self._every = every
         self._fresh = True
         self._completed = False
-        self._announced = False
         self._said: frozenset[Prefix] | None = None
 
     def disturbed(self) -> None:
@@ -72,13 +71,23 @@ class Reconciler:
         self._fresh = True
         self._follower.changed.ring()
 
+    def segment_problem(self) -> str:
+        """What is beside this host and cannot be reached, as a sentence; empty when all can."""
+        found = self._kernel.unreachable
+        if not found:
+            return ""
+        listed = ", ".join(map(str, found[:5])) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+        return f"no network of this host has an address of whoever has {listed}"
+
     async def look(self) -> ObservedRoutes:
         """What kernel and routing daemon have now."""
         applied = self.applied
-        blackholes = await self._workers.kernel(self._kernel.blackholes)
+        ours, learned = await self._workers.kernel(self._kernel.routes)
         said = None if self._daemon is None else await self._workers.slow(self._daemon.read)
         return ObservedRoutes(
-            blackholes=tuple(sorted(blackholes)),
+            blackholes=tuple(sorted(one for one, route in ours.items() if route.kind is RouteKind.BLACKHOLE)),
+            via={one: route.next_hops for one, route in sorted(ours.items()) if route.next_hops},
+            learned=tuple(sorted(learned)),
             announced=None if said is None else tuple(sorted(said)),
             daemon=self._daemon is not None,
             held=self.is_held(),
@@ -158,8 +167,5 @@ class Reconciler:
         wanted = announcements(self._ledger.view) if held else frozenset()
         if held and not synced and present is not None:
             wanted |= present
-        if present != wanted or not self._announced:
-            self._announced = False
-            await self._workers.slow(self._daemon.announce, wanted)
-        self._announced = True
+        await self._workers.slow(self._daemon.announce, wanted, self._ledger.view.daemon)
         self._said = wanted

@@ -17,6 +17,7 @@ from romana.codec.records import (
     BLOCK,
     ENDPOINT,
     HOST,
+    PEERING,
     PLAN_KEY,
     PUBLISHED,
     RETIRED,
@@ -179,7 +180,13 @@ def take_away(state: State, draft: Draft, host: Host) -> Taken:
 
 def _forget(state: State, draft: Draft, name: str) -> None:
     """What is known of a host's agent."""
-    for kind, table in ((PUBLISHED, state.published), (SEEN, state.seen), (UNSETTLED, state.unsettled)):
+    kinds = (
+        (PUBLISHED, state.published),
+        (SEEN, state.seen),
+        (UNSETTLED, state.unsettled),
+        (PEERING, state.peerings),
+    )
+    for kind, table in kinds:
         draft.read(kind.key(name))  # also its absence: the agent may be heard of meanwhile, for the first time
         if name in table:
             draft.delete(kind.key(name))

@@ -19,6 +19,7 @@ from romana.core.ipam.occupied import Occupied
 from romana.core.policy.world import PolicyWorld, Touched
 from romana.core.routing.plan import RoutePlan
 from romana.model.address import Address, Prefix
+from romana.model.daemon import Peering
 from romana.model.endpoint import Endpoint
 from romana.model.ipam import SERVER, Blackout, Block, Numbers, Reservation, Retired, Span
 from romana.model.policy import Policy
@@ -62,12 +63,13 @@ TABLES = {
     "audit": "audits",
     "audited": "audited",
     "vpc": "vpc_tables",
+    "peering": "peerings",
 }
 """Kind of record -> the mapping of a state that holds its values."""
 
 
 class Changed(msgspec.Struct):
-    """Whose views some events may have changed, apart from what the program changes in them."""
+    """Whose views some events may have changed, apart from what the program changes in them. Routers count as hosts."""
 
     hosts: set[str] = msgspec.field(default_factory=set)
     everybody: bool = False
@@ -144,6 +146,7 @@ class State:
         self.audits: dict[str, Audit] = {}  # one at most, under `current`
         self.audited: dict[str, Audited] = {}  # by host
         self.vpc_tables: dict[str, VpcTable] = {}  # by id of the table
+        self.peerings: dict[str, Peering] = {}  # by host or router
         self.holders = Holders(self.endpoints)
         self.used = Used(self.endpoints)
         self.lodgers = Lodgers(self.endpoints, self.blocks, self.identities)
@@ -348,10 +351,7 @@ class State:
             case "host":
                 if _underlay(old) != _underlay(new):
                     self.policy_generation += 1
-                if new is None:
-                    self.routes.drop_host(key)
-                else:
-                    self.routes.put_host(new)
+                self._touch(self.routes.drop_host(key) if new is None else self.routes.put_host(new))
             case "reservation":
                 self._bind(old, new)
             case "fixed":
@@ -363,10 +363,7 @@ class State:
         match kind:
             case "span":
                 self._move(self._spans_on, key, old, new)
-                if new is None:
-                    self.routes.drop_span(key)
-                else:
-                    self.routes.put_span(new)
+                self._touch(self.routes.drop_span(key) if new is None else self.routes.put_span(new))
                 _recount(self.taken, key, old is not None, new is not None)
             case "retired":
                 _recount(self.taken, key, old is not None, new is not None)
@@ -400,14 +397,18 @@ class State:
             self._visiting[old.host].pop(old.name)
             self._bound.pop(old.endpoint, None)
             for allocation in old.allocations:
-                self.routes.drop_exception(allocation.address)
+                self._touch(self.routes.drop_exception(allocation.address))
         if new is not None and new.host:
             self._changed.hosts.add(new.host)
             self._visiting.setdefault(new.host, {})[new.name] = new
             self._bound[new.endpoint] = new.name
             for allocation in new.allocations:
                 lone = RouteException(prefix=allocation.address, host=new.host, reason=Away.FIXED, name=new.name)
-                self.routes.put_exception(lone)
+                self._touch(self.routes.put_exception(lone))
+
+    def _touch(self, devices: set[str]) -> None:
+        """The routes of these devices, or what their daemons do, may differ now."""
+        self._changed.hosts |= devices
 
     def _face(self, block: Block | None) -> object:
         """What policy sees of a block: nothing of stock, unless it is of a length that no network has."""

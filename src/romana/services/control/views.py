@@ -1,4 +1,4 @@
-"""Hosts' views, as they change."""
+"""The views of hosts and routers, as they change."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 
+import msgspec
+
+from romana.core.routing.segment import private_discards, segment_routes
+from romana.core.routing.speakers import speaker
 from romana.core.topology import group_cidrs
 from romana.core.view import ViewSource, diff_view, host_view, snapshot
 from romana.model.errors import Conflict, NotFound
-from romana.model.view import View, ViewChange
+from romana.model.speaker import DaemonPlan
+from romana.model.view import RouterView, View, ViewChange
 from romana.services.control.core import Core
 from romana.services.control.flows import FlowVerbs
 from romana.services.control.hosts import known_host
@@ -70,8 +75,39 @@ class ViewVerbs:
         known_host(self._core.state, host)
         return self._view(host)
 
+    async def router_view(self, name: str) -> AsyncGenerator[RouterView, None]:
+        """A router's view, whole each time it changes; NotFound for one that the plan does not name (any more)."""
+        with self.connected(name), self._core.following(name) as follower:
+            last = self._router_view(name)
+            yield last
+            while True:
+                await follower.wait()
+                new = self._router_view(name)
+                if new != msgspec.structs.replace(last, revision=new.revision):
+                    last = new
+                    yield new
+
+    def _router_view(self, name: str) -> RouterView:
+        state = self._core.state
+        known = state.routes.fabric.devices
+        if name not in known:
+            listed = ", ".join(sorted(known)) or "none"
+            raise NotFound(f"the address plan names no router {name!r}; it names {listed}")
+        plan, said = state.routes.device_plan(name), speaker(state.routes, name)
+        return RouterView(
+            incarnation=self._core.incarnation,
+            revision=state.revision,
+            speaker=said,
+            via=segment_routes(state.routes, name),
+            discards=() if said is not None else plan.originates,
+            routes=plan.routes,
+            networks=tuple(sorted(network.cidr for network in state.plan.networks)),
+            audit=state.audit,
+        )
+
     def _view(self, host: str) -> View:
         state = self._core.state
+        groups = group_cidrs(state.plan, state.hosts[host])
         source = ViewSource(
             incarnation=self._core.incarnation,
             revision=state.revision,
@@ -88,5 +124,8 @@ class ViewVerbs:
             cut=state.condemned(host),
             announced=state.routes.exceptions_of(host),
             flows=0 if self._flows is None else self._flows.wanted,
+            via=segment_routes(state.routes, host),
+            discards=private_discards(state.routes, host),
+            daemon=DaemonPlan(speaker=speaker(state.routes, host), groups=groups),
         )
-        return host_view(source, host, frozenset(group_cidrs(state.plan, state.hosts[host])))
+        return host_view(source, host, frozenset(groups))

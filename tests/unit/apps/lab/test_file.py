@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from romana.apps.lab.file import read_lab
+from romana.apps.lab.reading import read_lab
 from romana.model.errors import Invalid
 
 DEMO = Path(__file__).parents[4] / "examples/demo/lab.yaml"
@@ -91,8 +91,8 @@ def test_all_faults_of_the_file_at_once(tmp_path: Path) -> None:
 
 
 def test_unknown_fields_and_wrong_types(tmp_path: Path) -> None:
-    found = faults(tmp_path, spines=["s1"], topology="topology.json")
-    assert set(found) == {"spines", "topology"}
+    found = faults(tmp_path, leaves=["s1"], topology="topology.json")
+    assert set(found) == {"leaves", "topology"}
 
 
 def test_a_document_that_cannot_be_read_is_named(tmp_path: Path) -> None:

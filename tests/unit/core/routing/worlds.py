@@ -1,4 +1,7 @@
-"""Random worlds for the route plan: address plans of any shape, hosts in them, spans, and what lives elsewhere."""
+"""Random worlds for the route plan: address plans of any shape, hosts in them, spans, and what lives elsewhere.
+
+Some groups are layer 2 networks, some have several routers, which have a link where they need one.
+"""
 
 from __future__ import annotations
 
@@ -42,12 +45,12 @@ class World(msgspec.Struct):
         return max(around, default=(0, 0, ""))[2]
 
 
-def world(seed: int) -> World:
+def world(seed: int, *, ospf: bool = False) -> World:
     """A world that a seed gives; a document that cannot be carved is drawn again."""
     draw = random.Random(seed)
     while True:
         try:
-            plan = carve(read_plan(_document(draw)))
+            plan = carve(read_plan(_document(draw, ospf=ospf)))
         except Invalid:
             continue
         found = World(plan, {}, {}, {})
@@ -67,29 +70,49 @@ def world(seed: int) -> World:
             return found
 
 
-def _document(draw: random.Random) -> dict[str, Any]:
+def _document(draw: random.Random, *, ospf: bool) -> dict[str, Any]:
     numbers = iter(range(1000))
+    links: list[Any] = []
     two = draw.random() < 0.5
+    flat = draw.random() < 0.12
+    spines = [] if flat and draw.random() < 0.7 else _routers(draw, numbers, links if draw.random() < 0.5 else [])
     hosts = [f"h{index}" for index in range(draw.randint(2, 9))]
     trees = [("a", ["v4", "v6"]), *([("b", ["other"])] if two else [])]
     topologies = []
     for name, networks in trees:
         left = draw.sample(hosts, k=draw.randint(1, len(hosts))) if two else list(hosts)
-        groups = [_tree(draw, 3, left, numbers) for _ in range(draw.randint(1, 3))]
+        groups = [_tree(draw, 3, left, numbers, links) for _ in range(draw.randint(1, 3))]
         if left:
             groups.append({"name": f"g{next(numbers)}", "hosts": left})
         spare = draw.choice((0, 0, 1, 2))
-        topologies.append({"name": name, "networks": networks, "groups": groups, "spare": spare})
-    return {"version": 1, "networks": NETWORKS if two else NETWORKS[:2], "topologies": topologies}
+        head: dict[str, Any] = {"name": name, "networks": networks, "layer2": flat, "routers": spines}
+        topologies.append({**head, "groups": groups, "spare": spare})
+    routing: dict[str, Any] = {"protocol": "ibgp", "asn": 65000, "links": links} if links else {}
+    if ospf:
+        routing = {"protocol": "ospf", "links": links}
+    return {"version": 1, "networks": NETWORKS if two else NETWORKS[:2], "topologies": topologies, "routing": routing}
 
 
-def _tree(draw: random.Random, depth: int, left: list[str], numbers: Any) -> dict[str, Any]:
+def _tree(draw: random.Random, depth: int, left: list[str], numbers: Any, links: list[Any]) -> dict[str, Any]:
     head: dict[str, Any] = {"name": draw.choice(("x", "y", "g")) + str(next(numbers)), "weight": draw.choice((1, 1, 2))}
+    head["layer2"] = draw.random() < 0.12
+    if draw.random() < 0.3:
+        head["area"] = next(numbers)
+    if draw.random() < 0.2:
+        head["routers"] = _routers(draw, numbers, links)
     if depth and draw.random() < 0.45:
-        groups = [_tree(draw, depth - 1, left, numbers) for _ in range(draw.randint(1, 3))]
+        groups = [_tree(draw, depth - 1, left, numbers, links) for _ in range(draw.randint(1, 3))]
         return {**head, "groups": groups, "spare": draw.choice((0, 0, 1))}
     count = min(len(left), draw.choice((0, 1, 1, 2, 3)))
     return {**head, "hosts": [left.pop() for _ in range(count)]}
+
+
+def _routers(draw: random.Random, numbers: Any, links: list[Any]) -> list[str]:
+    """None, one or two routers, with a link between the two."""
+    names = [f"r{next(numbers)}" for _ in range(draw.choice((0, 1, 2, 2)))]
+    if len(names) == 2:
+        links.append({"ends": names, "interfaces": ["a", "b"]})
+    return names
 
 
 def claim(draw: random.Random, world: World, name: str) -> Span | None:
@@ -135,7 +158,18 @@ def go_away(draw: random.Random, world: World) -> RouteException:
     return one
 
 
-def walk(plans: dict[str, DevicePlan], source: str, address: Address) -> tuple[str, list[str]]:
+class Plans(dict[str, DevicePlan]):
+    """The plans of all devices by name, and which routers are at a path."""
+
+    members: dict[str, tuple[str, ...]]
+
+    def device(self, place: str, turn: int) -> str:
+        """A device at a place: another one of several in another turn."""
+        names = self.members.get(place, (place,))
+        return names[turn % len(names)]
+
+
+def walk(plans: Plans, source: str, address: Address) -> tuple[str, list[str]]:
     """Where a packet from a device ends (empty: no route), and the devices that it passes; a loop fails."""
     passed: list[str] = []
     device = source
@@ -148,9 +182,11 @@ def walk(plans: dict[str, DevicePlan], source: str, address: Address) -> tuple[s
         route = max(matching, key=lambda one: one.prefix.length)
         if route.reach is Reach.DISCARD:
             return device, passed
-        device = route.toward
+        device = plans.device(route.toward, address.value + len(passed))
 
 
-def all_plans(routes: RoutePlan) -> dict[str, DevicePlan]:
+def all_plans(routes: RoutePlan) -> Plans:
     """The plans of all devices."""
-    return {device: routes.device_plan(device) for device in routes.devices()}
+    found = Plans({device: routes.device_plan(device) for device in routes.devices()})
+    found.members = {path: router.members for path, router in routes.fabric.routers.items()}
+    return found

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 import msgspec
 
 from romana.codec.records import HOST
+from romana.model.address import Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.tenancy import Identity, Owner
 from romana.services.agent import follower
@@ -125,11 +126,14 @@ async def new_epoch(site: Site) -> None:
     await site.control.core.commit(lambda _, draft: draft.put(HOST, HOST.key("h1"), other))
 
 
-def run(test: Callable[[Site], Awaitable[None]], plan: dict[str, Any] | None = None) -> None:
-    """A test on a site whose agent is ready."""
+def run(
+    test: Callable[[Site], Awaitable[None]], plan: dict[str, Any] | None = None, networks: Iterable[Prefix] = ()
+) -> None:
+    """A test on a site whose agent is ready; the host has addresses of these networks."""
 
     async def body() -> None:
         site = Site()
+        site.kernel.networks.update(networks)
         await site.control.open(plan or PLAN, {"red": ("web", "db"), "blue": ("web",)})
         try:
             await site.start()

@@ -11,8 +11,8 @@ from tests.unit.services.agent.test_loops import STRAY, stray
 
 
 async def check(site: Site) -> RouteCheck:
-    _, asked, heard = await site.control.auditor.ask(5)
-    return route_check(site.control.core.state, asked, heard)
+    number, asked, heard = await site.control.auditor.ask(5)
+    return route_check(site.control.core.state, asked, heard, number)
 
 
 def test_a_host_that_is_as_planned_has_no_differences() -> None:

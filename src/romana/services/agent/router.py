@@ -1,0 +1,208 @@
+"""The agent of a router: what the plan says of it goes into its routing daemon and its kernel, and nothing else.
+
+Owns following the router's view, keeping the last one on disk, and the rounds. Refuses to know endpoints. Invariants:
+a view that was kept is acted on while romanad is away; nothing is removed from the kernel before romanad was heard; a
+daemon that refuses keeps what it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from romana.core.diff import Changes, diff
+from romana.core.routing.segment import routes_via
+from romana.model.address import Prefix
+from romana.model.daemon import DaemonReport, HeldRoute, SessionState
+from romana.model.errors import RomanaError, Unavailable
+from romana.model.route import Route, RouteKind
+from romana.model.speaker import DaemonPlan
+from romana.model.view import RouterView
+from romana.ports import RouteDaemon, RouterControl, Routes
+from romana.services.agent.reporter import Reporter
+from romana.services.agent.work import Backoff, Bell, Sleep, Workers
+
+log = structlog.get_logger()
+
+
+class RouterMemory(Protocol):
+    """Where a router's last view is kept."""
+
+    def load(self) -> RouterView | None:
+        """The view that was kept, or None."""
+
+    def save(self, view: RouterView) -> None:
+        """Keep it; Unavailable when the disk refuses."""
+
+
+class RouterWorld(msgspec.Struct, frozen=True, kw_only=True):
+    """Every port that a router's agent uses; without a `daemon` it sets routes alone."""
+
+    routes: Routes
+    daemon: RouteDaemon | None
+    control: RouterControl
+    memory: RouterMemory
+
+
+class RouterStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How a router's agent is. It is `ready` when daemon and kernel are as a view says."""
+
+    router: str
+    version: str
+    ready: bool
+    connected: bool
+    revision: int
+    daemon: str
+    sessions: tuple[SessionState, ...]
+    problems: dict[str, str]
+
+
+class RouterAgent:
+    """One router's agent. Make it in the event loop, and `run` it."""
+
+    def __init__(
+        self,
+        name: str,
+        world: RouterWorld,
+        workers: Workers,
+        *,
+        version: str = "",
+        every: float = 60.0,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        """`every` is the time between full rounds, in seconds. Takes in what was kept."""
+        self.name = name
+        self.changed = Bell()
+        self._world = world
+        self._workers = workers
+        self._version = version
+        self._every = every
+        self._following = Backoff(sleep=sleep)
+        self._pausing = Backoff(sleep=sleep)
+        self._view = world.memory.load()
+        self._connected = self._synced = False
+        self._no_view = "romanad was not asked yet"
+        self._problem = "no round was made yet"
+        self._unreachable: tuple[Prefix, ...] = ()
+        self._answered = 0
+        self.reporter = Reporter(name, world.daemon, workers, world.control.report)
+        self.reporter.speaker = lambda: None if self._view is None else self._view.speaker
+        self.reporter.trouble = lambda: self._problem
+        self.reporter.again = self.changed.ring
+        self.reporter.is_known = lambda: self._connected
+
+    async def run(self) -> None:
+        """All loops, until cancelled."""
+        if self._view is not None:
+            log.info("going on with the kept view", revision=self._view.revision)
+            self.changed.ring()
+        async with asyncio.TaskGroup() as loops:
+            for loop in (self._follow(), self._rounds(), self.reporter.run()):
+                loops.create_task(loop)
+
+    def disturbed(self) -> None:
+        """Links or addresses changed: make a round now."""
+        self.changed.ring()
+        self.reporter.bell.ring()
+
+    def status(self) -> RouterStatus:
+        """How the agent is."""
+        problems = {"romanad": self._no_view, "round": self._problem, **self.reporter.problems()}
+        if self._unreachable:
+            listed = ", ".join(map(str, self._unreachable[:5]))
+            problems["segment"] = f"no next hop is in a network of this device for {listed}"
+        return RouterStatus(
+            router=self.name,
+            version=self._version,
+            ready=not self._problem,
+            connected=self._connected,
+            revision=0 if self._view is None else self._view.revision,
+            daemon=self.reporter.state.daemon,
+            sessions=self.reporter.state.sessions,
+            problems={name: words for name, words in problems.items() if words},
+        )
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                async for view in self._world.control.router_view(self.name):
+                    self._connected = self._synced = True
+                    self._no_view = ""
+                    self._following.reset()
+                    self._view = view
+                    self.changed.ring()
+                    await self._workers.slow(self._world.memory.save, view)
+            except RomanaError as error:
+                if str(error) != self._no_view:
+                    log.warning("no view from romanad", error=str(error), reason=error.reason)
+                self._no_view = str(error)
+            self._connected = False
+            await self._following.pause()
+
+    async def _rounds(self) -> None:
+        while True:
+            await self.changed.wait(self._every)
+            if self._view is None:
+                continue
+            try:
+                await self._round(self._view)
+            except RomanaError as error:
+                if str(error) != self._problem:
+                    log.error("a round failed", error=str(error), reason=error.reason)
+                self._problem = str(error)
+                self.changed.ring()
+                await self._pausing.pause()
+                continue
+            if self._problem:
+                log.info("kernel and routing daemon are as the view says", revision=self._view.revision)
+            self._problem = ""
+            self._pausing.reset()
+            await self._answer(self._view)
+
+    async def _round(self, view: RouterView) -> None:
+        await self._workers.kernel(self._plumb, view, self._synced)
+        if self._world.daemon is not None:
+            await self._workers.slow(self._world.daemon.announce, (), DaemonPlan(speaker=view.speaker))
+        elif view.speaker is not None:
+            raise Unavailable("the plan has a routing daemon here; say where it is (`[bird] include`)")
+
+    def _plumb(self, view: RouterView, complete: bool) -> None:
+        desired = routes_via(view.via, self._world.routes.connected() if view.via else ())
+        self._unreachable = tuple(sorted(view.via.keys() - desired.keys()))
+        desired |= {prefix: Route(prefix=prefix, kind=RouteKind.BLACKHOLE) for prefix in view.discards}
+        changes = diff(desired, self._world.routes.read())
+        if not complete:
+            changes = Changes(changes.add, changes.replace, {})
+        if changes:
+            self._world.routes.apply(changes)
+
+    async def _answer(self, view: RouterView) -> None:
+        """Say what kernel and daemon have, when a check asks."""
+        if view.audit <= self._answered:
+            return
+        held = await self._workers.kernel(self._held, view)
+        await self.reporter.look()
+        report = DaemonReport(
+            device=self.name,
+            state=self.reporter.state,
+            problem=self._problem or self.reporter.problem,
+            audit=view.audit,
+            revision=view.revision,
+            held=held,
+        )
+        try:
+            await self._world.control.report(report)
+        except RomanaError as error:
+            log.warning("a check could not be answered", error=str(error), reason=error.reason)
+        else:
+            self._answered = view.audit
+
+    def _held(self, view: RouterView) -> tuple[HeldRoute, ...]:
+        routes = {**self._world.routes.learned(view.networks), **self._world.routes.read()}
+        return tuple(
+            HeldRoute(prefix, route.next_hops, route.kind is RouteKind.BLACKHOLE)
+            for prefix, route in sorted(routes.items())
+        )

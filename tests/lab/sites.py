@@ -1,0 +1,152 @@
+"""Labs of every kind of fabric, with an endpoint on every host and pings between all of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from tests.probes.pings import Pings
+
+from romana.apps.lab import api, build, planned, programs
+from romana.apps.lab import record as records
+from romana.apps.lab.file import LabEndpoint
+from romana.apps.lab.nodes import end, run, way_to_control
+from romana.apps.lab.pods import Pod, add_pod, namespace
+from romana.apps.lab.reading import Lab, read_lab
+from romana.apps.lab.record import LabRecord
+from romana.apps.lab.waiting import wait
+
+NETWORKS = [
+    {
+        "name": "pods4",
+        "cidr": "10.112.0.0/12",
+        "block_length": 29,
+        "span_length": 24,
+        "mixed": 0,
+        "static": ["10.112.255.0/24"],
+    },
+    {"name": "pods6", "cidr": "fd00:10:110::/44", "block_length": 122, "span_length": 117},
+]
+
+
+class Site:
+    """A lab that is up; its record changes as programs come and go."""
+
+    def __init__(self, lab: Lab, record: LabRecord, pods: Sequence[Pod]) -> None:
+        self.lab = lab
+        self.fabric = lab.fabric
+        self.record = record
+        self.pods = {pod.endpoint.host: pod for pod in pods}
+        self.networks = [network.cidr for network in lab.plan.networks]
+
+    def pings(self, interval: float = 0.05) -> Pings:
+        """Pings between the endpoints of all hosts, which are named by their host."""
+        pods = {
+            host: (str(namespace(self.record, host, pod.name)), tuple(one.text for one in pod.addresses))
+            for host, pod in self.pods.items()
+        }
+        return Pings(pods, interval)
+
+    def run(self, node: str, *command: str) -> str:
+        """A command inside a node."""
+        return run(self.record.process(node), command)
+
+    def cut(self, node: str, other: str) -> None:
+        """Cut the link between two nodes: the other one's interface loses its carrier."""
+        self.run(node, "ip", "link", "set", f"to-{other}", "down")
+
+    def mend(self, node: str, other: str) -> None:
+        """Put it together again."""
+        self.run(node, "ip", "link", "set", f"to-{other}", "up")
+
+    def kill(self, node: str, program: str, number: int = signal.SIGKILL) -> None:
+        """End a program of a node."""
+        end([self.record.programs[f"{node}/{program}"]], number)
+
+    def start_agent(self, node: str) -> None:
+        """Start a node's agent again, and wait until it is in sync."""
+        self.record = programs.start_agent(self.record, node)
+
+    def start_romanad(self) -> None:
+        """Start romanad again, and wait until it answers."""
+        self.record = programs.start_romanad(self.record, self.fabric)
+
+    def restart_bird(self, node: str, *, graceful: bool = True) -> None:
+        """Start a node's BIRD again, as after a crash; or, not `graceful`, as on a machine that starts."""
+        self.record = programs.restart_bird(self.record, node, graceful=graceful)
+
+    def way_to_control(self, node: str) -> list[str]:
+        """The routes by hand that a spine has to the control node, as words for `ip`."""
+        return way_to_control(self.fabric, node) if self.fabric.nodes[node].role == "spine" else []
+
+    def differences(self) -> list[str]:
+        """Where the kernels are not as planned, host routes of the underlay aside."""
+        plans = planned.device_plans(self.record, self.fabric, self.lab.plan)
+        return planned.differences(plans, planned.all_routes(self.record, self.fabric, self.networks))
+
+    def settle(self, seconds: float = 30) -> None:
+        """Wait until every kernel is as planned."""
+        wait("routes", self.differences, seconds=seconds)
+
+    def checked(self, seconds: float = 10) -> list[dict[str, Any]]:
+        """What `romana route check` finds."""
+        found: list[dict[str, Any]] = api.post(self.record, "/v1/routes/check", {"wait": seconds})["differences"]
+        return found
+
+    def until_checked(self, seconds: float = 30) -> None:
+        """Wait until a check finds nothing."""
+        wait("a check without differences", lambda: [one["sentence"] for one in self.checked()], seconds=seconds)
+
+
+@contextmanager
+def site(directory: Path, letters: str, racks: list[dict[str, Any]], *, spare: int = 0, **more: Any) -> Iterator[Site]:
+    """A lab of these racks, gone at the end; `spare` parts stay free in its plan, `more` goes into the lab file."""
+    name = f"romt-{letters}{os.getpid()}"
+    groups = [{"name": rack["name"], "hosts": list(rack["hosts"])} for rack in racks]
+    topology = {"name": "dc", "networks": ["pods4", "pods6"], "groups": groups, "spare": spare}
+    document = {"version": 1, "networks": NETWORKS, "topologies": [topology]}
+    hosts = [host for rack in racks for host in rack["hosts"]]
+    file = {
+        "version": 1,
+        "name": name,
+        "underlay": ["192.168.0.0/16", "fd00:192:168::/48"],
+        "racks": racks,
+        "topology": ["topology.json"],
+        "tenants": [{"name": "blue", "segments": ["web"]}],
+        "endpoints": [{"name": f"p-{host}", "host": host, "tenant": "blue", "segment": "web"} for host in hosts],
+        **more,
+    }
+    (directory / "topology.json").write_bytes(msgspec.json.encode(document))
+    (directory / "lab.json").write_bytes(msgspec.json.encode(file))
+    lab = read_lab(directory / "lab.json")
+    began = time.monotonic()
+    try:
+        record = build.build(lab, directory / "lab.json", print).record
+        build.make_tenants(record, lab.file.tenants, print)
+        pods = build.make_endpoints(record, lab, print)
+        found = Site(lab, record, pods)
+        found.settle()
+        print(f"lab {name} is up after {time.monotonic() - began:.1f} s")
+        yield found
+    finally:
+        if name in records.names():
+            record = records.read(name)
+            for log in sorted((record.directory / "log").iterdir()):
+                print(f"--- {log.name}\n{log.read_text()[-3000:]}")
+            build.take_down(record)
+
+
+def another(pod: Pod, name: str) -> LabEndpoint:
+    """An endpoint like a pod's, under another name."""
+    return msgspec.structs.replace(pod.endpoint, name=name)
+
+
+def add(found: Site, host: str, name: str) -> Pod:
+    """Start an endpoint more on a host."""
+    return add_pod(found.record, another(found.pods[host], name))

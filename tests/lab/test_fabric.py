@@ -1,0 +1,126 @@
+"""The example's fabric, eBGP with a spine and two racks, when something of it breaks, under pings between all hosts."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from tests.lab.conftest import Centre
+from tests.lab.sites import Site, site
+from tests.probes.pings import Pair
+
+from romana.apps.lab.nodes import end
+from romana.apps.lab.waiting import wait
+
+
+@pytest.fixture
+def fabric(centre: Centre) -> Iterator[Site]:
+    """One endpoint a host, all of one tenant."""
+    pods = {pod.endpoint.host: pod for pod in centre.pods if pod.endpoint.tenant == "blue"}
+    found = Site(centre.lab, centre.record, list(pods.values()))
+    yield found
+    centre.record = found.record
+    found.until_checked()
+
+
+def without(host: str) -> Callable[[Pair], bool]:
+    """The pairs that it is none of."""
+    return lambda pair: host not in (pair.source, pair.destination)
+
+
+def test_a_cut_link_stops_its_host_alone_and_comes_back(fabric: Site) -> None:
+    with fabric.pings() as pings:
+        fabric.cut("tor1", "h12")
+        time.sleep(1)
+        fabric.mend("tor1", "h12")
+        wait("routes", fabric.differences, seconds=20)
+        result = pings.lap()
+        time.sleep(0.5)
+        assert pings.lap().lossy() == []
+    assert result.lossy(without("h12")) == []
+    assert result.worst() > 0.9
+    assert result.exceeded == 0
+
+
+@pytest.mark.parametrize("node", ["tor1", "spine", "h21"])
+def test_a_killed_bird_that_comes_back_loses_no_packet(fabric: Site, node: str) -> None:
+    with fabric.pings() as pings:
+        fabric.kill(node, "bird")
+        time.sleep(0.5)
+        fabric.restart_bird(node)
+        fabric.until_checked()
+        time.sleep(1)
+        result = pings.lap()
+    assert (result.lossy(), result.exceeded) == ([], 0)
+
+
+def test_routers_without_their_agent_and_romanad_go_on(fabric: Site) -> None:
+    with fabric.pings() as pings:
+        for node in ("tor1", "spine"):
+            fabric.kill(node, "romana-agent")
+        end([fabric.record.programs["ctl/romanad"]], signal.SIGKILL)
+        fabric.start_agent("tor1")  # with what it kept
+        time.sleep(0.5)
+        assert pings.lap().lossy() == []
+        fabric.start_romanad()
+        fabric.start_agent("spine")
+        assert pings.lap().lossy() == []
+
+
+def test_a_session_that_is_down_is_said_with_its_reason(fabric: Site) -> None:
+    fabric.cut("tor2", "h22")
+    try:
+
+        def missing() -> list[str]:
+            sentences = [one["sentence"] for one in fabric.checked(3) if one["kind"] == "session-down"]
+            return [] if any("down_h22_4" in one for one in sentences) else sentences or ["nothing is said"]
+
+        wait("a session that is down", missing, seconds=20)
+    finally:
+        fabric.mend("tor2", "h22")
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Two spines, and a rack with two routers beside one with one: every aggregate but a rack's has two originators."""
+    racks = [
+        {"name": "rack1", "routers": ["t1a", "t1b"], "hosts": ["h11", "h12"]},
+        {"name": "rack2", "router": "t2", "hosts": ["h21"]},
+    ]
+    with site(tmp_path_factory.mktemp("pair"), "hp", racks, spines=["s1", "s2"]) as found:
+        yield found
+
+
+@pytest.mark.parametrize(("one", "other"), [("t1a", "h11"), ("s1", "t1a"), ("t1a", "t1b")])
+def test_no_single_link_of_several_ways_stops_anybody(pair: Site, one: str, other: str) -> None:
+    """Of two routers that originate the rack's aggregate one loses its link to a host: RFC 7938, section 8."""
+    with pair.pings() as pings:
+        time.sleep(0.3)
+        pair.cut(one, other)
+        time.sleep(2)
+        during = pings.lap()
+        time.sleep(1)
+        after = pings.lap()
+        pair.mend(one, other)
+        pair.until_checked()
+        mended = pings.lap()
+    assert during.worst() < 1.0
+    assert after.lossy() == []
+    assert mended.worst() < 1.0
+    assert (during.exceeded, after.exceeded, mended.exceeded) == (0, 0, 0)
+    if other.startswith("h"):
+        assert during.lossy(without(other)) == []
+
+
+def test_a_rack_router_that_dies_is_not_missed(pair: Site) -> None:
+    """Its links go with it."""
+    with pair.pings() as pings:
+        end([pair.record.nodes["t1a"]])
+        time.sleep(2)
+        during = pings.lap()
+        time.sleep(1)
+        assert pings.lap().lossy() == []
+    assert during.worst() < 1.0
+    assert during.exceeded == 0
