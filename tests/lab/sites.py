@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from tests.probes.pings import Pings
 
 from romana.apps.lab import api, build, planned, programs
 from romana.apps.lab import record as records
@@ -21,6 +20,7 @@ from romana.apps.lab.pods import Pod, add_pod, namespace
 from romana.apps.lab.reading import Lab, read_lab
 from romana.apps.lab.record import LabRecord
 from romana.apps.lab.waiting import wait
+from tests.probes.pings import Pings
 
 NETWORKS = [
     {

@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 import msgspec
 import pytest
-from tests.lab.conftest import Centre
 
 from romana.apps.lab import api, build, planned, programs
 from romana.apps.lab.expected import expected
@@ -22,6 +21,7 @@ from romana.apps.lab.pods import Pod, add_pod, add_pods, pods_on, remove_pod
 from romana.apps.lab.waiting import wait
 from romana.codec.policy import read_policies
 from romana.model.errors import Unavailable
+from tests.lab.conftest import Centre
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from tests.lab.conftest import Centre
-from tests.lab.sites import Site, site
-from tests.probes.pings import Pair
 
 from romana.apps.lab.nodes import end
 from romana.apps.lab.waiting import wait
+from tests.lab.conftest import Centre
+from tests.lab.sites import Site, site
+from tests.probes.pings import Pair
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from tests.lab.sites import Site, add, site
 
 from romana.apps.lab import api
 from romana.apps.lab.nodes import end
 from romana.apps.lab.pods import remove_pod
 from romana.apps.lab.waiting import wait
+from tests.lab.sites import Site, add, site
 
 HOSTS = ["h1", "h2", "h3", "h4"]
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+
 from tests.probes.agenthost import wait
 from tests.probes.cloud import cloud
 from tests.probes.spaces import spaces

@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from tests.probes.programs import Romana, romanad
 
 from romana.adapters.romanad import RomanadClient
 from romana.apps.cli.failure import ExitStatus
@@ -15,6 +14,7 @@ from romana.codec.json import decode, encode
 from romana.model.endpoint import Endpoint
 from romana.model.ipam import Reservation
 from romana.model.view import Hello, Publication
+from tests.probes.programs import Romana, romanad
 
 PLAN = """\
 version: 1

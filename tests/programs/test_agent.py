@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.probes.agenthost import PLAN, AgentHost, wait
 
 from romana.model.endpoint import endpoint_id
 from romana.services.agent.attachments import link_name
+from tests.probes.agenthost import PLAN, AgentHost, wait
 
 AGENT = str(Path(sys.executable).parent / "romana-agent")
 

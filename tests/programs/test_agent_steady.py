@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.probes.agenthost import AgentHost, wait
 
 from romana.adapters.linux.conntrack import KernelConnections
 from romana.adapters.linux.netns import inside, opened
 from romana.adapters.romanad import RomanadClient
 from romana.codec.text import parse_address
 from romana.model.address import Address
+from tests.probes.agenthost import AgentHost, wait
 
 KILLS, CHANGES, FLUSHES = 50, 200, 5
 PORT = 9000

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+
 from tests.probes.programs import romanad
 
 NETWORKS = [{"name": "pods", "cidr": "10.1.0.0/16"}]

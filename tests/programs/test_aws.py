@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.probes.agenthost import wait
 from tests.probes.cloud import ANSWER_LOST, WRITES, Cloud, cloud
 from tests.probes.programs import Romana, romanad

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.probes.etcd import EtcdCluster
 from tests.programs.test_romanad import NETWORKS, PLAN, Romanad
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.probes.programs import BIN, Romana, romanad
 
 from romana.adapters.romanad import RomanadClient
 from romana.apps.cli.failure import ExitStatus
@@ -20,6 +19,7 @@ from romana.model.endpoint import Endpoint
 from romana.model.ipam import Allocation
 from romana.model.tenancy import Identity, Owner
 from romana.model.view import Claim, Hello, Publication
+from tests.probes.programs import BIN, Romana, romanad
 
 PLAN = """\
 version: 1

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.probes.agenthost import AgentHost, wait
 
 from romana.adapters.romanad import RomanadClient
+from tests.probes.agenthost import AgentHost, wait
 
 ROMANA = str(Path(sys.executable).parent / "romana")
 STAGED = {

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.probes.programs import Romana, romanad
 
 from romana.adapters.romanad import RomanadClient
 from romana.apps.cli.failure import ExitStatus
@@ -24,6 +23,7 @@ from romana.model.ipam import Allocation
 from romana.model.report import BlockState, Observation
 from romana.model.tenancy import Identity, Owner
 from romana.model.view import Claim, Hello, Publication, View
+from tests.probes.programs import Romana, romanad
 
 PLAN = """\
 version: 1

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.programs.test_romanad import Romanad
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+
 from tests.probes.etcd import EtcdCluster
 from tests.programs.test_romanad import ROMANAD, Romanad
 

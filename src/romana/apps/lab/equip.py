@@ -41,6 +41,8 @@ def _equip(topology: dict[str, Any], file: LabFile, fabric: Fabric) -> None:
     for index, rack in enumerate(file.racks, 1):
         for group in _groups_at(topology, rack.path):
             _list_hosts(group, fabric)
+            if not {"groups", "hosts"} & group.keys():  # neighbours are known before the hosts announce themselves
+                group["hosts"] = [_host(name, fabric) for name in rack.hosts]
             if file.is_flat:
                 continue
             group["underlay"] = [str(one) for one in fabric.parts[index]]

@@ -94,6 +94,15 @@ def test_the_documents_carve_with_every_fabric() -> None:
         assert set(RoutePlan(lab.plan).fabric.devices) == speaking - {"h11", "h12"}
 
 
+def test_a_group_that_lists_no_hosts_has_its_racks() -> None:
+    group: dict[str, Any] = {"name": "rack1"}
+    document = {**DOCUMENT, "topologies": [{"name": "dc", "networks": ["v4", "v6"], "groups": [group]}]}
+    file = msgspec.structs.replace(LARGE, racks=LARGE.racks[:1])
+    plan = carved(equipped(document, file, wire(file)))
+    assert [host.name for host in plan.topologies[0].hosts] == ["h11", "h12"]
+    assert group == {"name": "rack1"}
+
+
 def test_sessions_name_each_other() -> None:
     speakers = day_zero(lab_of(LARGE))
     for name, speaker in speakers.items():
