@@ -19,7 +19,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.probes.spaces import shell
 
 from romana.adapters.romanad import RomanadClient
 from romana.apps.server.main import outside_own_network
@@ -27,6 +26,7 @@ from romana.codec.text import parse_address
 from romana.model.errors import Conflict, Invalid, NotFound, Unavailable
 from romana.model.tenancy import Identity, Owner
 from romana.model.view import AddressUse, Hello, Publication, Released
+from tests.probes.spaces import shell
 
 ROMANAD = str(Path(sys.executable).parent / "romanad")
 NETWORKS = [{"name": "pods", "cidr": "10.1.0.0/16"}]
