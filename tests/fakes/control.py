@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any, TypeVar
 
 from romana.adapters.store.memory import MemoryStore
@@ -171,7 +171,7 @@ class FakeControlPlane:
         async for change in self._until_gone(self._views.view(host)):
             yield change
 
-    async def _until_gone(self, stream: AsyncIterator[T]) -> AsyncIterator[T]:
+    async def _until_gone(self, stream: AsyncGenerator[T, None]) -> AsyncIterator[T]:
         self._meet()
         gone = asyncio.create_task(self._gone.wait())
         following = asyncio.ensure_future(anext(stream))
