@@ -136,6 +136,12 @@ class RoutePlan:
         """All that lives away from its aggregates, by prefix."""
         return self._exceptions.all()
 
+    def held(self) -> Iterator[tuple[Prefix, str]]:
+        """All that leads to one host by itself, with that host: spans of known hosts, and exceptions."""
+        for host in self._seats:
+            yield from ((cidr, host) for cidr in self._of_host.get(host, ()))
+        yield from ((one.prefix, one.host) for one in self._exceptions.all())
+
     def exceptions_of(self, host: str) -> tuple[Prefix, ...]:
         """What a host announces beside its spans."""
         return self._exceptions.of(host)

@@ -33,7 +33,7 @@ class VpcVerbs:
         state = self._core.state
         return VpcPlan(
             revision=state.revision,
-            routes=vpc_routes(state.plan, state.hosts.values(), state.routes.exceptions()),
+            routes=vpc_routes(state.plan, state.hosts.values(), state.routes.held()),
             hosts=tuple(self._host(state, state.hosts[name]) for name in sorted(state.hosts)),
             owned={table: one.routes for table, one in sorted(state.vpc_tables.items()) if one.lease == lease},
         )

@@ -1,8 +1,8 @@
 """Which prefixes a VPC has to know: one a group and family, and what lives away from its group.
 
 Owns the choice of groups: of a host's leaf and the groups around it, the innermost that is marked for VPCs, else the
-leaf. Refuses to know instances and subnets. Invariants: whatever a host announces is in a route that the host is in; an
-exception has a route only where the routes around it lead to others.
+leaf. Refuses to know instances and subnets. Invariants: whatever a host announces is in a route that the host is in;
+what one host holds has a route of its own only where the routes around it lead to others.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from romana.model.address import Family, Prefix
-from romana.model.route import RouteException
 from romana.model.topology import AddressPlan, Group, Host
 from romana.model.vpc import ANNOUNCED_TO_VPC, VpcRoute
 
 
 def vpc_routes(
-    plan: AddressPlan, hosts: Iterable[Host], exceptions: Iterable[RouteException] = ()
+    plan: AddressPlan, hosts: Iterable[Host], held: Iterable[tuple[Prefix, str]] = ()
 ) -> tuple[VpcRoute, ...]:
-    """The routes, by prefix. Groups without hosts have none."""
+    """The routes, by prefix. Groups without hosts have none. `held` has what leads to one host, with its name."""
     known = {host.name: host for host in hosts}
     found = RouteIndex()
     for topology in plan.topologies:
@@ -36,10 +35,10 @@ def vpc_routes(
             for prefix in group.cidrs.values() if group.path in members else ():
                 name = f"{topology.name}:{group.path}"
                 found.put(VpcRoute(prefix=prefix, hosts=tuple(sorted(members[group.path])), group=name))
-    for one in sorted(exceptions, key=lambda one: (one.prefix.length, one.prefix)):
-        around = found.around(one.prefix)
-        if one.host in known and (around is None or one.host not in around.hosts):
-            found.put(VpcRoute(prefix=one.prefix, hosts=(one.host,)))
+    for prefix, name in sorted(held, key=lambda one: (one[0].length, one)):
+        around = found.around(prefix)
+        if name in known and (around is None or name not in around.hosts):
+            found.put(VpcRoute(prefix=prefix, hosts=(name,)))
     return tuple(found.routes[prefix] for prefix in sorted(found.routes))
 
 

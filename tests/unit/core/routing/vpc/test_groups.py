@@ -2,14 +2,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from romana.codec.text import parse_prefix
 from romana.codec.topology import read_plan
 from romana.core.routing.vpc.groups import vpc_routes
 from romana.core.topology import carve, leaf_groups
-from romana.model.route import Away, RouteException
+from romana.model.address import Prefix
 from romana.model.topology import AddressPlan, Host
 from romana.model.vpc import VpcRoute
 from tests.unit.core.routing.vpc.sites import longest
@@ -71,18 +71,18 @@ def test_what_lives_away_from_its_group_has_a_route_of_its_own() -> None:
     plan = carved({"name": "a"}, {"name": "b"})
     hosts = [host("h1", "/a"), host("h2", "/b")]
 
-    def away(text: str, name: str) -> RouteException:
-        return RouteException(prefix=parse_prefix(text), host=name, reason=Away.SPAN)
+    def on(text: str, name: str) -> tuple[Prefix, str]:
+        return parse_prefix(text), name
 
-    exceptions = [
-        away("100.96.1.0/24", "h2"),  # in a's range, on b's host
-        away("100.96.1.7/32", "h2"),  # within that, on the same host
-        away("100.96.1.8/32", "h1"),  # within that, back home
-        away("100.96.2.0/24", "h1"),  # where its group is anyway
-        away("192.0.2.1/32", "h1"),  # in no group
-        away("100.96.3.0/24", "h9"),  # of a host that nobody knows
+    held = [
+        on("100.96.1.0/24", "h2"),  # in a's range, on b's host
+        on("100.96.1.7/32", "h2"),  # within that, on the same host
+        on("100.96.1.8/32", "h1"),  # within that, back home
+        on("100.96.2.0/24", "h1"),  # where its group is anyway
+        on("192.0.2.1/32", "h1"),  # in no group
+        on("100.96.3.0/24", "h9"),  # of a host that nobody knows
     ]
-    found = told(vpc_routes(plan, hosts, exceptions))
+    found = told(vpc_routes(plan, hosts, held))
     assert {prefix: names for prefix, names in found.items() if prefix.endswith(("/24", "/32"))} == {
         "100.96.1.0/24": "h2",
         "100.96.1.8/32": "h1",
@@ -95,10 +95,11 @@ def test_a_plan_without_hosts_gives_no_route() -> None:
 
 
 @given(st.integers(0, 2**32))
+@example(19276)  # a span of one group on a host of another, all on one layer 2 network
 def test_whatever_a_host_announces_is_led_to_hosts_of_its_group_or_to_itself(seed: int) -> None:
     found = world(seed)
     routes = found.routes()
-    table = {route.prefix: route for route in vpc_routes(found.plan, found.hosts.values(), routes.exceptions())}
+    table = {route.prefix: route for route in vpc_routes(found.plan, found.hosts.values(), routes.held())}
     for name in found.hosts:
         for prefix in routes.device_plan(name).originates:
             around = longest(table, prefix)

@@ -100,7 +100,7 @@ def test_a_packet_reaches_the_host_that_has_its_address_by_one_relay_at_most(see
                 announced=routes.device_plan(name).originates,
             )
         )
-    planned = vpc_routes(site.plan, site.hosts.values(), routes.exceptions())
+    planned = vpc_routes(site.plan, site.hosts.values(), routes.held())
     plan = VpcPlan(revision=1, routes=planned, hosts=tuple(hosts))
     where = place_hosts(plan.hosts, known, LABEL).by_host
     reach = reach_of(plan, where, "vpc-1")
