@@ -28,7 +28,7 @@ if [ "$name" = ipam ]; then
     # the same machine, where hypothesis chooses: 20,000 runs of 50 steps, made smaller when one fails
     part hypothesis env ROMANA_TEST_EXAMPLES=20000 .venv/bin/pytest -q --no-header --hypothesis-seed="$seed" tests/unit/core/ipam/test_ipam_machine.py -k TestHosts
     part fuzz $python -m tests.fuzz.run --documents 100000 --seed "$seed"
-    left=$((minutes * 60 - SECONDS - 90)) # a round that has begun is played to its end
+    left=$((minutes * 60 - SECONDS - 180)) # a round that has begun is played to its end
     part faults $python -m tests.soak.faults --seed "$seed" --minutes "$((left > 60 ? left / 60 : 1))"
     echo "soak: $SECONDS s, none failed"
     exit 0

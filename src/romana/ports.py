@@ -154,9 +154,6 @@ class ControlPlane(Protocol):
         Invalid for addresses that are not the control plane's to give.
         """
 
-    async def end_use(self, name: str, endpoint: str) -> None:
-        """The endpoint uses the addresses of that name no more; it never did is success."""
-
     async def publish(self, publication: Publication) -> int:
         """Make the agent's own doings known; answers the revision that has them."""
 
@@ -196,7 +193,12 @@ class AgentState(Protocol):
     """An agent's durable memory on its host: written before an answer, kept over restarts."""
 
     def instance(self) -> str:
-        """The random id of this memory, made with it."""
+        """The random id of this memory, made with it, and anew by `disown`."""
+
+    def disown(self) -> None:
+        """This is not the latest memory of this host: it gets another id, agrees with nobody (epoch 0), and knows
+        nothing of its lease.
+        """
 
     def load(self) -> AgentMemory:
         """Everything that was remembered."""
@@ -208,6 +210,9 @@ class AgentState(Protocol):
         """Forget an endpoint; remember that its addresses rest since `released_at` (CLOCK_BOOTTIME, seconds), that its
         link is to be removed, and that this is to be published.
         """
+
+    def forget(self, endpoint: Endpoint, released_at: int) -> None:
+        """As `release`, of an endpoint whose link is not there, or is another one's by now: it is left alone."""
 
     def say_released(self, endpoint: Endpoint) -> None:
         """Remember only that a release is to be published: of a use that this memory has no more, or never had."""

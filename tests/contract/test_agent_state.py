@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -261,3 +262,74 @@ def test_what_cannot_be_written_is_unavailable_and_nothing_half(tmp_path: Path) 
         state.start(ONE)
     assert state._connection.execute("SELECT count(*) FROM endpoints").fetchone() == (0,)
     state.close()
+
+
+def test_disowned_memory_has_another_id_and_agrees_with_nobody(kept: Kept) -> None:
+    kept.state.start(ONE)
+    kept.state.joined(3)
+    kept.state.renewed(7, "boot-1", 60)
+    before = kept.state.instance()
+    kept.state.disown()
+    found = kept.found()
+    assert kept.state.instance() != before
+    assert (found.epoch, found.renewed, found.endpoints) == (0, None, {ONE.id: ONE})
+
+
+def test_endpoint_that_is_forgotten_rests_and_is_to_be_published_and_its_link_is_left_alone(kept: Kept) -> None:
+    kept.state.start(ONE)
+    kept.state.forget(ONE, 50)
+    found = kept.found()
+    assert (found.endpoints, found.unlinking) == ({}, {})
+    assert found.resting == {ONE.addresses[0]: (50, "boot-1", WEB.id)}
+    assert [entry.released for entry in found.pending] == [None, ONE]
+
+
+def test_an_older_copy_of_a_memory_disowns_itself_and_the_memory_itself_does_not(tmp_path: Path) -> None:
+    place, mark = tmp_path / "agent", tmp_path / "run" / "agent.mark"
+
+    def opened() -> SqliteAgentState:
+        return SqliteAgentState(place, boot_id="boot-1", mark=mark)
+
+    state = opened()
+    assert mark.read_text() == "0" * 20  # nothing has to be found room for later
+    state.start(ONE)
+    state.joined(1)
+    state.close()
+    shutil.copytree(place, tmp_path / "copy")
+    state = opened()
+    instance = state.instance()
+    state.published(1)
+    state.start(TWO)
+    state.release(TWO, 9)
+    state.close()
+    state = opened()
+    assert (state.instance(), state.load().epoch) == (instance, 1)
+    state.close()
+    shutil.rmtree(place)
+    (tmp_path / "copy").rename(place)
+    state = opened()
+    assert state.instance() != instance
+    assert (state.load().epoch, state.load().endpoints) == (0, {ONE.id: ONE})
+    instance = state.instance()
+    state.close()
+    state = opened()
+    assert state.instance() == instance
+    state.close()
+
+
+@pytest.mark.parametrize("text", ["", "12", "x" * 20])
+def test_a_mark_that_cannot_be_read_is_later_than_any_memory(tmp_path: Path, text: str) -> None:
+    (tmp_path / "mark").write_text(text)
+    state = SqliteAgentState(tmp_path / "agent", boot_id="boot-1")
+    state.joined(1)
+    state.close()
+    state = SqliteAgentState(tmp_path / "agent", boot_id="boot-1", mark=tmp_path / "mark")
+    assert state.load().epoch == (0 if text else 1)
+    state.close()
+
+
+def test_a_mark_that_cannot_be_written_keeps_an_agent_from_starting(tmp_path: Path) -> None:
+    (tmp_path / "mark").mkdir()
+    with pytest.raises(Unavailable, match=r"agent mark .*/mark: Is a directory"):
+        SqliteAgentState(tmp_path / "agent", boot_id="boot-1", mark=tmp_path / "mark")
+    SqliteAgentState(tmp_path / "agent", boot_id="boot-1").close()

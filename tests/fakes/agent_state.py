@@ -34,6 +34,11 @@ class MemoryAgentState:
     def instance(self) -> str:
         return self._instance
 
+    def disown(self) -> None:
+        self._writable()
+        self._instance = secrets.token_hex(16)
+        self._epoch, self._renewed = 0, None
+
     def load(self) -> AgentMemory:
         return AgentMemory(
             endpoints=dict(self._endpoints),
@@ -57,9 +62,12 @@ class MemoryAgentState:
         self._count(endpoint)
 
     def release(self, endpoint: Endpoint, released_at: int) -> None:
+        self.forget(endpoint, released_at)
+        self._unlinking[endpoint.id] = endpoint
+
+    def forget(self, endpoint: Endpoint, released_at: int) -> None:
         self._log(released=endpoint)
         self._endpoints.pop(endpoint.id, None)
-        self._unlinking[endpoint.id] = endpoint
         self._count(endpoint)
         self._resting |= dict.fromkeys(endpoint.addresses, (released_at, self._boot_id, endpoint.identity.id))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any, TypeVar
 
 from romana.adapters.store.memory import MemoryStore
@@ -120,15 +120,12 @@ class FakeControlPlane:
             "tenant": owner.tenant,
             "segment": owner.segment,
             "labels": use.identity.labels,
+            "epoch": use.epoch,
         }
         if not use.addresses:
             return await self.addresses.use(use.name, user)
         wanted = {"name": use.name, "addresses": [str(one) for one in use.addresses], **user}
         return await self.addresses.give(wanted)
-
-    async def end_use(self, name: str, endpoint: str) -> None:
-        self._meet()
-        await self.addresses.end_use(name, endpoint)
 
     async def publish(self, publication: Publication) -> int:
         self._meet()
@@ -174,7 +171,7 @@ class FakeControlPlane:
         async for change in self._until_gone(self._views.view(host)):
             yield change
 
-    async def _until_gone(self, stream: AsyncIterator[T]) -> AsyncIterator[T]:
+    async def _until_gone(self, stream: AsyncGenerator[T, None]) -> AsyncIterator[T]:
         self._meet()
         gone = asyncio.create_task(self._gone.wait())
         following = asyncio.ensure_future(anext(stream))
@@ -188,7 +185,8 @@ class FakeControlPlane:
         finally:
             gone.cancel()
             following.cancel()
-            await asyncio.wait({following})  # its stream ends with it
+            await asyncio.wait({following})
+            await stream.aclose()
 
     def _meet(self) -> None:
         if self._gone.is_set():

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import signal
 import time
 
-from tests.faults.machines import SUBNET
+from tests.faults.history import Forgot, Lost, Outcome, Verb
+from tests.faults.machines import SUBNET, copy_tree
 from tests.faults.site import PROGRAMS
 from tests.faults.storm import Action, Run
 from tests.probes.etcd import EtcdCluster
@@ -68,13 +70,24 @@ def together(*actions: Action) -> Action:
 
 
 def full_disk(name: str) -> Action:
-    """A program's disk is full for a while."""
+    """A program's disk is full for a while, an agent's at least until a client is told so. It has just closed its
+    files, or its log would go round in what it has of the disk.
+    """
 
     async def act(run: Run) -> None:
         machine, state = run.site.underlay.machines[name], run.site.state(name)
+        if name in run.site.agents:
+            run.site.agents[name].end(signal.SIGTERM)
+            await run.start_agent(name)
+        began = len(run.clients.operations)
         machine.fill(state)
         run.note(f"the disk of {name} is full")
         await run.pause(0.5, 0.8)
+        async with asyncio.timeout(20):
+            while name in run.site.agents and not any(
+                told.host == name and "agent state" in told.words for told in run.clients.operations[began:]
+            ):
+                await run.pause(0.05, 0.1)
         machine.empty(state)
 
     return act
@@ -129,7 +142,7 @@ def jumping_clocks() -> Action:
             for wall in run.site.walls.values():
                 wall.jump(seconds)
             run.note(f"clocks at {seconds:+d} s")
-            await run.pause(1.1, 1.4)
+            await run.pause(1.1, 1.3)
 
     return act
 
@@ -140,12 +153,175 @@ def wiped_agent(host: str = "") -> Action:
     async def act(run: Run) -> None:
         name = host or run.choice.choice(run.site.hosts[2:])  # the first ones' are mounts
         run.site.agents[name].end()
-        run.wiped[name] = time.monotonic()
+        run.forgot.append(Forgot(host=name, until=time.monotonic()))
         shutil.rmtree(run.site.state(name))
         run.note(f"{name} lost its memory")
         await run.start_agent(name)
 
     return act
+
+
+def set_back_disk(host: str = "", *, away: str = "") -> Action:
+    """An agent's disk is set back to what it was some time ago, under a kernel that went on. With `away` that romanad
+    hears of nothing in between.
+    """
+
+    async def act(run: Run) -> None:
+        name = host or run.choice.choice(run.site.hosts[2:])  # the first ones' are mounts
+        agent, state, copy = run.site.agents[name], run.site.state(name), run.site.directory / f"copy-{name}"
+        if away:
+            run.site.planes[away].end()
+        since = time.monotonic()
+        with agent.still():
+            copy_tree(state, copy)
+        run.note(f"the disk of {name} was copied")
+        await run.pause(0.5, 2)
+        agent.end()
+        run.forgot.append(Forgot(host=name, since=since, until=time.monotonic()))
+        shutil.rmtree(state)
+        copy.rename(state)
+        run.note(f"the disk of {name} was set back")
+        if away:
+            agent.start()
+            await run.pause()
+            await run.start_plane(away)
+            await asyncio.to_thread(run.site.wait_agent, name)
+        else:
+            await run.start_agent(name)
+
+    return act
+
+
+def takes(host: str, name: str) -> Action:
+    """A container on a host asks for the addresses of a name that nobody uses, and has them."""
+
+    async def act(run: Run) -> None:
+        told = await run.clients.act(host, Verb.ADD, f"{host}-{name}", name)
+        assert told.outcome is Outcome.DONE, told
+        run.note(f"{name} is on {host}")
+
+    return act
+
+
+def drained_host(host: str = "") -> Action:
+    """A host is drained, its workloads end, and when nothing is left there it may be used again."""
+
+    async def act(run: Run) -> None:
+        name = host or run.a_host()
+        await run.pause()
+        await run.say(lambda romanad: romanad.put(f"/v1/hosts/{name}/drain"), f"{name} drains")
+        await run.pause()
+        await run.clients.leave(name)
+        await run.clients.clear(name)
+        await run.until(lambda: not _held(run, name), f"{name} is empty")
+        await run.say(lambda romanad: romanad.delete(f"/v1/hosts/{name}/drain"), f"{name} drains no more")
+        run.clients.come_back(name)
+
+    return act
+
+
+def lost_host(host: str = "", *, cable: bool = False, replaced: bool = False) -> Action:
+    """A machine loses its power, is declared lost, and its addresses become free without it; then it comes back. With
+    `cable` it says nothing when it goes; with `replaced` another machine has its name when it comes back.
+    """
+
+    async def act(run: Run) -> None:
+        name = host or run.choice.choice(run.site.hosts[2:])
+        agent = run.site.agents[name]
+        await run.pause(0.5, 1)
+        if cable:
+            run.site.underlay.cut_off(name)
+        agent.end()
+        await run.clients.leave(name)
+        run.clients.forget(name)
+        agent.machine.reboot()
+        run.site.mark(name).unlink()
+        run.note(f"{name} lost its power")
+        await run.pause()
+        had = await asyncio.to_thread(_held, run, name)
+        said = await declare_lost(run, name)
+        await run.until(lambda: not _held(run, name) and not had & _retired(run), f"what {name} had is free")
+        await run.pause()
+        run.site.underlay.join()
+        if replaced:
+            await _replaced(run, name)
+        await run.start_agent(name)
+        run.lost.append(Lost(host=name, said=said, back=time.monotonic()))
+        run.clients.come_back(name)
+
+    return act
+
+
+async def _replaced(run: Run, name: str) -> None:
+    """Another machine takes the name of one that was lost; the first one is refused until that one is lost as well."""
+    site, agent = run.site, run.site.agents[name]
+    state, path = site.directory / f"replacement-{name}", site.directory / f"replacement-{name}.sock"
+    other = site.agent(site.underlay.machines["spare"], name, state, path, site.plane_of(name))
+    other.start()
+    await run.until(lambda: bool(site.ask_agent(path)["ready"]), f"another machine is {name}")
+    agent.start()
+    await run.until(lambda: "romanad" in site.status(name)["problems"], f"{name} is refused")
+    assert not site.status(name)["ready"]
+    other.end()
+    other.machine.reboot()
+    shutil.rmtree(state)
+    path.with_suffix(".mark").unlink()
+    agent.end()
+    await declare_lost(run, name)
+
+
+def lost_by_mistake(host: str = "", *, cable: bool = False) -> Action:
+    """A host is declared lost of which only the agent is dead, or, with `cable`, cut off: its endpoints go on until it
+    hears of it.
+    """
+
+    async def act(run: Run) -> None:
+        name = host or run.choice.choice(run.site.hosts[2:])
+        await run.pause(0.5, 1)
+        if cable:
+            run.site.underlay.cut_off(name)
+        else:
+            run.site.agents[name].end()
+        run.note(f"{name} is not heard of any more")
+        said = await declare_lost(run, name)
+        await run.pause()
+        if cable:
+            run.site.underlay.join(name)
+        else:
+            run.site.agents[name].start()
+        await run.until(lambda: has_agent(run, name), f"{name} reported in again")
+        await run.pause(0.3, 0.6)  # it is ready until it has read the answer
+        await asyncio.to_thread(run.site.wait_agent, name)
+        run.lost.append(Lost(host=name, said=said, back=time.monotonic()))
+        run.clients.doubt(name)
+
+    return act
+
+
+async def declare_lost(run: Run, name: str) -> float:
+    """As a person does, again and again until romanad does not count the host as heard from any more."""
+    return await run.say(lambda romanad: romanad.post(f"/v1/hosts/{name}/lost"), f"{name} is declared lost")
+
+
+def _held(run: Run, host: str) -> set[str]:
+    """The spans and blocks of a host, at romanad."""
+    spans, blocks = (run.site.listed(f"/v1/{kind}?host={host}") for kind in ("spans", "blocks"))
+    return {one["cidr"] for one in (*spans, *blocks)}
+
+
+def _unsettled(run: Run) -> list[str]:
+    """Hosts of a restored store of which nothing was heard yet."""
+    return [one["host"] for one in run.site.listed("/v1/liveness") if one["unsettled"]]
+
+
+def has_agent(run: Run, host: str) -> bool:
+    """Whether an agent is bound to a host's name at romanad."""
+    return any(one["name"] == host and one["instance"] for one in run.site.listed("/v1/hosts"))
+
+
+def _retired(run: Run) -> set[str]:
+    """What waits until every host has forgotten it."""
+    return {one["cidr"] for one in run.site.listed("/v1/retired")}
 
 
 def restored_backup(plane: str) -> Action:
@@ -164,6 +340,7 @@ def restored_backup(plane: str) -> Action:
         program.machine.run(command, "restore", str(copy), "--path", str(database))
         copy.unlink()
         await run.start_plane(plane)
+        await run.until(lambda: not _unsettled(run), "every host has said what it holds")
 
     return act
 

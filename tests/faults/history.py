@@ -31,7 +31,9 @@ class Outcome(StrEnum):
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """One request of a client, with its monotonic times in seconds. `words` are those of a refusal."""
+    """One request of a client, with its monotonic times in seconds. `words` are those of a refusal, `fixed` is the name
+    whose addresses an ADD asked for.
+    """
 
     verb: Verb
     host: str
@@ -41,6 +43,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Outcome
     addresses: tuple[str, ...] = ()
     words: str = ""
+    fixed: str = ""
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,11 +65,22 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
-    """A span or block at romanad: whose it is, and for a block the span that it lies in."""
+    """A span or block at romanad: whose it is, and for a block the span that it lies in. Those of host "" are romanad's
+    own.
+    """
 
     cidr: str
     host: str
     span: str = ""
+
+
+class Fixed(msgspec.Struct, frozen=True, kw_only=True):
+    """Fixed addresses of a name at romanad; `host` and `container` say who uses them, empty for nobody."""
+
+    name: str
+    addresses: tuple[str, ...]
+    host: str = ""
+    container: str = ""
 
 
 class ServerSeen(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +91,7 @@ class ServerSeen(msgspec.Struct, frozen=True, kw_only=True):
     spans: tuple[Held, ...] = ()
     blocks: tuple[Held, ...] = ()
     retired: frozenset[str] = frozenset()
+    fixed: tuple[Fixed, ...] = ()
 
 
 class Final(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,18 +102,41 @@ class Final(msgspec.Struct, frozen=True, kw_only=True):
     link_of: dict[str, str] = {}
 
 
+class Forgot(msgspec.Struct, frozen=True, kw_only=True):
+    """A host's memory lost what it had learnt between two moments: of an endpoint that was added then, and that nobody
+    had published, only the kernel has something.
+    """
+
+    host: str
+    until: float
+    since: float = -math.inf
+
+
+class Lost(msgspec.Struct, frozen=True, kw_only=True):
+    """A host was declared lost at `said`. From then on what it had may be others', though it may not have heard of it
+    before `back`, when its agent was ready again.
+    """
+
+    host: str
+    said: float
+    back: float = math.inf
+
+
 class History(msgspec.Struct, frozen=True, kw_only=True):
-    """One run. `rest` is the hosts' setting in seconds, 0 for none; `wiped` has when hosts lost their memory."""
+    """One run. `rest` is the hosts' setting in seconds, 0 for none; `names` has the addresses of each sticky name."""
 
     operations: tuple[Operation, ...]
     final: Final
     rest: float = 0.0
-    wiped: dict[str, float] = {}
+    names: dict[str, tuple[str, ...]] = {}
+    forgot: tuple[Forgot, ...] = ()
+    lost: tuple[Lost, ...] = ()
 
 
 class Use(msgspec.Struct, kw_only=True):
-    """An endpoint certainly had these addresses from `start` to `end`. `sure` says that it was answered that they are
-    free again.
+    """An endpoint certainly had these addresses from `start` to `end`, by the name that is `fixed` if any. `sure` says
+    that it was answered that they are free again; from `taken` on they are anybody's, because the host was declared
+    lost.
     """
 
     host: str
@@ -107,6 +145,8 @@ class Use(msgspec.Struct, kw_only=True):
     start: float
     end: float = math.inf
     sure: bool = False
+    fixed: str = ""
+    taken: float = math.inf
 
     def __str__(self) -> str:
         until = "the end" if self.end == math.inf else f"{self.end:.3f}"
@@ -122,18 +162,19 @@ class State(StrEnum):
 
 
 class Fate(msgspec.Struct, kw_only=True):
-    """How an endpoint's story ends. `deleted` says that a DEL of it was answered, `since` when its last ADD was."""
+    """How an endpoint's story ends. `gone` says why it must not be there, `since` when its last ADD was answered."""
 
     state: State = State.ABSENT
     addresses: tuple[str, ...] = ()
-    deleted: bool = False
+    gone: str = ""
     since: float = 0.0
+    fixed: str = ""
 
 
 class Stories:
     """Certain uses, the fate of each endpoint by host and container, and answers that contradict an earlier one."""
 
-    def __init__(self, operations: Iterable[Operation]) -> None:
+    def __init__(self, operations: Iterable[Operation], lost: Iterable[Lost] = ()) -> None:
         self.uses: list[Use] = []
         self.fates: dict[tuple[str, str], Fate] = {}
         self.contradictions: list[str] = []
@@ -141,17 +182,29 @@ class Stories:
         for one in operations:
             if one.verb is not Verb.CLAIM:
                 told[one.host, one.container].append(one)
+        lost = list(lost)
         for place, story in told.items():
             self.fates[place] = Fate()
-            self._tell(sorted(story, key=lambda one: one.invoked), self.fates[place])
+            losses = sorted((one for one in lost if one.host == place[0]), key=lambda one: one.said)
+            self._tell(sorted(story, key=lambda one: one.invoked), losses, self.fates[place])
+        for use in self.uses:
+            said = (one.said for one in lost if one.host == use.host and one.said >= use.start)
+            use.taken = min(said, default=math.inf)
 
-    def _tell(self, story: Iterable[Operation], fate: Fate) -> None:
+    def _tell(self, story: Iterable[Operation], losses: list[Lost], fate: Fate) -> None:
         last: Use | None = None
+        coming = list(losses)
         for one in story:
-            if one.verb is Verb.ADD:
+            while coming and coming[0].said <= one.invoked:
+                _taken(coming.pop(0), fate, last)
+            if any(loss.said < one.ended and one.invoked < loss.back for loss in losses):
+                _unheard(one, fate)
+            elif one.verb is Verb.ADD:
                 last = self._added(one, fate, last)
             else:
                 _deleted(one, fate, last)
+        for loss in coming:
+            _taken(loss, fate, last)
 
     def _added(self, one: Operation, fate: Fate, last: Use | None) -> Use | None:
         if one.outcome is not Outcome.DONE:
@@ -163,9 +216,11 @@ class Stories:
             self.contradictions.append(f"{last} was then answered {', '.join(one.addresses)}")
             goes_on = False
         if last is None or not goes_on:
-            last = Use(host=one.host, container=one.container, addresses=one.addresses, start=one.ended)
+            last = Use(
+                host=one.host, container=one.container, addresses=one.addresses, start=one.ended, fixed=one.fixed
+            )
             self.uses.append(last)
-        fate.state, fate.addresses, fate.since = State.PRESENT, one.addresses, one.ended
+        fate.state, fate.addresses, fate.since, fate.fixed = State.PRESENT, one.addresses, one.ended, one.fixed
         return last
 
 
@@ -173,19 +228,34 @@ def _deleted(one: Operation, fate: Fate, last: Use | None) -> None:
     if last is not None:
         last.end = min(last.end, one.invoked)
     if one.outcome is Outcome.DONE:
-        fate.state, fate.deleted = State.ABSENT, True
+        fate.state, fate.gone = State.ABSENT, "the DEL was answered"
         if last is not None:
             last.sure = True
     elif fate.state is State.PRESENT:
         fate.state = State.EITHER
 
 
-def open_ends(operations: Iterable[Operation]) -> list[tuple[str, str]]:
+def _taken(loss: Lost, fate: Fate, last: Use | None) -> None:
+    """The host is declared lost: its endpoints stop, now or when it hears of it."""
+    if last is not None:
+        last.end = min(last.end, loss.said)
+    fate.state, fate.gone = State.ABSENT, "its host was declared lost"
+
+
+def _unheard(one: Operation, fate: Fate) -> None:
+    """An answer of a host that may not have heard that it was declared lost, so an ADD holds nothing for certain."""
+    if one.verb is Verb.DEL and one.outcome is Outcome.DONE:
+        fate.state, fate.gone = State.ABSENT, "the DEL was answered"
+    elif one.verb is Verb.ADD and one.outcome is not Outcome.FAILED:
+        fate.state = State.EITHER
+
+
+def open_ends(operations: Iterable[Operation], lost: Iterable[Lost] = ()) -> list[tuple[str, str]]:
     """Hosts and containers of which nobody knows whether they are there."""
-    return [place for place, fate in Stories(operations).fates.items() if fate.state is State.EITHER]
+    return [place for place, fate in Stories(operations, lost).fates.items() if fate.state is State.EITHER]
 
 
-def present(operations: Iterable[Operation]) -> dict[tuple[str, str], tuple[str, ...]]:
+def present(operations: Iterable[Operation], lost: Iterable[Lost] = ()) -> dict[tuple[str, str], tuple[str, ...]]:
     """Hosts and containers that must be there, with their addresses."""
-    fates = Stories(operations).fates
+    fates = Stories(operations, lost).fates
     return {place: fate.addresses for place, fate in fates.items() if fate.state is State.PRESENT}

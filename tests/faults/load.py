@@ -12,7 +12,8 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -50,11 +51,14 @@ class Space:
 
 
 class Container(msgspec.Struct, kw_only=True):
-    """A container that its client knows. `there` is None when the client does not know whether it is attached."""
+    """A container that its client knows, which asks for the addresses of the name that is `fixed` if any. `there` is
+    None when the client does not know whether it is attached.
+    """
 
     name: str
     owner: str
     space: Space
+    fixed: str = ""
     there: bool | None = False
 
 
@@ -69,14 +73,17 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
 class Clients:
     """Everybody who uses the agents of a site; `operations` is what they were told."""
 
-    def __init__(self, sockets: dict[str, Path], seed: str) -> None:
-        """`sockets` are the agents', by host."""
+    def __init__(self, sockets: dict[str, Path], seed: str, names: Mapping[str, str]) -> None:
+        """`sockets` are the agents', by host; `names` are sticky ones with their owners, for which clients compete."""
         self.operations: list[Operation] = []
         self.seed = seed
         self.doubtful = False
         """Whether an ADD that failed may have left something, because a disk refused even to forget it."""
         self._sockets = sockets
+        self._fixed = sorted(names.items())
         self._going = False
+        self._away: set[str] = set()
+        self._busy = Counter(dict.fromkeys(sockets, 0))
         self._containers: dict[str, list[Container]] = {host: [] for host in sockets}
         self._tasks: list[asyncio.Task[None]] = []
         self._names = 0
@@ -108,7 +115,7 @@ class Clients:
         """Ask until everybody knows what is there: what is in doubt is deleted, or added again."""
         choice = random.Random(f"{self.seed}/resolve")
         doubtful = [
-            (host, one, choice.random() < 0.5)
+            (host, one, choice.random() < 0.5 and not one.fixed)  # another one may have the name by now
             for host, containers in self._containers.items()
             for one in containers
             if one.there is None
@@ -117,15 +124,51 @@ class Clients:
 
     async def drain(self) -> None:
         """Delete everything."""
-        every = [(host, one) for host, containers in self._containers.items() for one in containers]
+        await self._delete([(host, one) for host, containers in self._containers.items() for one in containers])
+        for host in self._sockets:
+            self.forget(host)
+
+    async def _delete(self, every: Iterable[tuple[str, Container]]) -> None:
         await asyncio.gather(*(self._settle(host, one, add=False) for host, one in every if one.there is not False))
-        for _, one in every:
+
+    async def leave(self, host: str) -> None:
+        """Start nothing on a host any more, until `come_back`; what it has goes on."""
+        self._away.add(host)
+        while self._busy[host]:  # noqa: ASYNC110 - a request ends by itself
+            await asyncio.sleep(0.01)
+
+    def come_back(self, host: str) -> None:
+        """Use a host again."""
+        self._away.discard(host)
+
+    async def clear(self, host: str) -> None:
+        """Delete everything on a host that was left."""
+        await self._delete([(host, one) for one in self._containers[host]])
+        self.forget(host)
+
+    def forget(self, host: str) -> None:
+        """All containers of a host that was left are gone, with whatever they had."""
+        for one in self._containers[host]:
+            one.there = False
             one.space.close()
-        self._containers = {host: [] for host in self._sockets}
+        self._containers[host].clear()
+
+    def doubt(self, host: str) -> None:
+        """What was there on a host may be gone."""
+        for one in self._containers[host]:
+            one.there = None
 
     async def add(self, host: str, owner: str = OWNERS[0]) -> Told:
         """One more container, once."""
         return await self._ask(host, Verb.ADD, self._new(host, owner))
+
+    async def act(self, host: str, verb: Verb, name: str, fixed: str = "") -> Told:
+        """One request about a container of that name, made when there is none; with a name whose addresses it takes."""
+        known = next((one for one in self._containers[host] if one.name == name), None)
+        if known is None:
+            known = Container(name=name, owner=dict(self._fixed).get(fixed, OWNERS[0]), space=Space(), fixed=fixed)
+            self._containers[host].append(known)
+        return await self._ask(host, verb, known)
 
     async def probe(self, path: Path, name: str) -> Told:
         """Ask the agent at a socket that is no host's for one more container, and end it; nothing is recorded."""
@@ -150,28 +193,47 @@ class Clients:
 
     async def _client(self, host: str, number: int, pause: float) -> None:
         choice = random.Random(f"{self.seed}/{host}/{number}")
-        mine: list[Container] = [self._new(host, choice.choice(OWNERS)) for _ in range(2)]
+        mine: list[Container] = [self._any(host, choice) for _ in range(2)]
         while self._going:
             await asyncio.sleep(choice.uniform(0, pause))
+            if host in self._away:
+                continue
             at = choice.randrange(len(mine))
-            one = mine[at]
-            plugin = choice.random() < 0.1
-            if one.there is None:
-                await self._ask(host, choice.choice((Verb.ADD, Verb.DEL)), one, plugin=plugin)
-            elif one.there:
-                await self._ask(host, Verb.DEL if choice.random() < 0.7 else Verb.ADD, one, plugin=plugin)
-            else:
-                if choice.random() < 0.5:
-                    self._containers[host].remove(one)
-                    one.space.close()
-                    one = mine[at] = self._new(host, choice.choice(OWNERS))
-                told = await self._ask(host, Verb.ADD, one, plugin=plugin)
-                if told.outcome is Outcome.FAILED and choice.random() < 0.5:  # as runtimes do, not always
-                    await self._ask(host, Verb.DEL, one)
+            if mine[at] not in self._containers[host]:
+                mine[at] = self._any(host, choice)
+            self._busy[host] += 1
+            try:
+                mine[at] = await self._step(host, mine[at], choice)
+            finally:
+                self._busy[host] -= 1
 
-    def _new(self, host: str, owner: str) -> Container:
+    async def _step(self, host: str, one: Container, choice: random.Random) -> Container:
+        """What a client does next about a container; the one that it goes on with."""
+        plugin = choice.random() < 0.1
+        if one.there is None:
+            await self._ask(host, choice.choice((Verb.ADD, Verb.DEL)), one, plugin=plugin)
+        elif one.there:
+            await self._ask(host, Verb.DEL if choice.random() < 0.7 else Verb.ADD, one, plugin=plugin)
+        else:
+            if choice.random() < 0.5:
+                self._containers[host].remove(one)
+                one.space.close()
+                one = self._any(host, choice)
+            told = await self._ask(host, Verb.ADD, one, plugin=plugin)
+            if told.outcome is Outcome.FAILED and choice.random() < 0.5:  # as runtimes do, not always
+                await self._ask(host, Verb.DEL, one)
+        return one
+
+    def _any(self, host: str, choice: random.Random) -> Container:
+        """Another container, of any owner; one in six wants the addresses of a name."""
+        if self._fixed and choice.random() < 1 / 6:
+            name, owner = choice.choice(self._fixed)
+            return self._new(host, owner, name)
+        return self._new(host, choice.choice(OWNERS))
+
+    def _new(self, host: str, owner: str, fixed: str = "") -> Container:
         self._names += 1
-        one = Container(name=f"{host}-c{self._names}", owner=owner, space=Space())
+        one = Container(name=f"{host}-c{self._names}", owner=owner, space=Space(), fixed=fixed)
         self._containers[host].append(one)
         return one
 
@@ -197,6 +259,7 @@ class Clients:
                 outcome=told.outcome,
                 addresses=told.addresses,
                 words=told.words,
+                fixed=one.fixed,
             )
         )
         if told.outcome is Outcome.DONE:
@@ -208,12 +271,15 @@ class Clients:
 
 def _environment(verb: Verb, one: Container) -> dict[str, str]:
     tenant, _, segment = one.owner.partition("/")
+    arguments = {"ROMANA_TENANT": tenant, "ROMANA_SEGMENT": segment}
+    if one.fixed:
+        arguments["ROMANA_ADDRESS"] = one.fixed
     return {
         "CNI_COMMAND": verb.value.upper(),
         "CNI_CONTAINERID": one.name,
         "CNI_IFNAME": "eth0",
         "CNI_NETNS": one.space.path,
-        "CNI_ARGS": f"ROMANA_TENANT={tenant};ROMANA_SEGMENT={segment}",
+        "CNI_ARGS": ";".join(f"{key}={value}" for key, value in arguments.items()),
     }
 
 

@@ -14,12 +14,19 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 SUBNET = "198.18.7"
 """Of the underlay; addresses of RFC 2544, for tests of networks."""
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+FORGET = """
+nft flush ruleset
+ip -o link show | sed -n 's/^[0-9]*: \\(rom[0-9a-f]*\\)@.*/link delete \\1/p' | ip -force -batch - || true
+for family in -4 -6; do ip $family route flush proto 146; done
+conntrack -F
+"""
 MINE = ("setpriv", "--pdeathsig", "KILL")
 """Before a command: it dies with the thread that starts it."""
 
@@ -44,7 +51,14 @@ class Machine:
 
     def identify(self) -> None:
         """Have a machine id (`man 5 machine-id`) and a boot id of its own."""
-        ids = {"/etc/machine-id": uuid.uuid4().hex, "/proc/sys/kernel/random/boot_id": str(uuid.uuid4())}
+        self._put({"/etc/machine-id": uuid.uuid4().hex, BOOT_ID: str(uuid.uuid4())})
+
+    def reboot(self) -> None:
+        """Lose everything that a kernel loses with its power, apart from the cable, and begin another boot."""
+        self.run("sh", "-ec", FORGET)
+        self._put({BOOT_ID: str(uuid.uuid4())})
+
+    def _put(self, ids: Mapping[str, str]) -> None:
         mounts = " && ".join(
             f"echo {value} >/mnt/{number} && mount --bind /mnt/{number} {path}"
             for number, (path, value) in enumerate(ids.items())
@@ -191,6 +205,17 @@ class Program:
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, **self.environment, **self.more},
             )
+
+    @contextlib.contextmanager
+    def still(self) -> Iterator[None]:
+        """While it does nothing, as a machine whose disk is copied in one moment."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def end(self, number: int = signal.SIGKILL) -> int:
         """End it with a signal, and wait; its status."""

@@ -26,7 +26,11 @@ def replicated(directory: Path, tag: str) -> Iterator[tuple[Site, EtcdCluster]]:
         )
         cluster.start()
         listed = ", ".join(f'"{endpoint}"' for endpoint in cluster.endpoints)
-        site.open(f'[store]\nkind = "etcd"\n[etcd]\nendpoints = [{listed}]\n', planes=("p1", "p2"), small=("h1", "h2"))
+        site.open(
+            f'[store]\nkind = "etcd"\n[etcd]\nendpoints = [{listed}]\ntimeout_seconds = 1.0\n',
+            planes=("p1", "p2"),
+            small=("h1", "h2"),
+        )
         yield site, cluster
     finally:
         if cluster is not None:

@@ -25,7 +25,7 @@ from romana.model.endpoint import endpoint_id
 from romana.model.errors import RomanaError
 from romana.model.view import View
 from romana.services.agent.attachments import link_name
-from tests.faults.history import Final, Held, Seen, ServerSeen
+from tests.faults.history import Final, Fixed, Held, Seen, ServerSeen
 from tests.faults.load import OWNERS
 from tests.faults.machines import Machine, Program, Underlay, copy_tree
 
@@ -36,12 +36,28 @@ IDLE = 2
 PLAN: dict[str, Any] = {
     "version": 1,
     "networks": [
-        {"name": "pods4", "cidr": "10.1.0.0/18", "block_length": 29, "span_length": 26},
-        {"name": "pods6", "cidr": "fd00:1::/104", "block_length": 122, "span_length": 119},
+        {
+            "name": "pods4",
+            "cidr": "10.1.0.0/18",
+            "block_length": 29,
+            "span_length": 26,
+            "static": ["10.1.63.0/24"],
+        },
+        {
+            "name": "pods6",
+            "cidr": "fd00:1::/104",
+            "block_length": 122,
+            "span_length": 119,
+            "static": ["fd00:1::ff:0/112"],
+        },
     ],
     "topologies": [{"name": "t", "networks": ["pods4", "pods6"], "groups": [{"name": "rack"}]}],
 }
 """All hosts share one group, so their claims meet."""
+NAMES = {f"name-{number}": OWNERS[number % len(OWNERS)] for number in range(6)}
+"""Sticky fixed addresses, and whose they are."""
+LONE = "name-lone"
+"""One that no client of its own accord asks for."""
 
 
 class Wall:
@@ -54,7 +70,7 @@ class Wall:
         self.environment = {
             "LD_PRELOAD": str(library),
             "FAKETIME_TIMESTAMP_FILE": str(file),
-            "FAKETIME_CACHE_DURATION": "1",
+            "FAKETIME_CACHE_DURATION": "1",  # to look each time costs more than all the rest
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         }
 
@@ -75,6 +91,8 @@ class Site:
         """Whether everything runs and nobody has a container."""
         self.underlay = Underlay(tag)
         self.hosts = [f"h{number}" for number in range(1, hosts + 1)]
+        self.names: dict[str, tuple[str, ...]] = {}
+        """Sticky names -> their addresses, once romanad gave them."""
         self.agents: dict[str, Program] = {}
         self.planes: dict[str, Program] = {}
         self.sockets = {host: directory / f"{host}.sock" for host in self.hosts}
@@ -101,6 +119,9 @@ class Site:
         for tenant, _, segment in (owner.partition("/") for owner in OWNERS):
             self._put(planes[0], f"/v1/tenants/{tenant}", {})
             self._put(planes[0], f"/v1/tenants/{tenant}/segments/{segment}", {})
+        for name, owner in {**NAMES, LONE: OWNERS[0]}.items():
+            tenant, _, segment = owner.partition("/")
+            self._give(planes[0], {"name": name, "tenant": tenant, "segment": segment, "sticky": True})
         for host in self.hosts:
             self.agents[host].start()
         for host in self.hosts:
@@ -118,11 +139,15 @@ class Site:
         """The directory of a program's state, on its machine."""
         return self.directory / name
 
+    def mark(self, host: str) -> Path:
+        """Where an agent writes how far its memory has come; a machine loses it with its power."""
+        return self.sockets[host].with_suffix(".mark")
+
     def plane_of(self, host: str) -> str:
         """The romanad that a host's agent talks to."""
         return list(self.planes)[self.hosts.index(host) % len(self.planes)]
 
-    def wait_plane(self, name: str, seconds: float = 30.0) -> None:
+    def wait_plane(self, name: str, seconds: float = 60.0) -> None:
         """Until a romanad takes changes."""
         program = self.planes[name]
 
@@ -144,7 +169,17 @@ class Site:
 
     def status(self, host: str) -> dict[str, Any]:
         """What an agent says of itself."""
-        found: dict[str, Any] = json.loads(ask(self.sockets[host], {COMMAND: "status"})[1])
+        return self.ask_agent(self.sockets[host])
+
+    def ask_agent(self, path: Path) -> dict[str, Any]:
+        """The same for any agent."""
+        found: dict[str, Any] = json.loads(ask(path, {COMMAND: "status"})[1])
+        return found
+
+    def listed(self, path: str) -> list[Any]:
+        """All items of a list, of any romanad that runs."""
+        name = next((name for name, program in self.planes.items() if program.running), "p1")
+        found: list[Any] = self.ask_plane(name, lambda client: client.items(path))
         return found
 
     def ask_plane(self, name: str, call: Callable[[RomanadClient], Any]) -> Any:
@@ -174,11 +209,11 @@ class Site:
         routed: dict[str, str] = {}
         for family in ("-4", "-6"):
             shown = machine.run("ip", family, "-json", "route", "show", "proto", "146")
-            routed |= {one["dst"]: one["dev"] for one in json.loads(shown or "[]") if "/" not in one["dst"]}
+            lone = [one for one in json.loads(shown or "[]") if "/" not in one["dst"]]
+            routed |= {one["dst"]: one["dev"] for one in lone if "dev" in one}  # others are blackholes
         return Seen(
             endpoints={
-                name.partition("/")[0]: tuple(map(str, endpoint.addresses))
-                for name, endpoint in memory.endpoints.items()
+                _container(name): tuple(map(str, endpoint.addresses)) for name, endpoint in memory.endpoints.items()
             },
             links=frozenset(one["ifname"] for one in links if re.fullmatch("rom[0-9a-f]{12}", one["ifname"])),
             routed={address: link for address, link in routed.items() if link.startswith("rom")},
@@ -208,24 +243,36 @@ class Site:
         name = next(name for name, program in self.planes.items() if program.running)
 
         async def lists(client: RomanadClient) -> list[list[Any]]:
-            kinds = ("endpoints", "hosts", "spans", "blocks", "retired")
+            kinds = ("endpoints", "hosts", "spans", "blocks", "retired", "addresses")
             return [await client.items(f"/v1/{kind}") for kind in kinds]
 
-        endpoints, hosts, spans, blocks, retired = await self.asked(name, lists)
+        endpoints, hosts, spans, blocks, retired, fixed = await self.asked(name, lists)
         by_host: dict[str, dict[str, tuple[str, ...]]] = {}
         for one in endpoints:
-            addresses = tuple(allocation["address"] for allocation in one["allocations"])
-            by_host.setdefault(one["host"], {})[one["id"].partition("/")[0]] = addresses
+            by_host.setdefault(one["host"], {})[_container(one["id"])] = _addresses(one)
         return ServerSeen(
             endpoints=by_host,
             hosts=frozenset(one["name"] for one in hosts),
             spans=tuple(Held(cidr=one["cidr"], host=one["host"]) for one in spans),
             blocks=tuple(Held(cidr=one["cidr"], host=one["host"], span=one["span"]) for one in blocks),
             retired=frozenset(one["cidr"] for one in retired),
+            fixed=tuple(
+                Fixed(
+                    name=one["name"],
+                    addresses=_addresses(one),
+                    host=one["host"],
+                    container=_container(one["endpoint"]),
+                )
+                for one in fixed
+            ),
         )
 
     def _put(self, name: str, path: str, body: object) -> None:
         self.ask_plane(name, lambda client: client.put(path, body))
+
+    def _give(self, plane: str, wanted: dict[str, Any]) -> None:
+        given = self.ask_plane(plane, lambda client: client.post("/v1/addresses", wanted))
+        self.names[wanted["name"]] = _addresses(given)
 
     def _plane(self, machine: Machine, store: str, *, small: bool) -> None:
         name = machine.name
@@ -235,7 +282,7 @@ class Site:
         section = store or f'[store]\npath = "{self.state(name)}/romanad.db"'
         config.write_text(
             f'{section}\n[listen]\nsocket = "{self.directory}/{name}.sock"\nport = 0\n[log]\nformat = "text"\n'
-            f"[hosts]\nround_seconds = 1.0\nempty_seconds = {IDLE}\nrest_seconds = {self.rest}\n"
+            f"[hosts]\nround_seconds = 1.0\nempty_seconds = {IDLE}\nrest_seconds = {self.rest}\nheard_seconds = 3\n"
         )
         listen = f"--insecure-listen={machine.address}:{PORT}"
         command = [str(PROGRAMS / "romanad"), f"--config={config}", listen]
@@ -256,14 +303,25 @@ class Site:
         config.write_text(
             f'[agent]\nhost = "{host}"\nstate = "{state}"\nsocket = "{path}"\nmtu = 1450\nrest_seconds = {self.rest}\n'
             f"give_back_seconds = {IDLE}\n"
-            f'[romanad]\nurl = "http://{self.underlay.machines[plane].address}:{PORT}"\nwait_seconds = 5\n'
+            f'[romanad]\nurl = "http://{self.underlay.machines[plane].address}:{PORT}"\nwait_seconds = 2\n'
+            "beat_seconds = 1\n"
             f'[cni]\nidentity_from_args = true\n[log]\nformat = "text"\n'
         )
         command = [str(PROGRAMS / "romana-agent"), f"--config={config}"]
         return Program(machine, command, self.directory / f"{path.stem}.log")
 
 
-def wait(condition: Callable[[], bool], words: Callable[[], str], seconds: float = 30.0) -> None:
+def _container(endpoint: str) -> str:
+    """The container of an endpoint's id."""
+    return endpoint.partition("/")[0]
+
+
+def _addresses(answer: dict[str, Any]) -> tuple[str, ...]:
+    """Those of an endpoint or a name, as romanad shows it."""
+    return tuple(allocation["address"] for allocation in answer["allocations"])
+
+
+def wait(condition: Callable[[], bool], words: Callable[[], str], seconds: float = 60.0) -> None:
     """Until it holds; an error of a socket or of romanad counts as not yet."""
     until = time.monotonic() + seconds
     while True:

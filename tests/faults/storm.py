@@ -10,13 +10,19 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
+from romana.adapters.romanad import RomanadClient
 from romana.codec.json import encode
-from tests.faults.history import History
-from tests.faults.judge import Fault, judge
+from romana.model.errors import Conflict, RomanaError
+from tests.faults.ends import Fault
+from tests.faults.history import Forgot, History, Lost
+from tests.faults.judge import judge
 from tests.faults.load import Clients
-from tests.faults.site import Site
+from tests.faults.site import NAMES, Site, wait
 
+LONGEST = 90.0
+"""Seconds after which romanad has to take what people say; a machine whose cable was pulled is missed after 30."""
 QUIET = 30.0
 """Seconds in which everything has to be as it should, once nothing goes wrong any more."""
 Action = Callable[["Run"], Awaitable[None]]
@@ -29,8 +35,9 @@ class Run:
         self.site = site
         self.seed = seed
         self.choice = random.Random(seed)
-        self.clients = Clients(site.sockets, seed)
-        self.wiped: dict[str, float] = {}
+        self.clients = Clients(site.sockets, seed, NAMES)
+        self.forgot: list[Forgot] = []
+        self.lost: list[Lost] = []
         self._began = time.monotonic()
 
     def note(self, words: str) -> None:
@@ -50,6 +57,32 @@ class Run:
         self.site.agents[host].start()
         await asyncio.to_thread(self.site.wait_agent, host)
         self.note(f"the agent of {host} is ready")
+
+    async def say(self, call: Callable[[RomanadClient], Awaitable[Any]], words: str) -> float:
+        """Tell any romanad something, as a person does, until it is done; the first moment at which it may have been.
+
+        A refusal is none: what it is about may still change.
+        """
+        first, until = 0.0, time.monotonic() + LONGEST
+        while True:
+            before = time.monotonic()
+            name = self.choice.choice([name for name, program in self.site.planes.items() if program.running] or ["p1"])
+            try:
+                await self.site.asked(name, call)
+            except Conflict as error:
+                first, why = 0.0, str(error)
+            except RomanaError as error:
+                first, why = first or before, str(error)
+            else:
+                self.note(words)
+                return first or before
+            assert time.monotonic() < until, f"{words}: {why}"
+            await asyncio.sleep(0.2)
+
+    async def until(self, condition: Callable[[], bool], words: str) -> None:
+        """Wait until it holds; the clients go on meanwhile."""
+        await asyncio.to_thread(wait, condition, lambda: words)
+        self.note(words)
 
     async def start_plane(self, name: str) -> None:
         """Start a romanad; the clients go on meanwhile."""
@@ -96,7 +129,14 @@ class Run:
         """What happened and what is there, now."""
         final = await self.site.look(self.clients.containers)
         operations = tuple(self.clients.operations)
-        return History(operations=operations, final=final, rest=self.site.rest, wiped=self.wiped)
+        return History(
+            operations=operations,
+            final=final,
+            rest=self.site.rest,
+            names=self.site.names,
+            forgot=tuple(self.forgot),
+            lost=tuple(self.lost),
+        )
 
     def report(self, history: History, found: list[Fault]) -> str:
         """What to read when something is broken."""

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from romana.model.errors import NotFound
-from tests.faults.actions import DAY, jumping_clocks, killed_agent, killed_plane, together
+from tests.faults.actions import DAY, jumping_clocks, killed_agent, killed_plane
 from tests.faults.site import Site
 from tests.faults.storm import Run
 
@@ -25,16 +25,22 @@ def test_jumps_of_the_wall_clock_change_nothing(site: Site, seed: str) -> None:
         site.walls["h5"].jump(DAY)
         await killed_agent("h5")(run)
 
-    async def asking(_run: Run) -> None:
-        """romanad logs what it refuses."""
-        for _ in range(8):
-            with contextlib.suppress(NotFound):
-                await site.asked("p1", lambda client: client.get("/v1/tenants/nobody"))
-            await asyncio.sleep(0.4)
+    async def jumps(run: Run) -> None:
+        asking = asyncio.create_task(_ask(site))
+        await jumping_clocks()(run)
+        asking.cancel()
 
-    asyncio.run(Run(site, seed).play(plane, together(jumping_clocks(), asking), tomorrow))
+    asyncio.run(Run(site, seed).play(plane, jumps, tomorrow))
     assert _days(site.agents["h5"].log_path) > 1, "the jumps did not reach the agent"
     assert _days(site.planes["p1"].log_path) > 1, "the jumps did not reach romanad"
+
+
+async def _ask(site: Site) -> None:
+    """romanad logs what it refuses."""
+    while True:
+        with contextlib.suppress(NotFound):
+            await site.asked("p1", lambda client: client.get("/v1/tenants/nobody"))
+        await asyncio.sleep(0.1)
 
 
 def _days(log: Path) -> int:

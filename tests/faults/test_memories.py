@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from romana.codec.text import parse_address, parse_prefix
-from tests.faults.actions import restored_backup, together, wiped_agent
+from tests.faults.actions import declare_lost, restored_backup, set_back_disk, together, wiped_agent
 from tests.faults.history import Outcome
 from tests.faults.machines import copy_tree
 from tests.faults.site import Site
@@ -16,6 +18,12 @@ from tests.faults.storm import Action, Run
 def test_an_agent_that_lost_its_memory_breaks_no_promise(site: Site, seed: str) -> None:
     """Its endpoints keep their addresses, and what it may have given out rests before it is used again."""
     asyncio.run(Run(site, seed).play(wiped_agent()))
+
+
+@pytest.mark.parametrize("away", ["", "p1"])
+def test_a_disk_that_is_set_back_under_a_running_kernel_breaks_no_promise(site: Site, seed: str, away: str) -> None:
+    """The kernel knows better, also while romanad hears of nothing between the copy and its return."""
+    asyncio.run(Run(site, seed).play(set_back_disk(away=away)))
 
 
 def test_clones_of_an_agent_give_nothing_of_the_original(site: Site, seed: str) -> None:
@@ -28,14 +36,17 @@ def test_clones_of_an_agent_give_nothing_of_the_original(site: Site, seed: str) 
             clone = site.agent(site.underlay.machines[machine], name, copy, path, "p1")
             clone.start()
             try:
-                for _ in range(12):
-                    await asyncio.sleep(0.25)
-                    if path.exists():
-                        await _probe(run, name, path)
+                await run.until(path.exists, f"the clone under {name} runs")
+                for _ in range(6):
+                    await _probe(run, name, path)
+                    await asyncio.sleep(0.2)
                 if name != "h5":
                     await _forgotten(run, name)
             finally:
                 clone.end()
+            if name != "h5":
+                await declare_lost(run, name)
+                await site.asked("p1", lambda client: client.delete(f"/v1/hosts/{name}"))
 
         return act
 

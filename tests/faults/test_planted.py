@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.faults.judge import Fault, judge
-from tests.faults.site import Site
+from tests.faults.actions import declare_lost, has_agent, takes
+from tests.faults.ends import Fault
+from tests.faults.history import Lost, Verb
+from tests.faults.judge import judge
+from tests.faults.machines import copy_tree
+from tests.faults.site import LONE, Site
 from tests.faults.storm import Run
 
 
@@ -33,14 +39,79 @@ def test_bugs_planted_in_memories_are_found(pair: Site, seed: str) -> None:
                 await one.clients.add(host)
         await one.judge()
         seen: set[Fault] = set()
-        for plant, promise in ((unpublish, "lost"), (share_a_span, "twice"), (forget, "lost")):
+        plants = (
+            (lend, "lost"),
+            (bring_back, "lost"),
+            (unpublish, "lost"),
+            (share_a_span, "twice"),
+            (forget, "lost"),
+            (keep_what_is_lost, "lost"),
+        )
+        for plant, promise in plants:
             await plant(one)
-            await asyncio.sleep(0.5)
-            found = set(judge(await one.history()))
-            assert promise in {fault.promise for fault in found - seen}, f"{plant.__name__}: {sorted(found - seen)}"
-            seen |= found
+            seen |= await found_soon(one, seen, promise, plant.__name__)
 
     asyncio.run(run())
+
+
+async def found_soon(run: Run, seen: set[Fault], promise: str, plant: str) -> set[Fault]:
+    """What the judge finds once it finds such a broken promise that it did not find before."""
+    for _ in range(50):
+        found = set(judge(await run.history()))
+        if promise in {fault.promise for fault in found - seen}:
+            break
+        await asyncio.sleep(0.1)
+    else:
+        raise AssertionError(f"{plant}: {sorted(found - seen)}")
+    return found
+
+
+async def lend(run: Run) -> None:
+    """The store says that somebody else uses a name."""
+    await takes("h1", LONE)(run)
+    await run.judge()
+    run.site.planes["p1"].end()
+    with closing(sqlite3.connect(run.site.state("p1") / "romanad.db")) as store:
+        key = f"reservation/{LONE}"
+        ((value,),) = store.execute("SELECT value FROM records WHERE key = ?", (key,)).fetchall()
+        lent = bytes(value).replace(f'"h1-{LONE}/eth0"'.encode(), b'"h1-c1/eth0"')
+        assert lent != bytes(value)
+        store.execute("UPDATE records SET value = ? WHERE key = ?", (lent, key))
+        store.commit()
+    await run.start_plane("p1")
+
+
+async def bring_back(run: Run) -> None:
+    """An agent's memory is set back, and neither its mark nor the length of its log shows that."""
+    agent, state, copy = run.site.agents["h1"], run.site.state("h1"), run.site.directory / "copy"
+    await run.clients.act("h1", Verb.ADD, "back")
+    agent.end()
+    copy_tree(state, copy)
+    await run.start_agent("h1")
+    await run.clients.act("h1", Verb.DEL, "back")
+    agent.end()
+    shutil.rmtree(state)
+    copy.rename(state)
+    run.site.mark("h1").unlink()
+    with closing(sqlite3.connect(state / "agent.db")) as memory:
+        memory.execute("UPDATE sqlite_sequence SET seq = seq + 1000 WHERE name = 'pending'")
+        memory.commit()
+    await run.start_agent("h1")
+
+
+async def keep_what_is_lost(run: Run) -> None:
+    """An agent believes that it and romanad agree, though its host was declared lost."""
+    agent = run.site.agents["h1"]
+    agent.end()
+    said = await declare_lost(run, "h1")
+    listed = await asyncio.to_thread(run.site.listed, "/v1/hosts")
+    (host,) = (one for one in listed if one["name"] == "h1")
+    with closing(sqlite3.connect(run.site.state("h1") / "agent.db")) as memory:
+        memory.execute("UPDATE meta SET value = ? WHERE name = 'epoch'", (host["epoch"] + 1,))
+        memory.commit()
+    agent.start()
+    await run.until(lambda: has_agent(run, "h1"), "h1 reported in again")
+    run.lost.append(Lost(host="h1", said=said, back=time.monotonic()))
 
 
 async def unpublish(run: Run) -> None:

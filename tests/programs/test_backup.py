@@ -47,8 +47,10 @@ def test_a_backup_is_restored_into_another_store_and_romanad_goes_on_from_there(
     tenants = romanad.get("/v1/tenants")
     romanad.kill()
     for where in (["--path", f"{tmp_path}/new.db"], ["--etcd", etcd.endpoints[0], "--prefix", "/programs/backup/"]):
-        assert (found := romana("restore", str(file), *where)).returncode == 0, found.stderr
-        assert "has records" in romana("restore", str(file), *where).stderr
+        assert (found := romana("restore", str(file), *where, "--json")).returncode == 0, found.stderr
+        assert json.loads(found.stdout)["unsettled"] == []
+        again = romana("restore", str(file), *where)
+        assert (again.returncode, "has records" in again.stderr) == (4, True)
     for store in (
         f'[store]\npath = "{tmp_path}/new.db"\n',
         f'[store]\nkind = "etcd"\n[etcd]\nendpoints = ["{etcd.endpoints[0]}"]\nprefix = "/programs/backup/"\n',

@@ -159,6 +159,11 @@ def test_every_fault_of_a_document_is_told_with_its_file_and_place(romana: Roman
     assert "cannot be read" in romana.fails("topology", "apply", "no/such/file", status=ExitStatus.INVALID)
     told = romana.fails("topology", "apply", "-", stdin="a: [", status=ExitStatus.INVALID)
     assert "standard input: line 1" in told
+    told = romana.fails("topology", "apply", "-", stdin="", status=ExitStatus.INVALID)
+    assert "standard input: has no document in it" in told
+    for verb in ("apply", "check"):
+        told = romana.fails("topology", verb, "/nowhere", status=ExitStatus.INVALID)
+        assert "invalid: /nowhere: cannot be read" in told
 
 
 def test_hosts_are_added_and_removed_unless_they_hold_addresses(romana: Romana) -> None:

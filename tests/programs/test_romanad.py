@@ -25,7 +25,8 @@ from romana.apps.server.main import outside_own_network
 from romana.codec.text import parse_address
 from romana.model.errors import Conflict, Invalid, NotFound, Unavailable
 from romana.model.tenancy import Identity, Owner
-from romana.model.view import AddressUse, Hello
+from romana.model.view import AddressUse, Hello, Publication, Released
+from tests.probes.spaces import shell
 
 ROMANAD = str(Path(sys.executable).parent / "romanad")
 NETWORKS = [{"name": "pods", "cidr": "10.1.0.0/16"}]
@@ -143,6 +144,21 @@ def test_what_was_answered_is_there_after_a_kill(romanad: Romanad) -> None:
     assert len(romanad.get("/v1/tenants")["items"]) == 20
     assert romanad.get("/v1/networks")["items"][0]["cidr"] == "10.1.0.0/16"
     assert romanad.get("/healthz")["incarnation"] == incarnation
+
+
+def test_both_ends_of_a_followed_stream_notice_when_the_other_machine_vanishes(romanad: Romanad) -> None:
+    async def body() -> None:
+        async with RomanadClient(f"http://127.0.0.1:{romanad.port}") as client:
+            await client.put("/v1/topology", PLAN)
+            await client.put("/v1/hosts/h1", {})
+            stream = client.view("h1")
+            await anext(stream)
+            at_port = f"( sport = :{romanad.port} or dport = :{romanad.port} )"
+            shown = await asyncio.to_thread(shell, f"ss -Htno state established '{at_port}'")
+            timers = [line for line in shown.splitlines() if "timer:(keepalive," in line]
+            assert len(timers) == 2, shown
+
+    asyncio.run(body())
 
 
 def test_sigterm_ends_it_cleanly_also_under_a_stream(romanad: Romanad) -> None:
@@ -352,25 +368,32 @@ def test_an_agent_uses_fixed_addresses_by_name_and_by_address(romanad: Romanad) 
     async def body() -> None:
         async with RomanadClient(f"unix://{romanad.socket}") as client:
             await client.put("/v1/topology", plan)
-            await client.put("/v1/hosts/h1", {})
+            epoch = (await client.hello(Hello(host="h1", instance="i"))).epoch
             await client.put("/v1/tenants/red", {})
             await client.put("/v1/tenants/red/segments/web", {})
             whose = {"tenant": "red", "segment": "web", "labels": {"app": "db"}}
             given = await client.post("/v1/addresses", {"name": "db-1", "sticky": True, **whose})
-            use = AddressUse(name="db-1", host="h1", endpoint="c1/eth0", identity=identity)
+            use = AddressUse(name="db-1", host="h1", epoch=epoch, endpoint="c1/eth0", identity=identity)
             used = await client.use_addresses(use)
             assert [str(one.address) for one in used.allocations] == [one["address"] for one in given["allocations"]]
             assert (used.host, used.endpoint) == ("h1", "c1/eth0")
             other = Identity(owner=identity.owner)
             with pytest.raises(Invalid, match="was given to red/web"):
                 await client.use_addresses(msgspec.structs.replace(use, identity=other))
-            await client.end_use("db-1", "c1/eth0")
+            with pytest.raises(Conflict, match="the request is of epoch 2"):
+                await client.use_addresses(msgspec.structs.replace(use, epoch=epoch + 1))
             exact = msgspec.structs.replace(
                 use, name="endpoint-1", endpoint="c2/eth0", addresses=(parse_address("10.9.200.1"),)
             )
-            assert await client.use_addresses(exact) == await client.use_addresses(exact)
-            await client.end_use("endpoint-1", "c2/eth0")
-            names = [one["name"] for one in await client.items("/v1/addresses")]
-            assert names == ["db-1"]
+            more = await client.use_addresses(exact)
+            assert await client.use_addresses(exact) == more
+            with pytest.raises(Conflict, match="the agent of host h1 has address db-1 for c1/eth0"):
+                await client.delete("/v1/addresses/db-1/use")
+            over = tuple(
+                Released(endpoint=one.endpoint, sequences={held.address: held.sequence for held in one.allocations})
+                for one in (used, more)
+            )
+            await client.publish(Publication(host="h1", epoch=epoch, number=1, released=over))
+            assert [(one["name"], one["host"]) for one in await client.items("/v1/addresses")] == [("db-1", "")]
 
     asyncio.run(body())

@@ -20,14 +20,18 @@ from pathlib import Path
 
 from tests.faults.actions import (
     cut_off,
+    drained_host,
     full_disk,
     full_disk_at_start,
     jumping_clocks,
     killed_agent,
     killed_member,
     killed_plane,
+    lost_by_mistake,
+    lost_host,
     plane_without_store,
     restored_backup,
+    set_back_disk,
     together,
     wiped_agent,
     write_protected,
@@ -65,12 +69,18 @@ def _misfortunes(choice: random.Random, cluster: EtcdCluster | None) -> list[tup
         ("full disk at start", full_disk_at_start("h2")),
         ("clocks", jumping_clocks()),
         ("wiped", wiped_agent()),
+        ("set back", set_back_disk()),
+        ("drained", drained_host()),
+        ("drained and killed", together(drained_host("h4"), killed_agent("h4"))),
+        ("lost", lost_host("h5", cable=choice.random() < 0.3, replaced=choice.random() < 0.3)),
+        ("lost by mistake", lost_by_mistake("h6", cable=choice.random() < 0.3)),
     ]
     if cluster is None:
         own += [
             ("full disk of romanad", full_disk("p1")),
             ("read-only", write_protected("h4", "p1")),
             ("backup", restored_backup("p1")),
+            ("set back unheard", set_back_disk(away="p1")),
         ]
     else:
         own += [

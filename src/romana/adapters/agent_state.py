@@ -2,7 +2,8 @@
 
 Owns both files (the first is held by an exclusive lock, so a second agent is refused). Refuses to know what an endpoint
 means. Invariants: what a method remembers is durable when it returns (WAL, synchronous FULL), in one
-transaction; an address is never in use and resting at once; the log's numbers only grow.
+transaction; an address is never in use and resting at once; the log's numbers only grow, and a memory whose log ends
+before its mark was set back, so it disowns itself.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import structlog
+
 from romana.adapters.files import replace_file
+from romana.adapters.mark import Mark
 from romana.codec.json import decode, encode
 from romana.codec.text import parse_address, parse_prefix
 from romana.model.address import Address, Prefix
@@ -22,6 +26,8 @@ from romana.model.endpoint import Endpoint
 from romana.model.errors import Unavailable
 from romana.model.view import BlockReturned, BlockTaken
 from romana.ports import AgentMemory, PendingPublication
+
+log = structlog.get_logger()
 
 SCHEMA_VERSION = 2
 _TABLES = """
@@ -52,8 +58,10 @@ FROM pending WHERE kind = 'taken' ORDER BY number;
 class SqliteAgentState:
     """ports.AgentState in a directory. Any thread may call; one at a time is served."""
 
-    def __init__(self, directory: Path, *, boot_id: str) -> None:
-        """Open or make it; Unavailable when it cannot be, or another agent has it open."""
+    def __init__(self, directory: Path, *, boot_id: str, mark: Path | None = None) -> None:
+        """Open or make it; Unavailable when it cannot be, or another agent has it open. At `mark` is written how far
+        the log has come.
+        """
         self._path = directory / "agent.db"
         self._view = directory / "view.json"
         self._boot_id = boot_id
@@ -64,10 +72,25 @@ class SqliteAgentState:
         except (sqlite3.Error, OSError) as error:
             hint = "; another agent has it open" if "locked" in str(error) else ""
             raise Unavailable(f"agent state {self._path}: {error}{hint}") from error
+        self._mark: Mark | None = None
+        if mark is not None:
+            try:
+                self._mark = Mark(mark)
+                self._look_at_mark()
+            except BaseException:
+                self.close()
+                raise
 
     def instance(self) -> str:
         """The random id of this memory."""
         return str(self._meta("instance"))
+
+    def disown(self) -> None:
+        """Another id, the epoch 0, no lease."""
+        with self._transaction() as rows:
+            rows.execute("UPDATE meta SET value = ? WHERE name = 'instance'", (secrets.token_hex(16),))
+            rows.execute("UPDATE meta SET value = 0 WHERE name = 'epoch'")
+            rows.execute("DELETE FROM meta WHERE name = 'renewed'")
 
     def load(self) -> AgentMemory:
         """Everything; a view that cannot be read is None."""
@@ -101,15 +124,22 @@ class SqliteAgentState:
 
     def release(self, endpoint: Endpoint, released_at: int) -> None:
         """One transaction: the endpoint is gone, its addresses rest, its link is to go, the log, the sequence."""
-        record = encode(endpoint)
+        with self._transaction() as rows:
+            self._forget(rows, endpoint, released_at)
+            rows.execute("INSERT OR REPLACE INTO unlinking VALUES (?, ?)", (endpoint.id, encode(endpoint)))
+
+    def forget(self, endpoint: Endpoint, released_at: int) -> None:
+        """The same without its link."""
+        with self._transaction() as rows:
+            self._forget(rows, endpoint, released_at)
+
+    def _forget(self, rows: sqlite3.Connection, endpoint: Endpoint, released_at: int) -> None:
         identity = endpoint.identity.id
         rests = [(str(address), released_at, self._boot_id, identity) for address in endpoint.addresses]
-        with self._transaction() as rows:
-            rows.execute("DELETE FROM endpoints WHERE id = ?", (endpoint.id,))
-            rows.executemany("INSERT OR REPLACE INTO resting VALUES (?, ?, ?, ?)", rests)
-            rows.execute("INSERT OR REPLACE INTO unlinking VALUES (?, ?)", (endpoint.id, record))
-            rows.execute("INSERT INTO pending (kind, record) VALUES ('released', ?)", (record,))
-            rows.execute(_HIGHEST_SEQUENCE, (_sequence(endpoint),))
+        rows.execute("DELETE FROM endpoints WHERE id = ?", (endpoint.id,))
+        rows.executemany("INSERT OR REPLACE INTO resting VALUES (?, ?, ?, ?)", rests)
+        rows.execute("INSERT INTO pending (kind, record) VALUES ('released', ?)", (encode(endpoint),))
+        rows.execute(_HIGHEST_SEQUENCE, (_sequence(endpoint),))
 
     def say_released(self, endpoint: Endpoint) -> None:
         """The log alone."""
@@ -172,8 +202,7 @@ class SqliteAgentState:
     def last_number(self) -> int:
         """The largest number of the log, also of entries that are gone."""
         with self._lock:
-            found = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'pending'").fetchone()
-            return int(found[0]) if found is not None else 0
+            return self._last_number()
 
     def published(self, number: int) -> None:
         """Drop the log up to this entry."""
@@ -196,6 +225,19 @@ class SqliteAgentState:
         """Close the file; the lock goes with it."""
         with self._lock:
             self._connection.close()
+            if self._mark is not None:
+                self._mark.close()
+
+    def _look_at_mark(self) -> None:
+        """See whether this memory has all that was acted upon; from then on the mark is its own."""
+        last = self._last_number()
+        if self._mark is not None and last < self._mark.number:
+            log.warning("this memory is an older copy of itself, or another one", log=last, mark=self._mark.number)
+            self.disown()
+
+    def _last_number(self) -> int:
+        found = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'pending'").fetchone()
+        return int(found[0]) if found is not None else 0
 
     def _meta(self, name: str) -> object:
         with self._lock:
@@ -212,6 +254,8 @@ class SqliteAgentState:
                     self._connection.execute("ROLLBACK")
                     raise
                 self._connection.execute("COMMIT")
+                if self._mark is not None:  # after it is durable, before anybody acts on it
+                    self._mark.put(self._last_number())
             except sqlite3.Error as error:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")

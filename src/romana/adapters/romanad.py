@@ -13,6 +13,7 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
+from romana.adapters.tcp import new_socket
 from romana.codec.json import decode, encode
 from romana.model.daemon import DaemonReport
 from romana.model.endpoint import Endpoint
@@ -147,16 +148,13 @@ class RomanadClient:
             "tenant": owner.tenant,
             "segment": owner.segment,
             "labels": use.identity.labels,
+            "epoch": use.epoch,
         }
         if not use.addresses:
             path = f"/v1/addresses/{quote(use.name, safe='')}/use"
             return decode(await self._call("PUT", path, user), Reservation)
         wanted = {"name": use.name, "addresses": [str(one) for one in use.addresses], **user}
         return decode(await self._call("POST", "/v1/addresses", wanted), Reservation)
-
-    async def end_use(self, name: str, endpoint: str) -> None:
-        """Use them no more."""
-        await self._call("DELETE", f"/v1/addresses/{quote(name, safe='')}/use?endpoint={quote(endpoint, safe='')}")
 
     async def publish(self, publication: Publication) -> int:
         """Say what was done."""
@@ -230,7 +228,9 @@ class RomanadClient:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.UnixConnector(self._path) if self._path else aiohttp.TCPConnector()
+            connector = (
+                aiohttp.UnixConnector(self._path) if self._path else aiohttp.TCPConnector(socket_factory=new_socket)
+            )
             self._session = aiohttp.ClientSession(
                 connector=connector, timeout=aiohttp.ClientTimeout(total=TIME_LIMIT), auto_decompress=False
             )

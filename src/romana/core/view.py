@@ -15,22 +15,22 @@ import msgspec
 from romana.core.diff import diff
 from romana.core.policy.profile import intersection
 from romana.model.address import Address, Prefix
-from romana.model.ipam import Block, Retired, Span
+from romana.model.ipam import Block, Reservation, Retired, Span
 from romana.model.program import Program, RowIds, Staged, profile_ids
 from romana.model.speaker import DaemonPlan
 from romana.model.tenancy import Identity
 from romana.model.topology import Network
 from romana.model.view import IdentityRows, RowHead, View, ViewChange
 
-SECTIONS = ("networks", "spans", "blocks", "identities", "rows", "profiles", "retired", "via")
+SECTIONS = ("networks", "spans", "blocks", "identities", "rows", "profiles", "retired", "uses", "via")
 """The fields of a view that are plain mappings; `entries` is the one of two levels."""
 PLAIN = ("draining", "audit", "cut", "announced", "host_rows", "flows", "discards", "daemon")
 """The fields that are no mappings, besides incarnation and revision."""
 
 
 class ViewSource(msgspec.Struct, frozen=True, kw_only=True):
-    """What views of one revision are made from; spans and blocks are at least the host's own. `visitors` are identities
-    that live on the host in blocks that are not its own, `addresses` the host's.
+    """What views of one revision are made from; spans and blocks are at least the host's own. `fixed` are the
+    reservations that its endpoints use, `addresses` the host's.
     """
 
     incarnation: str
@@ -42,7 +42,7 @@ class ViewSource(msgspec.Struct, frozen=True, kw_only=True):
     program: Program
     addresses: tuple[Address, ...] = ()
     retired: Mapping[Prefix, Retired] = {}
-    visitors: frozenset[str] = frozenset()
+    fixed: tuple[Reservation, ...] = ()
     draining: bool = False
     audit: int = 0
     cut: tuple[str, ...] = ()
@@ -58,7 +58,9 @@ def host_view(source: ViewSource, host: str, networks: frozenset[str]) -> View:
     declare, and their rows and profiles.
     """
     blocks = {cidr: block for cidr, block in source.blocks.items() if block.host == host}
-    names = sorted(source.visitors.union(name for block in blocks.values() for name in block.identities))
+    names = sorted(
+        {name for block in blocks.values() for name in block.identities} | {one.identity.id for one in source.fixed}
+    )
     program = source.program
     identities: dict[str, IdentityRows] = {}
     for name in names:
@@ -95,6 +97,7 @@ def host_view(source: ViewSource, host: str, networks: frozenset[str]) -> View:
         entries=entries,
         profiles=dict(sorted(profiles.items())),
         retired=dict(source.retired),
+        uses={one.endpoint: one.allocations for one in source.fixed if one.epoch},
         draining=source.draining,
         audit=source.audit,
         cut=source.cut,

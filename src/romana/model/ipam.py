@@ -75,7 +75,8 @@ class Numbers(msgspec.Struct, frozen=True, kw_only=True):
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     """Addresses that the control plane itself gave to a name, one a family, from blocks that it allocates.
 
-    `host` and `endpoint` say who uses them now, empty for nobody. A `sticky` one stays when its use ends.
+    `host` and `endpoint` say who uses them now, empty for nobody, and `epoch` under which epoch its agent asked for
+    that, 0 for a person's word. A `sticky` one stays when its use ends.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     host: str = ""
     endpoint: str = ""
     sticky: bool = False
+    epoch: int = 0
 
 
 class Allocation(msgspec.Struct, frozen=True, kw_only=True):

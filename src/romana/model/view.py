@@ -7,7 +7,7 @@ import msgspec
 from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.flow import Flow
-from romana.model.ipam import Block, Retired, Span
+from romana.model.ipam import Allocation, Block, Retired, Span
 from romana.model.policy import Direction
 from romana.model.program import Profile, RowIds
 from romana.model.route import DeviceRoute
@@ -45,9 +45,10 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     `cut` are links to cut off as long as nobody allocated what they use. `announced` is what the host announces beside
     its spans: what lives on it although its aggregates lead elsewhere. `host_rows` are the rows for the host's own
     traffic, empty where no policy governs it. `flows` grows with each who begins to follow packets that are told of; it
-    is 0 while nobody does. On a layer 2 network the agent sets routes itself: `via` has prefix -> addresses that it
-    leads to, `discards` what is discarded and announced to nobody. The rest, the routing daemon learns and tells
-    (`daemon`).
+    is 0 while nobody does. `uses` has the fixed addresses of each endpoint for which the host's agent asked for some,
+    so that the agent ends the uses that no endpoint came of. On a layer 2 network the agent sets routes itself: `via`
+    has prefix -> addresses that it leads to, `discards` what is discarded and announced to nobody. The rest, the
+    routing daemon learns and tells (`daemon`).
     """
 
     incarnation: str = ""
@@ -60,6 +61,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     entries: dict[str, dict[Prefix, str]] = {}
     profiles: dict[str, Profile] = {}
     retired: dict[Prefix, Retired] = {}
+    uses: dict[str, tuple[Allocation, ...]] = {}
     draining: bool = False
     audit: int = 0
     cut: tuple[str, ...] = ()
@@ -87,6 +89,7 @@ class ViewChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     delete_entries: dict[str, tuple[Prefix, ...]] = {}
     delete_profiles: tuple[str, ...] = ()
     delete_retired: tuple[Prefix, ...] = ()
+    delete_uses: tuple[str, ...] = ()
     delete_via: tuple[Prefix, ...] = ()
 
 
@@ -180,11 +183,12 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
 class AddressUse(msgspec.Struct, frozen=True, kw_only=True):
     """An endpoint of a host begins to use fixed addresses: those of a name, or, where `addresses` are given, exactly
-    these, under a new name.
+    these, under a new name. `epoch` is that of the host's agent.
     """
 
     name: str
     host: str
+    epoch: int
     endpoint: str
     identity: Identity
     addresses: tuple[Address, ...] = ()

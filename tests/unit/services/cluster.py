@@ -104,7 +104,7 @@ class Replica:
     async def view(self, host: str) -> View:
         stream = self.views.view(host)
         change = await anext(stream)
-        await stream.aclose()  # type: ignore[attr-defined]
+        await stream.aclose()
         return change.put
 
     async def start(self, host: str, name: str, number: int = 1) -> Endpoint:

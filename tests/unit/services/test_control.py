@@ -74,7 +74,7 @@ class Site:
     async def view(self, host: str) -> View:
         stream = self.views.view(host)
         change = await anext(stream)
-        await stream.aclose()  # type: ignore[attr-defined]
+        await stream.aclose()
         return change.put
 
     async def start(self, host: str, identity: Identity, name: str, number: int) -> Endpoint:
@@ -245,7 +245,7 @@ def test_a_second_agent_of_a_connected_host_is_refused_and_one_after_it_is_a_new
         with pytest.raises(Conflict, match="another agent"):
             await site.hello("h1", instance="other")
         assert await site.hello("h1") == 1
-        await stream.aclose()  # type: ignore[attr-defined]
+        await stream.aclose()
         assert await site.hello("h1", instance="other") == 2
         with pytest.raises(Conflict, match="epoch"):
             await site.rooms.claim(Claim(host="h1", epoch=1, identity=WEB))
@@ -264,7 +264,7 @@ def test_a_memory_that_is_older_than_what_it_published_is_a_new_epoch() -> None:
         await anext(stream)
         with pytest.raises(Conflict, match="another agent"):
             await site.hello("h1", logged=6)
-        await stream.aclose()  # type: ignore[attr-defined]
+        await stream.aclose()
         assert await site.hello("h1", logged=6) == 2
         assert await site.hello("h1", logged=6) == 2, "nothing was published in this epoch yet"
         with pytest.raises(Conflict, match="epoch"):
@@ -288,7 +288,7 @@ def test_a_view_stream_says_only_what_concerns_its_host() -> None:
         row = view.entries[view.identities[WEB.id].ingress]
         assert all(row[block] == "accept" for block in answer.blocks)
         assert view == (await site.view("h1"))
-        await stream.aclose()  # type: ignore[attr-defined]
+        await stream.aclose()
 
     run(test)
 
@@ -325,7 +325,7 @@ def test_a_policy_about_others_makes_nobody_look() -> None:
         waiting["h1"].cancel()
         await asyncio.gather(waiting["h1"], return_exceptions=True)
         for stream in streams.values():
-            await stream.aclose()  # type: ignore[attr-defined]
+            await stream.aclose()
 
     run(test)
 
@@ -352,6 +352,10 @@ def test_what_is_in_use_is_not_removed() -> None:
         with pytest.raises(Conflict, match="endpoints"):
             await site.tenancy.remove_segment("a", "web")
         with pytest.raises(Conflict, match="holds"):
+            await site.hosts.remove_host("h1")
+        for number in range(2, 7):
+            await site.start("h1", WEB, f"c{number}/eth0", number)
+        with pytest.raises(Conflict, match=r"holds (\S+, ){4}\S+ and \d+ more; drain it first"):
             await site.hosts.remove_host("h1")
         await site.tenancy.remove_segment("a", "db")
         assert ("a", "db") not in site.core.state.segments

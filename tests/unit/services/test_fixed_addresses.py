@@ -174,9 +174,26 @@ def test_an_address_in_a_delegated_block_is_refused_naming_block_and_host() -> N
 def test_the_same_name_with_another_request_is_refused() -> None:
     async def test(site: Site) -> None:
         await site.give("vm1", networks=["pods"])
-        for other in ({"segment": "db"}, {"labels": {"a": "b"}}, {"sticky": True}, {"networks": ["pods6"]}):
-            with pytest.raises(AlreadyExists, match=r"vm1 exists, 10\.0\.254\.8"):
-                await site.give("vm1", **other)
+        others: list[tuple[str, dict[str, Any]]] = [
+            ("owner or labels", {"segment": "db"}),
+            ("owner or labels", {"labels": {"a": "b"}}),
+            ("sticky or not", {"sticky": True}),
+            ("networks", {"networks": ["pods6"]}),
+            ("sticky or not, addresses", {"sticky": True, "addresses": ["10.0.254.9"], "networks": []}),
+        ]
+        for what, other in others:
+            with pytest.raises(AlreadyExists, match=rf"vm1 exists, 10\.0\.254\.8 .* differs: {what}; choose"):
+                await site.give("vm1", **{"networks": ["pods"], **other})
+
+
+def test_a_network_that_cannot_serve_a_name_is_said_with_those_that_can() -> None:
+    async def test(site: Site) -> None:
+        for network, error, words in (
+            ("nope", NotFound, "no network 'nope'; networks with static ranges: pods, pods6"),
+            ("bare", Invalid, "network bare has no static range, so no fixed addresses; networks with"),
+        ):
+            with pytest.raises(error, match=words):
+                await site.give("vm1", networks=[network])
 
     run(test)
 
@@ -396,7 +413,7 @@ def test_a_host_knows_the_rows_of_who_visits_it() -> None:
         for host, there in (("h1", True), ("h2", False)):
             stream = views.view(host)
             view = (await anext(stream)).put
-            await stream.aclose()  # type: ignore[attr-defined]
+            await stream.aclose()
             assert (given.identity.id in view.identities) is there
             assert not view.blocks.keys() & {one.block for one in given.allocations}
 

@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from romana.model.errors import Unavailable
+from romana.model.errors import Conflict, Unavailable
 from romana.ports import Record, StoreEvent, Transaction
 
 SCHEMA_VERSION = 1
@@ -154,7 +154,7 @@ class EmptyFile:
     """A file without records, to be filled whole or not at all."""
 
     def __init__(self, path: Path) -> None:
-        """Open or create it; Unavailable when a romanad has it open, or it has records."""
+        """Open or create it; Unavailable when a romanad has it open, Conflict when it has records."""
         self._path = path
         self._existed = path.exists()
         self._connection = open_file(path)
@@ -162,7 +162,7 @@ class EmptyFile:
         self._connection.execute("DELETE FROM records WHERE key LIKE 'lease/%'")
         if self._connection.execute("SELECT 1 FROM records LIMIT 1").fetchone() is not None:
             self._connection.close()
-            raise Unavailable(f"the store {path} has records; restore into a new file, or move that one away")
+            raise Conflict(f"the store {path} has records; restore into a new file, or move that one away")
 
     async def add(self, records: list[tuple[str, bytes]]) -> None:
         """Some of what it shall have."""

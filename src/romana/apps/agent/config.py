@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
 from romana.codec.text import parse_address
@@ -16,7 +18,8 @@ class AgentSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     addresses: the host's own addresses in the underlay, for others to reach it; empty for those of its uplinks.
     labels: the host's labels, by which it joins a group where the topology does not name it.
     state: the directory of the agent's memory, on a local disk.
-    socket: the UNIX socket that the CNI plugin talks to.
+    socket: the UNIX socket that the CNI plugin talks to; beside it lies a small file (`.mark`) by which the agent
+        notices that its memory was set back. Both belong on a file system that a reboot empties.
     mtu: of endpoints' interfaces, in bytes; 0 for the uplink's.
     rest_seconds: how long a freed address is not used again.
     give_back_seconds: how long a block is not used before it is given back.
@@ -33,6 +36,11 @@ class AgentSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     rest_seconds: int = 180
     give_back_seconds: int = 300
     round_seconds: float = 180.0
+
+
+def mark_file(agent: AgentSection) -> Path:
+    """Where it is written how far the agent's memory has come: beside the socket, not on the disk of the memory."""
+    return Path(agent.socket).with_suffix(".mark")
 
 
 class RomanadSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -15,7 +15,7 @@ from romana.adapters.linux.fence import NftFence
 from romana.adapters.linux.links import KernelLinks
 from romana.adapters.linux.nftables import NftTable
 from romana.adapters.linux.routes import KernelRoutes
-from romana.apps.agent.config import AgentConfig
+from romana.apps.agent.config import AgentConfig, mark_file
 from romana.codec.cni import VERSIONS
 from romana.core.diff import Changes
 from romana.model.errors import NotFound, RomanaError, Unavailable
@@ -109,6 +109,7 @@ def _files(settings: AgentConfig) -> Iterator[str]:
     for path in (
         *(state / name for name in ("agent.db", "agent.db-wal", "agent.db-shm", "view.json", "router.json")),
         Path(settings.agent.socket),
+        mark_file(settings.agent),
         Path(settings.cni.conflist),
         Path(settings.cni.plugin),
     ):

@@ -33,7 +33,7 @@ from romana.adapters.linux.sysctls import prepare_host
 from romana.adapters.romanad import RomanadClient
 from romana.adapters.threads import ThreadWorker
 from romana.apps.agent.cni import Cni
-from romana.apps.agent.config import AgentConfig
+from romana.apps.agent.config import AgentConfig, mark_file
 from romana.apps.agent.joints import COMMAND, bird_of, own_addresses, until_stopped
 from romana.apps.agent.server import AgentServer
 from romana.codec.json import encode
@@ -63,7 +63,8 @@ async def _run(settings: AgentConfig) -> None:
         log.info("sysctl set", name=name, before=before)
     clock = KernelClock()
     with ExitStack() as release:
-        state = SqliteAgentState(Path(settings.agent.state), boot_id=clock.boot_id())
+        mark = mark_file(settings.agent)
+        state = SqliteAgentState(Path(settings.agent.state), boot_id=clock.boot_id(), mark=mark)
         release.callback(state.close)
         table = NftTable()
         release.callback(table.close)

@@ -15,11 +15,16 @@ import typer
 
 from romana.adapters.store.etcd.address import EtcdAddress
 from romana.adapters.store.sqlite_file import EmptyFile
-from romana.apps.cli.session import Session, command, in_file
+from romana.apps.cli.session import JsonOption, Output, OutputOption, Session, command, in_file
+from romana.apps.cli.table import print_value
+from romana.apps.cli.waiting import busy
 from romana.codec.backup import BackupReader
 from romana.model.errors import Fault, Invalid, Unavailable
 from romana.ports import EmptyStore
-from romana.services.control.backup import check_backup, restore
+from romana.services.control.backup import Restored, check_backup, restore
+
+SHOWN = 20
+"""Names of hosts in one sentence at most."""
 
 File = Annotated[Path, typer.Argument(metavar="FILE", show_default=False)]
 Database = Annotated[
@@ -47,9 +52,10 @@ def _backup(session: Session, file: File) -> None:
     try:
         try:
             with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-                for line in session.raw_lines("backup"):
-                    reader.line(line + b"\n")
-                    out.write(line + b"\n")
+                with busy("copying the store"):
+                    for line in session.raw_lines("backup"):
+                        reader.line(line + b"\n")
+                        out.write(line + b"\n")
                 header = reader.finish()
                 out.flush()
                 os.fsync(out.fileno())
@@ -73,6 +79,8 @@ def _restore(
     ca: EtcdCa = "",
     certificate: EtcdCertificate = "",
     key: EtcdKey = "",
+    output: OutputOption = Output.TABLE,
+    json: JsonOption = False,
 ) -> None:
     """Fill an empty store from a backup, with no romanad running on it: all of it, or nothing.
 
@@ -87,19 +95,25 @@ def _restore(
     if path is None and (faults := address.faults()):
         raise Invalid(*faults)
 
-    async def work() -> None:
+    async def work() -> Restored:
         with Unreadable(file):
-            check_backup(_lines(file))
+            with busy(f"reading {file}"):
+                check_backup(_lines(file))
             target = await _target(path, address)
-            done = await restore(lambda: _lines(file), target)
-        typer.echo(f"{done.records} records restored, as of revision {done.header.revision}")
-        typer.echo("no new fixed address is given before `romana address confirm`")
-        if done.unsettled:
-            typer.echo(
-                f"{len(done.unsettled)} hosts must report before anybody gets new blocks: {', '.join(done.unsettled)}"
-            )
+            with busy("filling the store"):
+                return await restore(lambda: _lines(file), target)
 
-    asyncio.run(work())
+    done = asyncio.run(work())
+    if json or output is not Output.TABLE:
+        item = {"records": done.records, "revision": done.header.revision, "unsettled": list(done.unsettled)}
+        print_value(item, as_yaml=output is Output.YAML and not json)
+        return
+    typer.echo(f"{done.records} records restored, as of revision {done.header.revision}")
+    typer.echo("no new fixed address is given before `romana address confirm`")
+    if done.unsettled:
+        names = ", ".join(done.unsettled[:SHOWN])
+        more = " and more, which `romana host list` shows" if len(done.unsettled) > SHOWN else ""
+        typer.echo(f"{len(done.unsettled)} hosts must report before anybody gets new blocks: {names}{more}")
 
 
 class Unreadable:

@@ -13,6 +13,7 @@ from romana.apps.cli.arguments import OnHost
 from romana.apps.cli.failure import ExitStatus
 from romana.apps.cli.session import Session, command, read_document
 from romana.apps.cli.table import GAP, Column, print_table
+from romana.apps.cli.waiting import busy
 
 ipam_app = typer.Typer(help="How full networks are, and whether everything about addresses is right.")
 AT_ONCE = 500
@@ -70,6 +71,7 @@ def _name(item: Any) -> str:
     return f"{'  ' * item['depth']}{shown}"
 
 
+ASKING = "asking the agents"
 USAGE = (
     Column("network", _name),
     Column("cidr", "cidr"),
@@ -113,7 +115,8 @@ def ipam_show(
 ) -> None:
     """Networks, the groups in them and their hosts: what is used, rests, is withheld, and is left."""
     if ask:
-        session.post("ipam/check", {})
+        with busy(ASKING):
+            session.post("ipam/check", {})
     found = session.get("ipam", network=network, host=host, depth=None if depth is None else str(depth))
     if not session.is_table:
         session.show(found, ())
@@ -145,15 +148,23 @@ def ipam_check(
     session: Session,
     wait: Annotated[float, typer.Option(min=0, max=25, help="Seconds to wait for agents.")] = 10.0,
     confirm: Annotated[
-        bool, typer.Option("--confirm", help="Where something was seen, look again after romanad's patience.")
+        bool,
+        typer.Option(
+            "--confirm",
+            help="Where something was seen, look again after two minutes (`\\[hosts] check_seconds`).",
+        ),
     ] = False,
 ) -> None:
     """Compare the records with what every agent has. Exit status 0 when all is right, 1 when something was found."""
-    report = session.post("ipam/check", {"wait": wait})
-    if confirm and any(one["observed"] for one in report["findings"]):
-        typer.echo(f"{len(report['findings'])} findings; looking again in {report['patience']} s", err=True)
-        time.sleep(report["patience"])
+    with busy(ASKING):
         report = session.post("ipam/check", {"wait": wait})
+    if confirm and any(one["observed"] for one in report["findings"]):
+        patience = report["patience"]
+        typer.echo(f"{len(report['findings'])} finding(s); looking again in {patience} s", err=True)
+        with busy(f"waiting {patience} s"):
+            time.sleep(patience)
+        with busy(ASKING):
+            report = session.post("ipam/check", {"wait": wait})
     if session.is_table:
         session.show(report["findings"], FINDING, empty=f"nothing found; {report['observed']} agents answered")
     else:

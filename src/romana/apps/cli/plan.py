@@ -12,6 +12,7 @@ import typer
 from romana.apps.cli.plan_load import LoadOptions, load_of
 from romana.apps.cli.plan_table import print_comparison, print_report
 from romana.apps.cli.session import Session, command, in_file, read_document
+from romana.apps.cli.waiting import busy
 from romana.codec.daemons import Configuration, Daemon, configured
 from romana.codec.json import decode, encode
 from romana.codec.svg_plan import draw_plan
@@ -22,7 +23,7 @@ from romana.core.planner.report import PlanReport, plan_report
 from romana.core.planner.usage import Usage, modelled, recorded
 from romana.core.routing import RoutePlan
 from romana.core.topology import PlanChange, listed_hosts
-from romana.model.errors import Fault, Invalid
+from romana.model.errors import Fault, Invalid, NotFound
 from romana.model.ipam import Block, Span
 from romana.model.topology import AddressPlan, Host
 
@@ -105,7 +106,8 @@ def _of_file(file: str, options: LoadOptions) -> PlanReport:
     """The report on a document under a load; nothing of it needs romanad."""
     plan = _carved(file, read_document(file))
     load = load_of(plan, options)
-    return plan_report(plan, modelled(plan, draw(load, ENOUGH)), load)
+    with busy(f"placing {load.pods:,} endpoints"):
+        return plan_report(plan, modelled(plan, draw(load, ENOUGH)), load)
 
 
 def _carved(file: str, document: object) -> AddressPlan:
@@ -119,7 +121,7 @@ def _current(session: Session) -> tuple[PlanReport, str]:
     """The report on the plan in force, with the records' spans, blocks and endpoints."""
     plan = _read(session.get("topology")["plan"], AddressPlan)
     if not plan.networks:
-        raise Invalid(Fault("topology", "no address plan is in force; load one with `romana topology apply`"))
+        raise NotFound("no address plan is in force; load one with `romana topology apply`")
     return plan_report(plan, _usage(session, plan)), "Address plan in force"
 
 

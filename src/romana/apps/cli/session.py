@@ -168,7 +168,7 @@ def read_documents(file: str) -> list[object]:
     except Invalid as error:
         raise in_file(file, error) from error
     if not found:
-        raise Invalid(Fault(file, "has no document in it"))
+        raise in_file(file, Invalid(Fault("", "has no document in it")))
     return found
 
 
@@ -176,7 +176,7 @@ def read_document(file: str) -> object:
     """The one document in a file."""
     found = read_documents(file)
     if len(found) != 1:
-        raise Invalid(Fault(file, f"expected one document, found {len(found)}"))
+        raise in_file(file, Invalid(Fault("", f"expected one document, found {len(found)}")))
     return found[0]
 
 
@@ -186,11 +186,11 @@ def in_file(file: str, error: Invalid) -> Invalid:
     return Invalid(*(Fault(f"{name}: {fault.path}" if fault.path else name, fault.sentence) for fault in error.faults))
 
 
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="The form of the answer.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Short for `-o json`.")]
 _ServerOption = Annotated[
     str, typer.Option("--server", envvar="ROMANA_SERVER", help="Where romanad is: unix:///PATH or http://HOST:PORT.")
 ]
-_OutputOption = Annotated[Output, typer.Option("--output", "-o", help="The form of the answer.")]
-_JsonOption = Annotated[bool, typer.Option("--json", help="Short for `-o json`.")]
 
 
 def _option(name: str, default: object, kind: Any) -> inspect.Parameter:
@@ -199,8 +199,8 @@ def _option(name: str, default: object, kind: Any) -> inspect.Parameter:
 
 _SHARED = (
     _option("server", DEFAULT_SERVER, _ServerOption),
-    _option("output", Output.TABLE, _OutputOption),
-    _option("json", False, _JsonOption),
+    _option("output", Output.TABLE, OutputOption),
+    _option("json", False, JsonOption),
 )
 
 

@@ -181,8 +181,9 @@ def _ends(change: Any) -> dict[str, str]:
 @command(topology_app, "check")
 def topology_check(session: Session, file: File) -> None:
     """Carve a topology document here, without romanad, and show every CIDR, or every fault."""
+    document = read_document(file)
     try:
-        plan = carved(read_document(file))
+        plan = carved(document)
     except Invalid as error:
         raise in_file(file, error) from error
     _show_plan(session, msgspec.json.decode(encode(plan)), None)

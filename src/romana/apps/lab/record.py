@@ -95,7 +95,7 @@ def read(name: str = "") -> LabRecord:
     known = names()
     if not name:
         if len(known) != 1:
-            listed = f"say which one: {', '.join(known)}" if known else "`romana lab up FILE` makes one"
+            listed = f"say which one with --lab: {', '.join(known)}" if known else "`romana lab up FILE` makes one"
             raise NotFound(f"there are {len(known)} labs; {listed}")
         name = known[0]
     if name not in known:

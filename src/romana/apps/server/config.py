@@ -54,6 +54,7 @@ class HostsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     round_seconds: how often romanad looks after hosts, and frees what was given back.
     check_seconds: how far apart two observations of a host lie before a repair acts on what both show.
     empty_seconds: for how long a span has no block before it is taken back.
+    heard_seconds: for how long after renewing its lease a host counts as heard from; several `beat_seconds` of agents.
     """
 
     lease_seconds: int = 86400
@@ -61,6 +62,7 @@ class HostsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     round_seconds: float = 15.0
     check_seconds: int = 120
     empty_seconds: int = 300
+    heard_seconds: int = 60
 
 
 class LogSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -23,6 +23,7 @@ from romana import __version__
 from romana.adapters.linux.clock import KernelClock
 from romana.adapters.logs import set_up_logs
 from romana.adapters.startup import read_settings, told
+from romana.adapters.tcp import notice_silence
 from romana.adapters.unix_socket import bound
 from romana.apps.server.config import ServerConfig
 from romana.apps.server.endpoints import Api, endpoints
@@ -147,6 +148,7 @@ def _host_settings(settings: ServerConfig) -> HostSettings:
         round=hosts.round_seconds,
         patience=hosts.check_seconds,
         empty=hosts.empty_seconds,
+        heard=hosts.heard_seconds,
     )
 
 
@@ -172,6 +174,7 @@ def _sockets(settings: ServerConfig, insecure: str) -> list[socket.socket]:
 def _tcp_socket(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
     tcp = socket.socket(family, socket.SOCK_STREAM)
     tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    notice_silence(tcp)
     if family is socket.AF_INET6:
         tcp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     try:

@@ -106,6 +106,7 @@ class OwnBlocks:
         address = allocation.address
         room = self._room_of(allocation)
         if room is not None:
+            self.stock.get(room.block.network, {}).pop(room.cidr, None)  # whoever lives there, it is not empty
             self.hold_in(room, room.offset(address), allocation)
             return
         before, self._strays[address] = self._strays.get(address), allocation
@@ -282,7 +283,7 @@ class OwnBlocks:
     def _enter(self, room: Room) -> None:
         """Offer a block to its identities, or as stock."""
         self._class_up(room)
-        if room.is_open and room.block.is_stock:
+        if room.is_open and room.block.is_stock and not room.held:
             self.stock.setdefault(room.block.network, {})[room.cidr] = None
         for name, pool in self._pools_of(room):
             pool.add(room, self._offers(room, name))

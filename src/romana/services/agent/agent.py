@@ -1,6 +1,6 @@
 """The services of one host's agent, joined.
 
-Owns which loops run, what is taken from the kernel at the start, and the status that people and runtimes are shown.
+Owns which loops run, and the status that people and runtimes are shown.
 Refuses to know threads, sockets and files.
 """
 
@@ -12,19 +12,18 @@ import msgspec
 import structlog
 
 from romana.core.ruleset import NO_FAILSAFE, Failsafe
-from romana.model.address import Address, Prefix
+from romana.model.address import Address
 from romana.model.daemon import SessionState
-from romana.model.endpoint import Endpoint
 from romana.model.errors import Unavailable
-from romana.model.ipam import Allocation
 from romana.model.view import Hello
 from romana.ports import AgentState, Clock, Connection, ControlPlane, RouteDaemon
 from romana.services.agent.attachments import Attachments
+from romana.services.agent.fixed import FixedAddresses
 from romana.services.agent.flows import Flows
 from romana.services.agent.follower import Follower
 from romana.services.agent.kernel import Kernel, KernelPorts
 from romana.services.agent.lease import Lease
-from romana.services.agent.ledger import Ledger, stand_in
+from romana.services.agent.ledger import Ledger
 from romana.services.agent.observe import Observer
 from romana.services.agent.publisher import Publisher
 from romana.services.agent.reconcile import Reconciler
@@ -33,6 +32,7 @@ from romana.services.agent.removals import Removals
 from romana.services.agent.reporter import Reporter
 from romana.services.agent.returns import Returns
 from romana.services.agent.rooms import Rooms
+from romana.services.agent.start import adopt_unknown, believe_kernel
 from romana.services.agent.work import Backoff, Sleep, Workers
 
 log = structlog.get_logger()
@@ -107,11 +107,10 @@ class Agent:
 
         self.settings = settings
         self._world = world
+        believe_kernel(world.state, world.kernel, world.clock)
         self._workers = workers
         self.ledger = Ledger(settings.host, world.state, world.clock, rest=settings.rest)
-        for orphan in _orphans(self.ledger, world.kernel):
-            log.warning("a link of ours is not in this agent's memory", link=orphan.link)
-            self.ledger.adopt(orphan)
+        adopt_unknown(self.ledger, world.kernel)
         endpoints = (*self.ledger.endpoints.values(), *self.ledger.orphans.values())
         kernel = Kernel(world.kernel, endpoints, settings.failsafe)
         self.recovery = Recovery(self.ledger, world.control, kernel, workers)
@@ -127,9 +126,14 @@ class Agent:
             backoff=backoff(),
             every=settings.every,
         )
-        rooms = Rooms(self.ledger, world.control, workers, wait=settings.wait)
+        self.fixed = FixedAddresses(self.ledger, world.control, self.publisher, workers, backoff(), wait=settings.wait)
+        rooms = Rooms(self.ledger, world.control, workers, self.fixed, wait=settings.wait)
         self.attachments = Attachments(self.ledger, rooms, kernel, workers, self.removals)
+        self.fixed.turn = self.attachments.turn
+        self.fixed.is_here = self.attachments.is_here
         self.recovery.stop = self.attachments.stop
+        self.recovery.stop_gone = self.attachments.stop_gone
+        self.recovery.cut = self.attachments.cut
         self.recovery.turn = self.attachments.turn
         self.recovery.publishing = self.publisher.turn
         self.lease = Lease(
@@ -166,6 +170,7 @@ class Agent:
                 self.observer.run(),
                 self.removals.run(),
                 self.flows.run(),
+                self.fixed.run(),
                 self._tidy_blocks(),
             ):
                 loops.create_task(one)
@@ -253,24 +258,3 @@ class Agent:
                     await self._workers.slow(self._world.state.rested, over)
                 except Unavailable as error:
                     log.warning("ended rests could not be written", error=str(error))
-
-
-def _orphans(ledger: Ledger, kernel: KernelPorts) -> list[Endpoint]:
-    """Stand-ins for links of ours that the memory does not know, with the addresses that are routed to them."""
-    known = {endpoint.link for endpoint in (*ledger.endpoints.values(), *ledger.unlinking.values())}
-    taken = {address for endpoint in ledger.endpoints.values() for address in endpoint.addresses}
-    unknown = {link for link in kernel.links.read() if link not in known}
-    if not unknown:
-        return []
-    routed: dict[str, list[Allocation]] = {link: [] for link in unknown}
-    for prefix, route in kernel.routes.read().items():
-        if route.link in unknown and prefix.is_address and prefix not in taken:
-            routed[route.link].append(_allocation(ledger, prefix, route.link))
-    return [stand_in(ledger.host, link, tuple(routed[link])) for link in sorted(unknown)]
-
-
-def _allocation(ledger: Ledger, prefix: Prefix, link: str) -> Allocation:
-    address = prefix.address(0)
-    alone = Prefix(address.family, address.value, address.length)
-    block = next((block for block in ledger.view.blocks if block.contains(address)), alone)
-    return Allocation(address=address, block=block, endpoint=f"unknown/{link}", sequence=0)

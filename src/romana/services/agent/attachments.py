@@ -17,10 +17,9 @@ import structlog
 
 from romana.model.address import Address
 from romana.model.endpoint import Endpoint, endpoint_id
-from romana.model.errors import AlreadyExists, NotFound, RomanaError
+from romana.model.errors import AlreadyExists, NotFound, RomanaError, Unavailable
 from romana.model.tenancy import Identity
 from romana.ports import AgentMemory, LinkPlan, LinkState
-from romana.services.agent.fixed import ad_hoc_name
 from romana.services.agent.kernel import Kernel
 from romana.services.agent.ledger import Ledger
 from romana.services.agent.removals import Removals
@@ -102,7 +101,7 @@ class Attachments:
                 netns=wanted.netns,
                 mtu=wanted.mtu,
             )
-            return await (self._start_fixed(endpoint, wanted) if wanted.is_fixed else self._start(endpoint))
+            return await (self._start_fixed(endpoint) if wanted.is_fixed else self._start(endpoint))
 
     async def delete(self, container: str, interface: str) -> bool:
         """Unmake an endpoint; whether there was one. Its link goes afterwards."""
@@ -148,6 +147,10 @@ class Attachments:
         self._unlisted = seen
         return [endpoint.id for endpoint in due if await self._collect(endpoint)]
 
+    def is_here(self, name: str) -> bool:
+        """Whether an endpoint of that id is here, or its link, of which nobody may know more."""
+        return name in self._ledger.endpoints or link_name(name) in self._ledger.orphans
+
     async def held(self) -> tuple[AgentMemory, dict[Address, str]]:
         """What is remembered, and which addresses the kernel routes to which links, both of one moment."""
         return await self._workers.kernel(self._held)
@@ -166,6 +169,13 @@ class Attachments:
             if self._ledger.endpoints.get(endpoint.id) == endpoint:
                 await self._stop(endpoint)
 
+    async def stop_gone(self, endpoint: Endpoint) -> None:
+        """The same, of one whose link is not there."""
+        async with self.turn(endpoint.id):
+            known = self._ledger.endpoints.get(endpoint.id) == endpoint
+            if known and await self._workers.kernel(self._kernel.is_gone, endpoint):
+                await self._stop(endpoint)
+
     async def _collect(self, endpoint: Endpoint) -> bool:
         async with self.turn(endpoint.id):
             if endpoint.link in self._ledger.orphans:
@@ -177,13 +187,12 @@ class Attachments:
             await self._stop(endpoint)
             return True
 
-    async def _start_fixed(self, endpoint: Endpoint, wanted: Wanted) -> Attached:
+    async def _start_fixed(self, endpoint: Endpoint) -> Attached:
         try:
             self._ledger.book.restore([endpoint], {}, now=self._ledger.clock.boottime())
             return await self._start(endpoint)
         except RomanaError:
-            if endpoint.id not in self._ledger.endpoints:
-                await self._rooms.fixed.end(wanted.reservation or ad_hoc_name(endpoint.id), endpoint.id)
+            self._rooms.fixed.bell.ring()  # nothing may have been written of it
             raise
 
     async def _start(self, endpoint: Endpoint) -> Attached:
@@ -214,6 +223,8 @@ class Attachments:
             self._ledger.state.release(endpoint, self._ledger.clock.boottime())
             durable.clear()
 
+        if not self._ledger.owns(endpoint):
+            raise Unavailable(f"{', '.join(_shown(endpoint))} is not host {endpoint.host}'s any more; try again")
         with ExitStack() as undo:
             self._ledger.state.start(endpoint)
             durable.append(endpoint)
@@ -266,7 +277,9 @@ class Attachments:
         await self._workers.kernel(self._unmake, orphan)  # nobody knows it, but its addresses rest
         self._ledger.abandon(orphan.link)
         self._ledger.unlinking[orphan.id] = orphan
+        self._ledger.grown.ring()
         self._removals.bell.ring()
+        self._rooms.fixed.bell.ring()  # it may have had some
 
     @asynccontextmanager
     async def turn(self, name: str) -> AsyncIterator[None]:

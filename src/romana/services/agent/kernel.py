@@ -160,6 +160,10 @@ class Kernel:
         within = [network.cidr for network in self._view.networks.values()]
         return self._ports.routes.read(), self._ports.routes.learned(within)
 
+    def is_gone(self, endpoint: Endpoint) -> bool:
+        """Whether the host's side of an endpoint's link is not there."""
+        return endpoint.link not in self._ports.links.read()
+
     def state(self, link: str) -> LinkState | None:
         """The host's side of a link, None when there is none."""
         return self._ports.links.read().get(link)

@@ -79,6 +79,12 @@ class Ledger:
         """Whether the view has rows for it."""
         return identity.id in self.view.identities
 
+    def owns(self, endpoint: Endpoint) -> bool:
+        """Whether the view has the addresses of an endpoint as this host's: its blocks, or a use of fixed ones."""
+        if self.view.uses.get(endpoint.id) == endpoint.allocations:
+            return True
+        return all(one.block in self.view.blocks for one in endpoint.allocations)
+
     def allocate(self, endpoint: str, identity: Identity, need: Need = Need.USUAL) -> tuple[Allocation, ...]:
         """Addresses for an endpoint, not durable yet; Exhausted with the numbers."""
         return self.book.allocate(endpoint, identity, self.names_of(identity), self.clock.boottime(), need)
@@ -161,9 +167,11 @@ class Ledger:
         return encode(self.view)
 
 
-def stand_in(host: str, link: str, allocations: tuple[Allocation, ...]) -> Endpoint:
-    """An endpoint for a link of which only the kernel's routes are known: no identity, so no rows."""
-    name = f"unknown/{link}"
+def stand_in(host: str, link: str, allocations: tuple[Allocation, ...], *, name: str = "") -> Endpoint:
+    """An endpoint for a link of which only the kernel's routes are known, or its name as well: no identity, so no
+    rows.
+    """
+    name = name or f"unknown/{link}"
     identity = Identity(owner=Owner("", ""))
     return Endpoint(id=name, name=name, host=host, identity=identity, allocations=allocations, link=link)
 

@@ -53,6 +53,14 @@ class Publisher:
                 self.problem = ""
                 self._backoff.reset()
 
+    async def flush(self) -> None:
+        """Publish now what the log has; as `run`, but an error is the caller's."""
+        while self._ledger.epoch:
+            async with self.turn:
+                if not await self._publish():
+                    return
+        raise Unavailable(f"host {self._ledger.host} has not reached romanad since the agent started")
+
     async def _publish(self) -> bool:
         """Publish the first entries; whether there may be more."""
         entries = await self._workers.slow(self._ledger.state.pending, AT_ONCE)

@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager
 import msgspec
 import structlog
 
-from romana.model.address import Prefix
+from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Unavailable
 from romana.model.ipam import Block
@@ -37,6 +37,10 @@ class Recovery:
         self.workers = workers
         self.stop: Callable[[Endpoint], Awaitable[None]]
         """How an endpoint is stopped for good; set by who makes this."""
+        self.stop_gone: Callable[[Endpoint], Awaitable[None]]
+        """The same, unless its link is there; set by who makes this."""
+        self.cut: Callable[[str], Awaitable[bool]]
+        """How a link is cut off that nobody allocated; set by who makes this."""
         self.turn: Callable[[str], AbstractAsyncContextManager[None]]
         """The turn of an endpoint, in which no verb changes it; set by who makes this."""
         self.publishing: asyncio.Lock
@@ -46,15 +50,16 @@ class Recovery:
         self._kernel = kernel
         self._epoch = 0
         self._over_at = 0
-        self._finding_out = False
+        self._finding_out = not ledger.joined
         self._known: dict[str, Endpoint] = {}
 
     def check(self) -> None:
         """Unavailable while the control plane has not said yet which of this host's endpoints and blocks are its."""
         if self._finding_out:
+            since = f" since epoch {self._epoch}" if self._epoch else ""
             raise Unavailable(
-                f"host {self._ledger.host} is another one to romanad since epoch {self._epoch}; the agent finds out "
-                "first what it may keep"
+                f"the memory of host {self._ledger.host} is not the one that romanad knows{since}; the agent finds out "
+                "there first what it may keep"
             )
 
     async def begin(self, welcome: Welcome) -> bool:
@@ -79,11 +84,18 @@ class Recovery:
             self._over_at = self._ledger.clock.boottime()
             if welcome.epoch == 1 and not memory.endpoints:  # nobody was here before
                 await self.end()
+                self._finding_out = False
                 return False
             log.warning("this host had an agent with another memory; free addresses rest first", epoch=welcome.epoch)
             self._finding_out = True
             self._ledger.rest_first = True
             self._over_at += self._ledger.book.rest
+            if self._ledger.joined:  # a restart before this is over has to begin it again, also without romanad
+                await self.workers.slow(self._ledger.state.joined, 0)
+                self._ledger.joined = 0
+            for endpoint in await self.workers.kernel(self._without_link):
+                log.warning("an endpoint without a link is taken for ended", endpoint=endpoint.id)
+                await self.stop_gone(endpoint)
         known = await self._control.endpoints(self._ledger.host)
         self._known = {endpoint.id: endpoint for endpoint in known}
         for endpoint in known if other_epoch else ():
@@ -92,15 +104,21 @@ class Recovery:
 
     async def confirm(self) -> None:
         """Stop what the first view does not confirm to be this host's, and say anew what the control plane lacks."""
-        memory = await self.workers.slow(self._ledger.state.load)
+        # On the kernel's worker, so what was being started under the view before is there by now.
+        memory = await self.workers.kernel(self._ledger.state.load)
         taken = {one.cidr: one for one in memory.taken}
-        for endpoint in list(self._ledger.endpoints.values()):
+        for endpoint in memory.endpoints.values():
             known = self._known.get(endpoint.id)
             if known is not None and known.allocations == endpoint.allocations:
                 continue
-            if not all(self._serves(one.block, endpoint, taken) for one in endpoint.allocations):
+            uses = self._ledger.view.uses.get(endpoint.id) == endpoint.allocations
+            if not uses and not all(self._serves(one.block, endpoint, taken) for one in endpoint.allocations):
                 log.error("an endpoint's addresses are not this host's any more; it is stopped", endpoint=endpoint.id)
                 await self.stop(endpoint)
+        for orphan in list(self._ledger.orphans.values()):
+            if not all(map(self._is_own, orphan.addresses)):
+                log.error("a link has addresses that are not this host's any more; it is cut off", link=orphan.link)
+                await self.cut(orphan.link)
         await self.workers.kernel(self._say_anew)
         self._finding_out = False
 
@@ -121,6 +139,16 @@ class Recovery:
             self._ledger.joined = epoch
             if self._epoch == epoch:
                 self._epoch = 0
+
+    def _is_own(self, address: Address) -> bool:
+        """Whether an address lies in this host's blocks, or is one that it asked for."""
+        view = self._ledger.view
+        fixed = (one.address for given in view.uses.values() for one in given)
+        return any(block.contains(address) for block in view.blocks) or address in fixed
+
+    def _without_link(self) -> list[Endpoint]:
+        memory = self._ledger.state.load()
+        return [endpoint for endpoint in memory.endpoints.values() if self._kernel.is_gone(endpoint)]
 
     def _serves(self, cidr: Prefix, endpoint: Endpoint, taken: Mapping[Prefix, BlockTaken]) -> bool:
         """Whether a block is this host's and serves an endpoint, as far as the first view and our log say."""

@@ -17,7 +17,7 @@ from romana.model.address import Prefix
 from romana.model.errors import Exhausted, RomanaError, Unavailable
 from romana.model.ipam import Allocation
 from romana.model.tenancy import Identity
-from romana.model.view import Claim, ClaimAnswer
+from romana.model.view import BlockTaken, Claim, ClaimAnswer
 from romana.ports import ControlPlane
 from romana.services.agent.fixed import FixedAddresses
 from romana.services.agent.ledger import Ledger
@@ -32,15 +32,17 @@ LOW = 4
 class Rooms:
     """Allocations, and the claims behind them."""
 
-    def __init__(self, ledger: Ledger, control: ControlPlane, workers: Workers, *, wait: float) -> None:
+    def __init__(
+        self, ledger: Ledger, control: ControlPlane, workers: Workers, fixed: FixedAddresses, *, wait: float
+    ) -> None:
         """`wait` is how long an allocation may wait for the control plane, in seconds."""
+        self.fixed = fixed
+        """For endpoints that ask for addresses of their own."""
         self._ledger = ledger
         self._control = control
         self._workers = workers
         self._wait = wait
         self._claims: dict[str, asyncio.Task[ClaimAnswer]] = {}
-        self.fixed = FixedAddresses(ledger, control, wait=wait)
-        """For endpoints that ask for addresses of their own."""
 
     async def allocate(self, endpoint: str, identity: Identity) -> tuple[Allocation, ...]:
         """Addresses for an endpoint, from its host's own blocks wherever possible.
@@ -126,8 +128,14 @@ class Rooms:
                 )
             taken = self._ledger.book.take(identity, name)
             log.info("block taken from the stock", block=str(taken.cidr), owner=str(taken.owner))
-            await self._workers.kernel(self._ledger.state.take, taken)
+            await self._workers.kernel(self._note_taken, taken)
             self._ledger.grown.ring()
+
+    def _note_taken(self, taken: BlockTaken) -> None:
+        """On the kernel's worker, like everything that the log has of blocks and endpoints."""
+        if taken.cidr not in self._ledger.view.blocks:
+            raise Unavailable(f"block {taken.cidr} is not host {self._ledger.host}'s any more; try again")
+        self._ledger.state.take(taken)
 
     def _look_ahead(self, identity: Identity) -> None:
         """Claim the next block of an owner that has blocks of its own; one that shares may never need another."""

@@ -34,9 +34,9 @@ from romana.model.address import Address, Prefix
 from romana.model.errors import Conflict, Exhausted, Fault, Invalid, RomanaError
 from romana.model.ipam import SERVER, Allocation, Reservation
 from romana.model.tenancy import Identity
-from romana.model.topology import Network
+from romana.model.topology import Host, Network
 from romana.services.control.core import Core, Draft, problem_words
-from romana.services.control.hosts import check_name, known_host
+from romana.services.control.hosts import bound_host, check_name, known_host
 from romana.services.control.reservations import (
     AddressDocument,
     UseDocument,
@@ -125,6 +125,7 @@ class AddressVerbs:
     ) -> Reservation:
         if chosen:  # in an earlier try
             self._settle(chosen)
+        host = _user(state, wanted.host, wanted.epoch) if wanted.host else None
         known = state.reservations.get(wanted.name)
         if known is not None:
             return same_or_refuse(state, known, wanted)
@@ -133,9 +134,9 @@ class AddressVerbs:
             check_not_held(state)
         known_segment(state, wanted.tenant, wanted.segment)
         draft.read(PLAN_KEY, TENANT.key(wanted.tenant), SEGMENT.key(wanted.tenant, wanted.segment))
-        if wanted.host:
+        if host is not None:
             check_free_endpoint(state, wanted.endpoint)
-            put_bound(draft, wanted.name, known_host(state, wanted.host), wanted.endpoint)
+            put_bound(draft, wanted.name, host, wanted.endpoint)
         found = self._choose(state, wanted, who, chosen)
         for address, cidr in found:
             draft.read(BLOCK.key(cidr))
@@ -150,6 +151,7 @@ class AddressVerbs:
             host=wanted.host,
             endpoint=wanted.endpoint,
             sticky=wanted.sticky,
+            epoch=wanted.epoch,
         )
         draft.put(RESERVATION, RESERVATION.key(wanted.name), reservation)
         return reservation
@@ -303,14 +305,16 @@ class AddressVerbs:
         def decide(state: State, draft: Draft) -> Reservation:
             known = known_reservation(state, name)
             check_identity(known, wanted)
-            if (known.host, known.endpoint) == (wanted.host, wanted.endpoint):
-                return known
-            if known.host:
+            same = (known.host, known.endpoint) == (wanted.host, wanted.endpoint)
+            if known.host and not same:
                 raise Conflict(f"address {name} is in use by {known.endpoint} on host {known.host}; end that use first")
-            host = known_host(state, wanted.host)
-            check_free_endpoint(state, wanted.endpoint)
+            host = _user(state, wanted.host, wanted.epoch)
+            if same and wanted.epoch in (0, known.epoch):
+                return known
+            if not same:
+                check_free_endpoint(state, wanted.endpoint)
             put_bound(draft, name, host, wanted.endpoint)
-            used = with_use(state, known, wanted.host, wanted.endpoint)
+            used = with_use(state, known, wanted.host, wanted.endpoint, epoch=wanted.epoch)
             draft.put(RESERVATION, RESERVATION.key(name), used)
             return used
 
@@ -327,6 +331,11 @@ class AddressVerbs:
                 return
             if endpoint not in ("", known.endpoint):
                 raise Conflict(f"address {name} is in use by {known.endpoint}, not by {endpoint}")
+            if known.epoch:
+                raise Conflict(
+                    f"the agent of host {known.host} has address {name} for {known.endpoint}; the use ends with that "
+                    "workload, or with the host (`romana host lost`)"
+                )
             for allocation in known.allocations:
                 if state.holder(allocation.address) is not None:
                     raise Conflict(f"endpoint {known.endpoint} still has {allocation.address}; end its workload first")
@@ -397,3 +406,13 @@ class AddressVerbs:
         for address in chosen:
             self._book.settle(address)
         chosen.clear()
+
+
+def _user(state: State, host: str, epoch: int) -> Host:
+    """The host on which a use begins; NotFound, or Conflict when it is draining, or when its agent is not the one that
+    asks.
+    """
+    found = bound_host(state, host, epoch) if epoch else known_host(state, host)
+    if found.draining:
+        raise Conflict(f"host {host} is draining, so nothing new starts there; start the workload elsewhere")
+    return found

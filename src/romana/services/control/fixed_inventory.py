@@ -82,7 +82,7 @@ def unbind(state: State, draft: Draft, host: Host, endpoint: Endpoint) -> None:
     for one in stale:
         if RESERVATION.key(one.name) not in draft.puts:
             draft.delete(BOUND.key(one.endpoint))
-            draft.put(RESERVATION, RESERVATION.key(one.name), with_use(state, one, "", ""))
+            draft.put(RESERVATION, RESERVATION.key(one.name), with_use(state, one))
 
 
 class FixedTakeOver:
@@ -184,6 +184,7 @@ class FixedTakeOver:
             host=self._host.name,
             endpoint=endpoint.id,
             sticky=known is not None and known.sticky,
+            epoch=self._host.epoch,
         )
         if known is not None and known.endpoint not in ("", endpoint.id):
             draft.delete(BOUND.key(known.endpoint))

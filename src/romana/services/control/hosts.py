@@ -39,6 +39,8 @@ from romana.services.control.state import State
 
 log = structlog.get_logger()
 
+SHOWN = 5
+"""Things of a host that a refusal lists."""
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
 
 
@@ -82,12 +84,13 @@ class HostVerbs:
         def decide(state: State, draft: Draft) -> None:
             if name not in state.hosts:
                 raise NotFound(f"no host {name!r}; `romana host list` shows them")
-            held = [str(cidr) for cidr in state.spans_on(name)] + [one.id for one in state.endpoints_on(name)]
+            held = sorted(str(cidr) for cidr in state.spans_on(name)) + [one.id for one in state.endpoints_on(name)]
             held += [f"address {one} for {use.endpoint}" for one, use in state.reservations_on(name).items()]
             if held:
+                more = f" and {len(held) - SHOWN} more" if len(held) > SHOWN else ""
                 raise Conflict(
-                    f"host {name} still holds {', '.join(sorted(held))}; drain it first (`romana host drain {name}`), "
-                    f"or say that the machine is off (`romana host lost {name}`)"
+                    f"host {name} still holds {', '.join(held[:SHOWN])}{more}; drain it first (`romana host drain "
+                    f"{name}`), or say that the machine is off (`romana host lost {name}`)"
                 )
             draft.delete(HOST.key(name))
             _forget(state, draft, name)
@@ -117,8 +120,8 @@ class HostVerbs:
             host = known_host(state, name)
             if self._is_connected(name):
                 raise Conflict(
-                    f"the agent of host {name} is connected, so the machine is not off; stop it, or drain the host "
-                    f"(`romana host drain {name}`)"
+                    f"the agent of host {name} is connected, or was a moment ago; if the machine is off, say so again "
+                    f"in a minute, and if it runs, stop it first, or drain the host (`romana host drain {name}`)"
                 )
             if not _holds_anything(state, host):
                 return Taken(host=name, spans=(), endpoints=0, held=False)

@@ -25,8 +25,6 @@ from romana.services.control.state import State
 
 log = structlog.get_logger()
 
-HEARD = 60
-"""Seconds after a heartbeat in which a host counts as heard from."""
 TOUCH = 90
 """Seconds after which a replica that did not get through to its store renews no leases."""
 AT_ONCE = 50
@@ -37,8 +35,8 @@ TOUCHED = "/touched"
 
 class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Times, in seconds: how long an agent's lease lasts, how long freed addresses rest at most, how often romanad
-    looks after hosts, how far apart two observations lie before what both show is acted on, and for how long a span is
-    empty before it is taken back.
+    looks after hosts, how far apart two observations lie before what both show is acted on, for how long a span is
+    empty before it is taken back, and for how long after a heartbeat a host counts as heard from.
     """
 
     lease: int = 24 * 3600
@@ -46,6 +44,7 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     round: float = 15.0
     patience: int = 120
     empty: int = 300
+    heard: int = 60
 
 
 class Liveness:
@@ -85,7 +84,7 @@ class Liveness:
     def hears(self, host: str) -> bool:
         """Whether the host renewed its lease here, lately."""
         heard = self._heard.get(host)
-        return heard is not None and self.clock.boottime() - heard <= HEARD
+        return heard is not None and self.clock.boottime() - heard <= self.settings.heard
 
     def silence(self, host: str) -> int:
         """For about how many seconds the host was not heard from; 0 when nobody watched."""
@@ -115,7 +114,7 @@ class Liveness:
     @property
     def is_settled_in(self) -> bool:
         """Whether every host that is there had the time to be heard by this replica."""
-        return self.clock.boottime() - self._since > HEARD
+        return self.clock.boottime() - self._since > self.settings.heard
 
     async def run(self) -> None:
         """Keep in touch with the store and write down what others need to know, for ever."""

@@ -32,7 +32,8 @@ from romana.services.control.state import State
 
 class AddressDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A request for fixed addresses: one of each family that `networks` have (empty: those that serve the tenant), or
-    exactly `addresses`. `host` and `endpoint` say who uses them at once. A sticky one outlives its use.
+    exactly `addresses`. `host` and `endpoint` say who uses them at once, and `epoch` that the host's agent says so. A
+    sticky one outlives its use.
     """
 
     name: str
@@ -44,6 +45,7 @@ class AddressDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     sticky: bool = False
     host: str = ""
     endpoint: str = ""
+    epoch: int = 0
 
     @property
     def identity(self) -> Identity:
@@ -53,7 +55,7 @@ class AddressDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 class UseDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who uses a reservation: the endpoint's id, and the host that it runs on; with `tenant` also its identity, which
-    must be the reservation's.
+    must be the reservation's. With `epoch` the host's agent says so, of an endpoint that it is about to start.
     """
 
     host: str
@@ -61,6 +63,7 @@ class UseDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     tenant: str = ""
     segment: str = ""
     labels: dict[str, str] = {}
+    epoch: int = 0
 
 
 def known_reservation(state: State, name: str) -> Reservation:
@@ -90,7 +93,7 @@ def put_use_ended(state: State, draft: Draft, reservation: Reservation) -> None:
     """Nobody uses the reservation any more: a sticky one stays, any other goes."""
     draft.delete(BOUND.key(reservation.endpoint))
     if reservation.sticky:
-        draft.put(RESERVATION, RESERVATION.key(reservation.name), with_use(state, reservation, "", ""))
+        draft.put(RESERVATION, RESERVATION.key(reservation.name), with_use(state, reservation))
     else:
         put_released(draft, reservation)
 
@@ -101,12 +104,16 @@ def put_bound(draft: Draft, name: str, host: Host, endpoint: str) -> None:
     draft.put(BOUND, BOUND.key(endpoint), Bound(reservation=name))
 
 
-def with_use(state: State, reservation: Reservation, host: str, endpoint: str) -> Reservation:
-    """A new use has new sequences, so that what is said late about an earlier one changes nothing."""
+def with_use(
+    state: State, reservation: Reservation, host: str = "", endpoint: str = "", *, epoch: int = 0
+) -> Reservation:
+    """A new use, or that there is none. It has new sequences, so that what is said late about an earlier one changes
+    nothing.
+    """
     allocations = tuple(
         msgspec.structs.replace(one, endpoint=endpoint, sequence=state.revision + 1) for one in reservation.allocations
     )
-    return msgspec.structs.replace(reservation, host=host, endpoint=endpoint, allocations=allocations)
+    return msgspec.structs.replace(reservation, host=host, endpoint=endpoint, epoch=epoch, allocations=allocations)
 
 
 def put_block(state: State, draft: Draft, identity: Identity, network: Network, cidr: Prefix) -> Block:
@@ -152,16 +159,18 @@ def put_retired(cidr: Prefix, state: State, draft: Draft) -> None:
 def candidates(state: State, wanted: AddressDocument) -> dict[Family, tuple[Network, ...]]:
     """The networks to try, by family."""
     static = {name: network for name, network in state.networks.items() if network.static}
+    known = f"networks with static ranges: {', '.join(static) or 'none'}"
     for name in wanted.networks:
-        if name in state.networks and name not in static:
-            raise Invalid(Fault("networks", f"network {name} has no static range, so it has no fixed addresses"))
+        if name not in state.networks:
+            raise NotFound(f"no network {name!r}; {known}")
+        if name not in static:
+            raise Invalid(Fault("networks", f"network {name} has no static range, so no fixed addresses; {known}"))
+        if static[name].tenants and wanted.tenant not in static[name].tenants:
+            raise NotFound(f"network {name} does not serve tenant {wanted.tenant}; {known}")
     try:
         return candidate_networks(static, wanted.tenant, wanted.networks)
-    except NotFound as error:
-        known = ", ".join(static) or "none"
-        raise NotFound(
-            f"no fixed address for tenant {wanted.tenant}: {error}; networks with static ranges: {known}"
-        ) from None
+    except NotFound:
+        raise NotFound(f"no network with a static range serves tenant {wanted.tenant}; {known}") from None
 
 
 def network_of(state: State, tenant: str, address: Address) -> Network:
@@ -218,16 +227,19 @@ def same_or_refuse(state: State, known: Reservation, wanted: AddressDocument) ->
     """The answer to a repeated request; AlreadyExists when it asks for something else."""
     addresses = {one.address for one in known.allocations}
     networks = {state.blocks[one.block].network for one in known.allocations if one.block in state.blocks}
-    same = (
-        known.identity == wanted.identity
-        and known.sticky == wanted.sticky
-        and (not wanted.host or (known.host, known.endpoint) == (wanted.host, wanted.endpoint))
-        and (not wanted.addresses or addresses == set(wanted.addresses))
-        and (not wanted.networks or networks <= set(wanted.networks))
-    )
-    if not same:
+    same = {
+        "owner or labels": known.identity == wanted.identity,
+        "sticky or not": known.sticky == wanted.sticky,
+        "use": not wanted.host or (known.host, known.endpoint) == (wanted.host, wanted.endpoint),
+        "addresses": not wanted.addresses or addresses == set(wanted.addresses),
+        "networks": not wanted.networks or networks <= set(wanted.networks),
+    }
+    if not all(same.values()):
         listed = ", ".join(map(str, sorted(addresses)))
+        other = ", ".join(what for what, is_same in same.items() if not is_same)
+        kind = "sticky, " if known.sticky else ""
         raise AlreadyExists(
-            f"address {known.name} exists, {listed} of {known.identity.owner}; choose another name, or remove it first"
+            f"address {known.name} exists, {kind}{listed} of {known.identity.owner}; what was asked for differs: "
+            f"{other}; choose another name, or remove it first"
         )
     return known

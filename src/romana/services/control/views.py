@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 
 import msgspec
@@ -40,7 +40,7 @@ class ViewVerbs:
         finally:
             self.live[host] -= 1
 
-    async def view(self, host: str) -> AsyncIterator[ViewChange]:
+    async def view(self, host: str) -> AsyncGenerator[ViewChange, None]:
         """A snapshot, then changes, until another agent gets the host's name or the host is lost (Conflict).
 
         NotFound for an unknown host; Unavailable while it has to say first what it holds.
@@ -75,7 +75,7 @@ class ViewVerbs:
         known_host(self._core.state, host)
         return self._view(host)
 
-    async def router_view(self, name: str) -> AsyncIterator[RouterView]:
+    async def router_view(self, name: str) -> AsyncGenerator[RouterView, None]:
         """A router's view, whole each time it changes; NotFound for one that the plan does not name (any more)."""
         with self.connected(name), self._core.following(name) as follower:
             last = self._router_view(name)
@@ -114,7 +114,7 @@ class ViewVerbs:
             networks=state.networks,
             spans=state.spans_on(host),
             blocks=state.blocks_on(host),
-            visitors=frozenset(one.identity.id for one in state.reservations_on(host).values()),
+            fixed=tuple(state.reservations_on(host).values()),
             identities=state.identities,
             program=self._core.program,
             addresses=state.hosts[host].addresses,

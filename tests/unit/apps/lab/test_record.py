@@ -39,7 +39,7 @@ def test_the_only_lab_needs_no_name(root: Path) -> None:
         record.read()
     record.create(LabRecord(name="a", file=""))
     record.create(LabRecord(name="b", file=""))
-    with pytest.raises(NotFound, match="say which one: a, b"):
+    with pytest.raises(NotFound, match="say which one with --lab: a, b"):
         record.read()
     with pytest.raises(NotFound, match="no lab 'c'; there is a, b"):
         record.read("c")

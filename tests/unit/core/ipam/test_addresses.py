@@ -187,6 +187,31 @@ def test_reserved_addresses_are_left_out_also_when_reserved_later() -> None:
     assert give(one, "z", 999) == ["10.0.0.0"]
 
 
+def test_stock_in_which_an_unknown_endpoint_lives_is_given_to_nobody() -> None:
+    """A lost memory may have given it to an owner."""
+    first, second = parse_prefix("10.0.0.0/30"), parse_prefix("10.0.0.4/30")
+    stray = Allocation(address=parse_address("10.0.0.1"), block=first, endpoint="unknown/rom1", sequence=0)
+    holder = Endpoint(
+        id="unknown/rom1",
+        name="unknown/rom1",
+        host="h1",
+        identity=Identity(owner=Owner("", "")),
+        allocations=(stray,),
+        link="rom1",
+    )
+    blocks = {first: block("10.0.0.0/30"), second: block("10.0.0.4/30")}
+    for late in (False, True):
+        one = book()
+        if not late:
+            one.update(NETWORKS, blocks)
+        one.restore([holder], {}, now=0)
+        one.update(NETWORKS, blocks)
+        assert one.stock("n4") == (second,)
+        assert one.take(WEB, "n4").cidr == second
+        with pytest.raises(Exhausted):
+            one.take(WEB, "n4")
+
+
 def test_stock_is_taken_and_stays_taken_until_the_view_knows() -> None:
     one = book(block("10.0.0.0/30", sequence=3), block("10.0.0.4/30", sequence=0))
     assert one.stock("n4") == (parse_prefix("10.0.0.0/30"), parse_prefix("10.0.0.4/30"))

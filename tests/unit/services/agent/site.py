@@ -6,9 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
+import msgspec
+
+from romana.codec.records import HOST
 from romana.model.address import Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.tenancy import Identity, Owner
+from romana.services.agent import follower
 from romana.services.agent.agent import Agent, AgentSettings, World
 from romana.services.agent.attachments import Attached, Wanted
 from romana.services.agent.work import Workers
@@ -17,6 +21,7 @@ from tests.fakes.control import FakeControlPlane
 from tests.fakes.kernel import FakeClock, FakeKernel
 from tests.fakes.route_daemon import FakeRouteDaemon
 
+follower.AFTER = 0.0  # agents are killed here after a view was kept, in steps and not in seconds
 T = TypeVar("T")
 WEB, DB = (Identity(owner=Owner("red", segment)) for segment in ("web", "db"))
 PLAN: dict[str, Any] = {
@@ -112,6 +117,13 @@ class Site:
         elements = {str(key.prefix) for key in present if key.link or key.map.startswith("endpoints")}
         routed = {str(prefix) for prefix, route in self.kernel.routing.items() if route.link}
         return set(self.kernel.plans), routed, elements
+
+
+async def new_epoch(site: Site) -> None:
+    """The control plane has this host under another epoch, and all that it knew of it."""
+    known = site.control.core.state.hosts["h1"]
+    other = msgspec.structs.replace(known, epoch=known.epoch + 1)
+    await site.control.core.commit(lambda _, draft: draft.put(HOST, HOST.key("h1"), other))
 
 
 def run(

@@ -313,9 +313,12 @@ def test_adopted_address_is_not_given_away() -> None:
 
 def test_interrupted_removal_is_finished_by_the_next_agent() -> None:
     async def test(site: Site) -> None:
-        endpoint = (await site.add(1)).endpoint
+        await site.add(1)
+        site.kernel.broken = {"links"}
+        await site.delete(1)
         await site.stop()
-        site.state.release(endpoint, site.clock.now)
+        assert len(site.kernel.plans) == 1
+        site.kernel.broken = set()
         await site.start()
         await site.until(lambda: site.in_kernel() == (set(), set(), set()))
         assert site.state.load().unlinking == {}

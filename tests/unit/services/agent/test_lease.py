@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from copy import deepcopy
+from typing import Any
 
-import msgspec
 import pytest
 
 from romana.adapters.store.memory import MemoryStore
-from romana.codec.records import HOST, RETIRED, UNSETTLED, Unsettled
+from romana.codec.records import RETIRED, UNSETTLED, Unsettled
 from romana.codec.text import parse_address, parse_prefix
 from romana.model.address import Prefix
 from romana.model.endpoint import Endpoint
@@ -20,7 +20,7 @@ from romana.ports import Transaction
 from romana.services.agent import publisher
 from tests.fakes.control import FakeControlPlane
 from tests.fakes.kernel import FakeKernel
-from tests.unit.services.agent.site import DB, Site, run
+from tests.unit.services.agent.site import DB, Site, new_epoch, run
 
 DAY = 24 * 3600
 PEER = parse_prefix("10.1.0.192/29")
@@ -284,6 +284,32 @@ def test_a_host_declared_lost_stops_what_it_had_and_starts_anew() -> None:
     run(test)
 
 
+def test_what_was_being_started_when_a_host_was_lost_is_not_started() -> None:
+    async def test(site: Site) -> None:
+        finish, goes_on = site.agent.removals.finish, asyncio.Event()
+
+        async def slow(*arguments: Any) -> None:
+            await goes_on.wait()
+            await finish(*arguments)
+
+        site.agent.removals.finish = slow  # type: ignore[method-assign, assignment]
+        late = asyncio.create_task(site.add(1))
+        await site.until(lambda: bool(site.agent.ledger.book.counts(site.clock.now)["in-use"]))
+        site.control.clock.now += 61
+        site.control._views.live.clear()
+        await site.control.hosts.lost("h1")
+        await site.until(lambda: site.agent.ledger.epoch == 3 and site.agent.status().ready)
+        goes_on.set()
+        with pytest.raises(Unavailable, match="is not host h1's any more"):
+            await late
+        await site.until(lambda: not site.state.load().pending)
+        assert not site.agent.ledger.endpoints
+        assert site.in_kernel() == (set(), set(), set())
+        assert not site.agent.ledger.book.counts(site.clock.now)["in-use"]
+
+    run(test)
+
+
 def test_nothing_is_allocated_while_the_host_finds_out_what_it_may_keep() -> None:
     async def test(site: Site) -> None:
         await site.add(1)
@@ -390,13 +416,6 @@ def test_what_is_deleted_while_a_lost_memory_is_recovered_stays_deleted() -> Non
         await site.until(lambda: len(site.in_kernel()[0]) == 3)
 
     run(test)
-
-
-async def new_epoch(site: Site) -> None:
-    """The control plane has this host under another epoch, and all that it knew of it."""
-    known = site.control.core.state.hosts["h1"]
-    other = msgspec.structs.replace(known, epoch=known.epoch + 1)
-    await site.control.core.commit(lambda _, draft: draft.put(HOST, HOST.key("h1"), other))
 
 
 @pytest.mark.parametrize("at_once", [1, 200])

@@ -24,7 +24,7 @@ from romana.adapters.store.etcd.layout import (
     parts,
 )
 from romana.adapters.store.leases import PREFIX as LEASES
-from romana.model.errors import RomanaError, Unavailable
+from romana.model.errors import Conflict, RomanaError, Unavailable
 
 
 class EmptyEtcd:
@@ -69,7 +69,9 @@ class EmptyEtcd:
 
 
 async def empty_etcd(address: EtcdAddress) -> EmptyEtcd:
-    """Take an empty place in etcd for a restore; Unavailable when it is not empty, or somebody else writes there."""
+    """Take an empty place in etcd for a restore; Conflict when it is not empty, Unavailable when somebody else writes
+    there.
+    """
     client = EtcdClient(address)
     layout = Layout(address.prefix)
     try:
@@ -100,7 +102,7 @@ async def _taken(client: EtcdClient, layout: Layout) -> Any:
 async def _check_empty(client: EtcdClient, layout: Layout) -> None:
     found = (await client.range(*layout.records, keys_only=True)).kvs
     if not all((layout.key(one.key) or "").startswith(LEASES) for one in found):
-        raise Unavailable(f"the store in etcd under {layout.prefix} has records; restore under another prefix")
+        raise Conflict(f"the store in etcd under {layout.prefix} has records; restore under another prefix")
 
 
 async def _step(client: EtcdClient, layout: Layout, revision: int, operations: list[Any]) -> Any:
