@@ -12,12 +12,13 @@ from romana.core.diff import diff
 from romana.core.policy.compile import compile_program
 from romana.core.routing import host_routes
 from romana.core.ruleset import Ruleset, desired_ruleset, ruleset_changes
-from romana.core.view import ViewSource, apply_change, diff_view, host_view
+from romana.core.view import apply_change, diff_view
 from romana.model.address import Prefix
 from romana.model.ipam import Span
 from romana.model.route import Route, RouteKind
 from romana.model.view import View
 from tests.fakes.filter import FakeFilter
+from tests.fakes.views import view_of_world
 
 from .policy_states import STATES, State
 
@@ -28,16 +29,7 @@ def view_of(state: State, revision: int) -> View:
     """The host's view, in which each of its blocks is a span of its own."""
     world = state.world
     spans = {cidr: Span(cidr=cidr, network=one.network, host=one.host) for cidr, one in world.blocks.items()}
-    source = ViewSource(
-        incarnation="world",
-        revision=revision,
-        networks=world.networks,
-        spans=spans,
-        blocks=world.blocks,
-        identities=world.all_identities(),
-        program=compile_program(world),
-    )
-    return host_view(source, HOST, frozenset(world.networks))
+    return view_of_world(world, compile_program(world), HOST, revision=revision, spans=spans)
 
 
 def holds(state: State, view: View) -> tuple[Ruleset, dict[Prefix, Route]]:

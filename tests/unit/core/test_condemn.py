@@ -11,9 +11,9 @@ from romana.core.condemn import Judgement, rows_in_use
 from romana.core.policy.compile import compile_program
 from romana.core.policy.evaluate import verdict
 from romana.core.policy.profile import allows
-from romana.core.view import ViewSource, host_view
 from romana.model.policy import Direction
 from tests.fakes.rulesets import STORE, WEB, endpoint, entries, view
+from tests.fakes.views import view_of_world
 from tests.proof.random_worlds import PROBES, random_world
 
 
@@ -22,16 +22,7 @@ def test_a_connection_is_accepted_as_the_program_accepts_it(seed: int) -> None:
     made = random_world(seed)
     world = made.world
     program = compile_program(world)
-    source = ViewSource(
-        incarnation="i",
-        revision=1,
-        networks=world.networks,
-        spans={},
-        blocks=world.blocks,
-        identities=world.all_identities(),
-        program=program,
-    )
-    state = host_view(source, "h1", frozenset(world.networks))
+    state = view_of_world(world, program, "h1")
     here = [one for one in world.endpoints.values() if one.identity.id in state.identities]
     judgement = Judgement(state, here)
     random = Random(seed)

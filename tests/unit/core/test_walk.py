@@ -10,10 +10,10 @@ from romana.codec.text import parse_address
 from romana.core.policy.compile import compile_program
 from romana.core.policy.evaluate import verdict
 from romana.core.policy.profile import covers
-from romana.core.view import ViewSource, host_view
 from romana.core.walk import walk
 from romana.model.policy import Direction, Traffic
 from tests.fakes.rulesets import HTTP, WEB, endpoint, entries, view
+from tests.fakes.views import view_of_world
 from tests.proof.random_worlds import PROBES, random_world
 
 WEB_HTTP = Traffic(6, 80, 80)
@@ -53,16 +53,7 @@ def test_an_endpoint_that_is_not_there_is_told() -> None:
 def test_the_elements_say_what_the_program_says(seed: int) -> None:
     world = random_world(seed).world
     program = compile_program(world)
-    source = ViewSource(
-        incarnation="i",
-        revision=1,
-        networks=world.networks,
-        spans={},
-        blocks=world.blocks,
-        identities=world.all_identities(),
-        program=program,
-    )
-    state = host_view(source, "h1", frozenset(world.networks))
+    state = view_of_world(world, program, "h1")
     here = [one for one in world.endpoints.values() if one.identity.id in state.identities]
     random = Random(seed)
     for one in here:
