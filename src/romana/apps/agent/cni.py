@@ -6,6 +6,7 @@ Invariant: a request always gets an answer, an exit status and what the plugin p
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,8 +42,10 @@ from romana.model.errors import NotFound, RomanaError, Unavailable
 from romana.model.tenancy import Identity, Owner
 from romana.services.agent.agent import Agent
 from romana.services.agent.attachments import Wanted
+from romana.services.agent.metrics import Requests
 
 log = structlog.get_logger()
+VERBS = frozenset(Verb)
 
 
 class Cni:
@@ -53,9 +56,19 @@ class Cni:
         self._agent = agent
         self._settings = settings
         self._mtu = mtu
+        self.requests = Requests()
 
     async def answer(self, environment: Mapping[str, str], stdin: bytes) -> tuple[int, bytes]:
         """Exit status and standard output for one run of the plugin."""
+        began = time.monotonic()
+        status, output = await self._answer(environment, stdin)
+        verb = environment.get("CNI_COMMAND", "")
+        self.requests.note(
+            verb if verb in VERBS else "unknown", "failed" if status else "done", time.monotonic() - began
+        )
+        return status, output
+
+    async def _answer(self, environment: Mapping[str, str], stdin: bytes) -> tuple[int, bytes]:
         version = ""
         try:
             request = read_request(environment, stdin)

@@ -130,6 +130,16 @@ class HostSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     )
 
 
+class MetricsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Monitoring.
+
+    listen: `address:port` where `/metrics` (Prometheus), `/healthz` and `/readyz` are answered to anybody; empty for
+    nowhere.
+    """
+
+    listen: str = "127.0.0.1:9604"
+
+
 class LogSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is logged on stderr.
 
@@ -149,6 +159,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     cni: CniSection = CniSection()
     bird: BirdSection = BirdSection()
     host: HostSection = HostSection()
+    metrics: MetricsSection = MetricsSection()
     log: LogSection = LogSection()
 
 
@@ -167,9 +178,22 @@ def check_config(settings: AgentConfig) -> None:
             parse_address(text)
         except ValueError as error:
             faults.append(Fault(f"agent.addresses[{index}]", str(error)))
+    if settings.metrics.listen and not _is_listener(settings.metrics.listen):
+        faults.append(
+            Fault("metrics.listen", f"is address:port, such as 127.0.0.1:9604, not {settings.metrics.listen!r}")
+        )
     if bird.write not in FORMS:
         faults.append(Fault("bird.write", f"is one of {', '.join(FORMS)}, not {bird.write!r}"))
     elif bird.write == "template" and not bird.templates:
         faults.append(Fault("bird.templates", 'is missing; `write = "template"` needs the directory'))
     if faults:
         raise Invalid(*faults)
+
+
+def _is_listener(text: str) -> bool:
+    host, _, port = text.rpartition(":")
+    try:
+        parse_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16

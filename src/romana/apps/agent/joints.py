@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from romana.adapters.bird import Bird
 from romana.adapters.bird_forms import Everything, Form, Prefixes, Template
@@ -17,7 +19,10 @@ from romana.apps.agent.config import AgentConfig
 from romana.apps.agent.server import AgentServer
 from romana.codec.text import parse_address
 from romana.model.address import Address
+from romana.model.errors import Unavailable
+from romana.model.metric import Metric
 
+log = structlog.get_logger()
 COMMAND = "ROMANA_AGENT_COMMAND"
 """The environment entry by which `romana-agent status` asks the running agent; runtimes never set it."""
 SETTLING = 0.2
@@ -42,8 +47,28 @@ def own_addresses(settings: AgentConfig) -> tuple[Address, ...]:
     return KernelHost().uplink_addresses()
 
 
-async def until_stopped(loops: Coroutine[Any, Any, None], server: AgentServer, moved: Callable[[], None]) -> None:
-    """Run an agent until SIGTERM or SIGINT, or until it ends with an error; `moved` is called after news of links."""
+async def monitoring(listen: str, metrics: Callable[[], Iterable[Metric]], problem: Callable[[], str]) -> None:
+    """Answer monitoring for ever, where it is wanted and can be; `problem` says why the agent is not ready."""
+    if not listen:
+        return
+    from romana.adapters.monitoring import monitored  # noqa: PLC0415 - an agent's start does not wait for it
+
+    try:
+        async with monitored(listen, metrics, problem):
+            await asyncio.Event().wait()
+    except Unavailable as error:
+        log.warning("monitoring is not answered", error=str(error))
+
+
+async def until_stopped(
+    loops: Coroutine[Any, Any, None],
+    server: AgentServer,
+    moved: Callable[[], None],
+    monitor: Coroutine[Any, Any, None],
+) -> None:
+    """Run an agent until SIGTERM or SIGINT, or until it ends with an error; `moved` is called after news of links.
+    `monitor` is answered meanwhile.
+    """
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -63,6 +88,7 @@ async def until_stopped(loops: Coroutine[Any, Any, None], server: AgentServer, m
     loop.add_reader(events.fileno(), noticed)
     running = asyncio.create_task(loops)
     running.add_done_callback(lambda _: stopped.set())
+    beside = asyncio.create_task(monitor)
     try:
         await stopped.wait()
     finally:
@@ -72,6 +98,7 @@ async def until_stopped(loops: Coroutine[Any, Any, None], server: AgentServer, m
             timer.cancel()
         events.close()
         running.cancel()
-        (ended,) = await asyncio.gather(running, return_exceptions=True)
+        beside.cancel()
+        ended, _ = await asyncio.gather(running, beside, return_exceptions=True)
     if isinstance(ended, Exception):
         raise ended

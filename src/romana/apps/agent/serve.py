@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,14 +34,16 @@ from romana.adapters.romanad import RomanadClient
 from romana.adapters.threads import ThreadWorker
 from romana.apps.agent.cni import Cni
 from romana.apps.agent.config import AgentConfig, mark_file
-from romana.apps.agent.joints import COMMAND, bird_of, own_addresses, until_stopped
+from romana.apps.agent.joints import COMMAND, bird_of, monitoring, own_addresses, until_stopped
 from romana.apps.agent.server import AgentServer
 from romana.codec.json import encode
 from romana.codec.traffic import parse_ports
 from romana.core.ruleset import Failsafe
 from romana.model.errors import Unavailable
+from romana.model.metric import Metric
 from romana.services.agent.agent import Agent, AgentSettings, World
 from romana.services.agent.kernel import KernelPorts
+from romana.services.agent.metrics import agent_metrics
 from romana.services.agent.work import Workers
 
 log = structlog.get_logger()
@@ -114,12 +116,19 @@ async def _serve(settings: AgentConfig, agent: Agent, table: NftTable) -> None:
         if agent.reporter is not None:
             agent.reporter.bell.ring()
 
+    def metrics() -> Iterator[Metric]:
+        return agent_metrics(agent.status(), cni.requests)
+
+    def problem() -> str:
+        return agent.status().problems.get("ready", "")
+
     loop.add_reader(events.fileno(), noticed)
     if told is not None:
         loop.add_reader(told.fileno(), lambda: agent.flows.note(told.read()))
     log.info("ready", host=agent.settings.host, socket=settings.agent.socket, mtu=mtu, version=__version__)
     try:
-        await until_stopped(agent.run(), AgentServer(Path(settings.agent.socket), answer), moved)
+        server = AgentServer(Path(settings.agent.socket), answer)
+        await until_stopped(agent.run(), server, moved, monitoring(settings.metrics.listen, metrics, problem))
     finally:
         loop.remove_reader(events.fileno())
         events.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,8 +20,10 @@ from romana.adapters.romanad import RomanadClient
 from romana.adapters.router_memory import FileRouterMemory
 from romana.adapters.threads import ThreadWorker
 from romana.apps.agent.config import AgentConfig
-from romana.apps.agent.joints import COMMAND, bird_of, until_stopped
+from romana.apps.agent.joints import COMMAND, bird_of, monitoring, until_stopped
 from romana.apps.agent.server import AgentServer
+from romana.model.metric import Metric
+from romana.services.agent.metrics import router_metrics
 from romana.services.agent.router import RouterAgent, RouterWorld
 from romana.services.agent.work import Workers
 
@@ -58,5 +60,14 @@ async def _run(settings: AgentConfig) -> None:
                     return 0, msgspec.json.encode(agent.status())
                 return 1, NO_ENDPOINTS
 
+            def metrics() -> Iterator[Metric]:
+                return router_metrics(agent.status())
+
+            def problem() -> str:
+                status = agent.status()
+                return "" if status.ready else status.problems["round"]
+
             log.info("ready", router=router, socket=settings.agent.socket, version=__version__)
-            await until_stopped(agent.run(), AgentServer(Path(settings.agent.socket), answer), agent.disturbed)
+            server = AgentServer(Path(settings.agent.socket), answer)
+            monitor = monitoring(settings.metrics.listen, metrics, problem)
+            await until_stopped(agent.run(), server, agent.disturbed, monitor)

@@ -7,11 +7,12 @@ from typing import Any
 
 import msgspec
 
+from romana.adapters.prometheus import MEDIA, exposition
 from romana.apps.server.addresses import address_endpoints
 from romana.apps.server.daemons import daemon_endpoints
 from romana.apps.server.flows import flow_endpoints
-from romana.apps.server.hosts import host_endpoints
-from romana.apps.server.http import Call, Endpoint, Stream
+from romana.apps.server.hosts import HostLives, host_endpoints
+from romana.apps.server.http import Call, Endpoint, Stream, Text
 from romana.apps.server.ipam import ipam_endpoints
 from romana.apps.server.listing import list_endpoints
 from romana.apps.server.plan import plan_endpoints
@@ -40,6 +41,7 @@ from romana.services.control.core import Core
 from romana.services.control.flows import FlowVerbs
 from romana.services.control.hosts import HostDocument, HostVerbs
 from romana.services.control.liveness import Liveness
+from romana.services.control.metrics import control_metrics
 from romana.services.control.program_leases import ProgramLeases
 from romana.services.control.rooms import RoomVerbs
 from romana.services.control.tenancy import TenancyVerbs, TenantDocument
@@ -211,6 +213,11 @@ def endpoints(api: Api) -> list[Endpoint]:
         await api.core.check_ready()
         return await healthy(call)
 
+    async def metrics(_call: Call) -> Text:
+        lives = HostLives(api.core, api.liveness, api.agents)
+        found = await control_metrics(state, [one.state for one in lives.all()])
+        return Text(exposition(found), MEDIA)
+
     async def policies(call: Call) -> list[Policy]:
         return await tenancy.apply_policies(call.document())
 
@@ -330,6 +337,7 @@ def endpoints(api: Api) -> list[Endpoint]:
         ),
         _line("GET", "/v1/hosts/{host}/view", "What a host needs, as it changes", view, gives=ViewChange, streams=True),
         _line("GET", "/v1/backup", "A copy of the store as JSON lines", copy, streams=True),
+        _line("GET", "/metrics", "Numbers for Prometheus", metrics, rel="metrics"),
         _line("GET", "/healthz", "Whether romanad runs", healthy, rel="health"),
         _line("GET", "/readyz", "Whether romanad takes changes", ready),
     ]

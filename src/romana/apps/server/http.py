@@ -95,6 +95,13 @@ class Stream(msgspec.Struct):
     lines: AsyncIterator[object]
 
 
+class Text(msgspec.Struct):
+    """An answer in a form of its own."""
+
+    body: bytes
+    media: str
+
+
 class Page(msgspec.Struct, Generic[T], frozen=True):
     """Part of a list; `next` is what `after` says to go on, null at the end."""
 
@@ -256,6 +263,9 @@ class _Line:
             _check_query(self._endpoint, query)
             call = Call(scope["path_params"], query, await _body(receive))
             answer = await self._endpoint.handler(call)
+            if isinstance(answer, Text):
+                await Response(answer.body, media_type=answer.media)(scope, receive, send)
+                return
             if not isinstance(answer, Stream):
                 body = encode(answer)
                 await send({"type": "http.response.start", "status": 200, "headers": _headers(body)})

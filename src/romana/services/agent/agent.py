@@ -74,7 +74,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
     `last_success` is the age of the last round that worked, in seconds, `drift` the number of kernel objects that full
     rounds had to put right, `addresses` the address book's numbers. `lease` is for how many seconds the host may go on
-    without renewing it. `daemon` is the routing daemon, `sessions` what it speaks to.
+    without renewing it. `daemon` is the routing daemon, `sessions` what it speaks to; `routes` counts those that the
+    agent sets, by where they lead.
     """
 
     host: str
@@ -92,6 +93,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     problems: dict[str, str]
     daemon: str = ""
     sessions: tuple[SessionState, ...] = ()
+    routes: dict[str, int] = {}
 
 
 class Agent:
@@ -219,7 +221,13 @@ class Agent:
             problems={name: words for name, words in problems.items() if words},
             daemon="" if self.reporter is None else self.reporter.state.daemon,
             sessions=() if self.reporter is None else self.reporter.state.sessions,
+            routes=self._routes(),
         )
+
+    def _routes(self) -> dict[str, int]:
+        view = self.ledger.view
+        here = sum(len(one.addresses) for one in self.ledger.endpoints.values())
+        return {"endpoints": here, "discards": len(view.spans) + len(view.discards), "beside": len(view.via)}
 
     def _reporter(self, daemon: RouteDaemon) -> Reporter:
         reporter = Reporter(self.settings.host, daemon, self._workers, self._world.control.report)

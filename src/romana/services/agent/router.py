@@ -8,6 +8,7 @@ daemon that refuses keeps what it has.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Protocol
 
 import msgspec
@@ -48,7 +49,9 @@ class RouterWorld(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RouterStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How a router's agent is. It is `ready` when daemon and kernel are as a view says."""
+    """How a router's agent is. It is `ready` when daemon and kernel are as a view says; `routes` counts those that the
+    device should hold, by where they lead.
+    """
 
     router: str
     version: str
@@ -58,6 +61,7 @@ class RouterStatus(msgspec.Struct, frozen=True, kw_only=True):
     daemon: str
     sessions: tuple[SessionState, ...]
     problems: dict[str, str]
+    routes: dict[str, int] = {}
 
 
 class RouterAgent:
@@ -123,6 +127,7 @@ class RouterAgent:
             daemon=self.reporter.state.daemon,
             sessions=self.reporter.state.sessions,
             problems={name: words for name, words in problems.items() if words},
+            routes={} if self._view is None else dict(Counter(one.reach.value for one in self._view.routes)),
         )
 
     async def _follow(self) -> None:
