@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,14 +12,15 @@ from rich.table import Table
 
 from romana import __version__
 from romana.adapters.logs import set_up_logs
+from romana.adapters.startup import read_settings, told
 from romana.apps.agent import install, serve, serve_router
 from romana.apps.agent.config import AgentConfig, check_config
 from romana.apps.agent.joints import COMMAND
 from romana.apps.agent.server import ask
-from romana.codec.config import load, unreadable
-from romana.model.errors import Conflict, Invalid, RomanaError, Unavailable
+from romana.model.errors import Conflict, Unavailable
 
 app = typer.Typer(pretty_exceptions_enable=False)
+PROGRAM = "romana-agent"
 DEFAULT_CONFIG = Path("/etc/romana/agent.toml")
 ConfigOption = Annotated[Path, typer.Option("--config", help="Configuration file (TOML).")]
 
@@ -49,7 +46,7 @@ def default(
         raise typer.Exit
     if context.invoked_subcommand is not None:
         return
-    with _failures(config):
+    with told(PROGRAM, config):
         settings = _read(config)
         set_up_logs(settings.log.level, settings.log.format)
         if cleanup:
@@ -66,7 +63,7 @@ def install_cni(
     plugin: Annotated[Path | None, typer.Option(help="The compiled plugin; by default this installation's.")] = None,
 ) -> None:
     """Write the CNI plugin and its network configuration where runtimes look for them."""
-    with _failures(context.obj):
+    with told(PROGRAM, context.obj):
         for path in install.install_cni(_read(context.obj), plugin):
             typer.echo(f"wrote {path}")
 
@@ -77,7 +74,7 @@ def status(
     output: Annotated[str, typer.Option("-o", "--output", help="table or json.")] = "table",
 ) -> None:
     """Ask the running agent how it is; exit status 1 when an ADD would fail."""
-    with _failures(context.obj):
+    with told(PROGRAM, context.obj):
         _, answer = ask(Path(_read(context.obj).agent.socket), {COMMAND: "status"})
         found = msgspec.json.decode(answer)
         if output == "json":
@@ -91,19 +88,13 @@ def status(
 @app.command()
 def flows(context: typer.Context) -> None:
     """Show as JSON what this host's kernel told of: denied packets, and what staged policies would decide about."""
-    with _failures(context.obj):
+    with told(PROGRAM, context.obj):
         _, answer = ask(Path(_read(context.obj).agent.socket), {COMMAND: "flows"})
         typer.echo(answer.decode())
 
 
 def _read(config: Path) -> AgentConfig:
-    text = ""
-    if config.exists() or config != DEFAULT_CONFIG:
-        try:
-            text = config.read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise Invalid(unreadable(error)) from error
-    settings = load(AgentConfig, text, os.environ)
+    settings = read_settings(AgentConfig, config, DEFAULT_CONFIG)
     check_config(settings)
     return settings
 
@@ -137,19 +128,6 @@ def _in_words(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
     return "" if value is None else str(value)
-
-
-@contextmanager
-def _failures(config: Path) -> Iterator[None]:
-    try:
-        yield
-    except Invalid as error:
-        for fault in error.faults:
-            typer.echo(f"romana-agent: {config}: {fault}", err=True)
-        sys.exit(2)
-    except (RomanaError, OSError) as error:
-        typer.echo(f"romana-agent: {error}", err=True)
-        sys.exit(1)
 
 
 if __name__ == "__main__":
