@@ -59,7 +59,6 @@ NUMERIC = {
         "ct state vmap { 0x1 : drop, 0x2 : accept, 0x4 : jump related }"
     ),
     "ct status confirmed": "ct status 0x8",
-    "priority raw;": "priority -300;",
     "priority dstnat - 10;": "priority -110;",
     "fib daddr type != local": "fib daddr type != 2",
     "icmpv6 type nd-router-solicit drop": "icmpv6 type 133 drop",
@@ -93,7 +92,7 @@ def base_chains() -> dict[str, Chain]:
         ),
         "source": Chain(
             words="nobody sends with the address of somebody else",
-            hook="type filter hook prerouting priority raw; policy accept;",
+            hook="type filter hook prerouting priority -450; policy accept;",  # before fragments are joined, at -400
             rules=(
                 f"iifname {LINKS} goto link_source",
                 'iifname "lo" accept',
