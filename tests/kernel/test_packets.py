@@ -15,14 +15,20 @@ from romana.model.tenancy import Identity, Owner
 from tests.fakes.rulesets import STORE, WEB, endpoint, entries, view
 from tests.probes.onehost import OneHost, one_host
 from tests.probes.packets import (
+    AUTHENTICATION,
+    DESTINATION,
+    FRAGMENT,
+    HOP_BY_HOP,
+    ROUTING,
     Ear,
     Ends,
+    extended,
     fragment,
     packet,
     send,
     udp,
 )
-from tests.probes.traffic import bound
+from tests.probes.traffic import Probe, accepted, bound
 
 OTHER = Identity(owner=Owner("other", "app"))
 ENDPOINTS = {"web": endpoint(1, WEB), "store": endpoint(65, STORE), "other": endpoint(129, OTHER)}
@@ -153,3 +159,62 @@ def test_nobody_adds_fragments_to_the_datagrams_of_somebody_else(wire: Wire, pai
     wire.send(fragment(pair, UDP, other, 1008, len(other), number), source=sender)
     assert forged not in wire.send(fragment(pair, UDP, datagram, 0, 1008, number))
     assert tail in wire.send(fragment(pair, UDP, datagram, 1008, len(datagram), number))
+
+
+WRAPPINGS = {
+    "hop-by-hop": [HOP_BY_HOP],
+    "destination options": [DESTINATION],
+    "routing": [ROUTING],
+    "one fragment": [FRAGMENT],
+    "authentication": [AUTHENTICATION],
+    "in their order": [HOP_BY_HOP, DESTINATION, ROUTING, FRAGMENT, DESTINATION],
+    "many": [DESTINATION] * 30,
+}
+
+
+@pytest.mark.parametrize("wrapping", WRAPPINGS.values(), ids=list(WRAPPINGS))
+@pytest.mark.parametrize("pair", [PAIRS[6]], ids=[""])
+def test_extension_headers_hide_and_open_nothing(wire: Wire, pair: Ends, wrapping: list[int]) -> None:
+    """The port that counts is that of the transport behind them."""
+    for port, data in ((GOOD, b"allowed"), (BAD, b"denied")):
+        heard = wire.send(extended(pair, wrapping, UDP, udp(pair, 4003, port, data)))
+        assert (data in heard) == (port == GOOD)
+    assert wire.send(extended(pair, wrapping, 253, udp(pair, 4003, GOOD, b"another protocol"))) == b""
+    assert wire.send(extended(pair, wrapping, 59, udp(pair, 4003, GOOD, b"no protocol"))) == b""
+
+
+@pytest.mark.parametrize("pair", [PAIRS[6]], ids=[""])
+def test_a_transport_that_cannot_be_found_has_no_port(wire: Wire, pair: Ends) -> None:
+    datagram = udp(pair, 4004, GOOD, b"word")
+    too_long = packet(pair, DESTINATION, bytes([UDP, 200]) + b"\1\4\0\0\0\0" + datagram)  # says that it has 1608 bytes
+    no_header = packet(pair, DESTINATION, bytes([UDP]))
+    short = packet(pair, UDP, datagram[:3])
+    assert wire.send(too_long, no_header, short) == b""
+
+
+@pytest.mark.parametrize("pair", [PAIRS[6]], ids=[""])
+def test_the_first_fragment_has_all_headers_or_nothing_passes(wire: Wire, pair: Ends) -> None:
+    """As RFC 7112 wants it; the kernel sees to it where it joins fragments."""
+    datagram = bytes([UDP, 0]) + b"\1\4\0\0\0\0" + udp(pair, 4005, GOOD, b"allowed.")
+    for number, (cut, passes) in enumerate(((8, False), (16, True))):
+        parts = [fragment(pair, DESTINATION, datagram, *part, 500 + number) for part in ((0, cut), (cut, 24))]
+        assert bool(wire.send(*parts)) == passes
+
+
+@pytest.mark.parametrize("pair", [PAIRS[4]], ids=[""])
+def test_options_of_ipv4_hide_and_open_nothing(wire: Wire, pair: Ends) -> None:
+    for options in (b"\1" * 40, b"\x94\4\0\0", b"\7\7\4\0\0\0\0\0"):  # padding, router alert, record route
+        for port, data in ((GOOD, b"allowed"), (BAD, b"denied")):
+            heard = wire.send(packet(pair, UDP, udp(pair, 4006, port, data), options=options))
+            assert (data in heard) == (port == GOOD)
+
+
+@families
+def test_sctp_is_judged_by_its_port(host: OneHost, pair: Ends) -> None:
+    with bound(host.spaces["store"], "sctp", pair.destination, 0) as server:
+        probes = [Probe(host.spaces["web"], "sctp", pair.destination, port) for port in (GOOD, BAD)]
+        assert accepted([*probes, Probe(host.spaces["other"], "sctp", pair.destination, GOOD)], [server]) == [
+            True,
+            False,
+            False,
+        ]
