@@ -89,8 +89,12 @@ class OneHost:
 
     def nft(self, text: str) -> str:
         """The nft program, inside the host."""
-        command = ["ip", "netns", "exec", f"{self._prefix}-host", "nft", "-f", "-"]
-        return subprocess.run(command, input=text, text=True, check=True, capture_output=True).stdout
+        return self.run("nft", "-f", "-", text=text)
+
+    def run(self, *command: str, text: str = "") -> str:
+        """A program, inside the host, which must succeed; what it prints."""
+        words = ["ip", "netns", "exec", f"{self._prefix}-host", *command]
+        return subprocess.run(words, input=text, text=True, check=True, capture_output=True).stdout
 
     def close(self) -> None:
         """Take everything away."""
