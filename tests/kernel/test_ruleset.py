@@ -22,7 +22,7 @@ from romana.model.view import View
 from tests.fakes.rulesets import HTTP, NOT_HTTP, STORE, WEB, endpoint, entries, view
 from tests.probes.onehost import HOST4, HOST6, WORLD4, WORLD6, OneHost, one_host
 from tests.probes.spaces import shell
-from tests.probes.traffic import Probe, accepted, arrives, bound, checksum
+from tests.probes.traffic import Probe, accepted, arrives, bound
 
 OTHER = Identity(owner=Owner("other", "app"))
 ENDPOINTS = {"web": endpoint(1, WEB), "store": endpoint(65, STORE), "other": endpoint(129, OTHER)}
@@ -262,55 +262,6 @@ def test_an_endpoint_cannot_fill_the_hosts_table_of_neighbours(host: OneHost) ->
     assert ask() == 0
     host.table.remove()
     assert ask() == 20
-
-
-def quoting(source: str, port: int, destination: str) -> bytes:
-    """An ICMP error (fragmentation needed, or packet too big; MTU 1300) about a datagram from `port` to port 9."""
-    if ":" in source:
-        ends = socket.inet_pton(socket.AF_INET6, source) + socket.inet_pton(socket.AF_INET6, destination)
-        quoted = struct.pack("!IHBB", 6 << 28, 8, socket.IPPROTO_UDP, 64) + ends
-        head = struct.pack("!BBHI", 2, 0, 0, 1300)
-    else:
-        ends = socket.inet_aton(source) + socket.inet_aton(destination)
-        quoted = struct.pack("!BBHHHBBH", 0x45, 0, 28, 1, 0, 64, socket.IPPROTO_UDP, 0) + ends
-        quoted = quoted[:10] + struct.pack("!H", checksum(quoted)) + quoted[12:]
-        head = struct.pack("!BBHI", 3, 4, 0, 1300)
-    message = head + quoted + struct.pack("!HHHH", port, 9, 8, 0)
-    return message if ":" in source else message[:2] + struct.pack("!H", checksum(message)) + message[4:]
-
-
-def hears(host: OneHost, sender: str, port: int, address: str, destination: str) -> bool:
-    """Whether an error that `sender` makes up about a flow of `address` arrives there."""
-    six = ":" in address
-    family = socket.AF_INET6 if six else socket.AF_INET
-    protocol = socket.IPPROTO_ICMPV6 if six else socket.IPPROTO_ICMP
-    target = next((name for name in ENDPOINTS if address in addresses(name)), "host")
-    with inside(host.spaces[sender]):
-        raw = socket.socket(family, socket.SOCK_RAW, protocol)
-    with inside(host.spaces[target]):
-        ear = socket.socket(family, socket.SOCK_RAW, protocol)
-    with raw, ear:
-        ear.settimeout(0.4)
-        raw.sendto(quoting(address, port, destination), (address, 0))
-        try:
-            while True:
-                message = ear.recv(2000)
-                if message[0 if six else 20] == (2 if six else 3):
-                    return True
-        except TimeoutError:
-            return False
-
-
-@pytest.mark.parametrize("family", [0, 1], ids=["ipv4", "ipv6"])
-def test_an_endpoint_sends_errors_about_its_own_connections_only(host: OneHost, family: int) -> None:
-    world_address = addresses("world")[family]
-    for name in ("web", "host"):
-        address = addresses(name)[family]
-        with bound(host.spaces[name], "udp", address, 0) as flow:
-            flow.sendto(b"hello", (world_address, 9))
-            port = flow.getsockname()[1]
-            assert not hears(host, "store", port, address, world_address)
-            assert hears(host, "world", port, address, world_address)
 
 
 @pytest.mark.parametrize("family", [0, 1], ids=["ipv4", "ipv6"])
