@@ -12,7 +12,7 @@ from romana.model.tenancy import Identity, Owner
 from romana.model.view import View
 from tests.fakes.rulesets import HTTP, STORE, WEB, endpoint, entries, view
 from tests.probes.onehost import HOST4, HOST6, OneHost, one_host
-from tests.probes.others import FIREWALL, LEGACY_PROXY, PROXY, SERVICE4, SERVICE6, TARGETS
+from tests.probes.others import SERVICE4, SERVICE6, TARGETS, load, tables
 from tests.probes.traffic import Probe, accepted, bound
 
 OTHER = Identity(owner=Owner("other", "app"))
@@ -72,32 +72,9 @@ def reached(
     return {port for port, _ in found}
 
 
-def load(host: OneHost, *which: str) -> None:
-    if "nftables" in which:
-        host.nft(PROXY)
-    if "iptables" in which:
-        for program, text in LEGACY_PROXY.items():
-            host.run(f"{program}-nft-restore", "--noflush", text=text)
-    if "firewall" in which:
-        host.nft(FIREWALL)
-
-
-def tables(host: OneHost) -> str:
-    """All tables of others, as both programs print them."""
-    saved = [host.run(f"{program}-nft-save") for program in LEGACY_PROXY]
-    words = [line for one in saved for line in one.splitlines() if not line.startswith("#")]  # with the time
-    listed = [
-        host.run("nft", "-j", "list", "table", family, name)
-        for family, name in (line.split()[1:] for line in host.nft("list tables").splitlines())
-        if name != "romana"
-    ]
-    assert len(listed) == 7
-    return "\n".join(words + listed)
-
-
 def test_not_a_byte_of_theirs_changes_while_ours_comes_changes_and_goes(host: OneHost) -> None:
-    load(host, "nftables", "iptables", "firewall")
-    before = tables(host)
+    load(host.run)
+    before = tables(host.run)
     plugged = endpoint(2, WEB)
     steps: tuple[Callable[[], None], ...] = (
         lambda: apply(host, world()),
@@ -109,14 +86,14 @@ def test_not_a_byte_of_theirs_changes_while_ours_comes_changes_and_goes(host: On
     )
     for step in steps:
         step()
-        assert tables(host) == before
+        assert tables(host.run) == before
 
 
 @pytest.mark.parametrize("proxy", ["nftables", "iptables"])
 def test_a_service_is_judged_by_where_it_really_leads(
     host: OneHost, built: tuple[OneHost, list[socket.socket]], proxy: str
 ) -> None:
-    load(host, proxy)
+    load(host.run, proxy)
     assert reached(built, "web", SERVICE, *TARGETS) == {80, 81, 82, 83}
     apply(host, world())
     assert reached(built, "web", SERVICE, *TARGETS) == {80, 83}
@@ -130,7 +107,7 @@ def test_a_service_is_judged_by_where_it_really_leads(
 
 
 def test_a_firewall_and_policy_both_have_to_accept(host: OneHost, built: tuple[OneHost, list[socket.socket]]) -> None:
-    load(host, "firewall")
+    load(host.run, "firewall")
     store, web = ({int(one.family): one.text for one in ENDPOINTS[name].addresses} for name in ("store", "web"))
     ports = (80, 443, 8080)
     assert reached(built, "web", store, *ports) == {443, 8080}

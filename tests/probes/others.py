@@ -8,7 +8,7 @@ endpoints, or goes back to its sender, gets the host's address.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 SERVICE4, SERVICE6 = "203.0.113.1", "2001:db8:f::1"
 TARGETS = {80: (65, 8080), 81: (65, 443), 82: (129, 80), 83: (1, 80)}
@@ -112,3 +112,25 @@ LEGACY_PROXY = {
     program: "\n".join(_legacy(*family)) for program, family in zip(("iptables", "ip6tables"), _FAMILIES, strict=True)
 }
 """By iptables: for each program, what it restores."""
+
+
+def load(run: Callable[..., str], *which: str) -> None:
+    """Make tables of `nftables`, `iptables` and `firewall`, or all of them. `run` runs a program on the host."""
+    if not which or "nftables" in which:
+        run("nft", "-f", "-", text=PROXY)
+    if not which or "iptables" in which:
+        for program, text in LEGACY_PROXY.items():
+            run(f"{program}-nft-restore", "--noflush", text=text)
+    if not which or "firewall" in which:
+        run("nft", "-f", "-", text=FIREWALL)
+
+
+def tables(run: Callable[..., str]) -> str:
+    """Every table of others, as nft and iptables print them."""
+    saved = [run(f"{program}-nft-save") for program in LEGACY_PROXY]
+    words = [line for one in saved for line in one.splitlines() if not line.startswith("#")]  # with the time
+    names = [line.split()[1:] for line in run("nft", "list", "tables").splitlines()]
+    return "\n".join(
+        words
+        + [run("nft", "-j", "list", "table", family, name) for family, name in names if not name.startswith("romana")]
+    )
