@@ -13,7 +13,7 @@ from romana.model.policy import SCTP, UDP
 from romana.model.program import Profile
 from romana.model.tenancy import Identity, Owner
 from tests.fakes.rulesets import STORE, WEB, endpoint, entries, view
-from tests.probes.onehost import OneHost, one_host
+from tests.probes.onehost import HOST4, HOST6, OneHost, one_host
 from tests.probes.packets import (
     AUTHENTICATION,
     DESTINATION,
@@ -55,7 +55,9 @@ def host() -> Iterator[OneHost]:
     with one_host("p") as made:
         for name, plugged in ENDPOINTS.items():
             made.plug(name, plugged)
-        state = view(ROWS, profiles=(NAMED,), identities={"web": WEB, "store": STORE, "other": OTHER})
+        state = view(
+            ROWS, profiles=(NAMED,), identities={"web": WEB, "store": STORE, "other": OTHER}, own={"out_web": "accept"}
+        )
         made.table.apply(ruleset_changes(desired_ruleset(state, ENDPOINTS.values()), None))
         yield made
 
@@ -159,6 +161,43 @@ def test_nobody_adds_fragments_to_the_datagrams_of_somebody_else(wire: Wire, pai
     wire.send(fragment(pair, UDP, other, 1008, len(other), number), source=sender)
     assert forged not in wire.send(fragment(pair, UDP, datagram, 0, 1008, number))
     assert tail in wire.send(fragment(pair, UDP, datagram, 1008, len(datagram), number))
+
+
+@pytest.mark.parametrize(
+    ("own", "false"),
+    [
+        ("10.0.0.1", ("0.0.0.0", "169.254.1.2", "10.0.0.65", HOST4)),
+        ("fd00::1", ("::", "fe80::1:2", "fd00::41", HOST6)),
+    ],
+    ids=["ipv4", "ipv6"],
+)
+def test_an_endpoint_has_no_other_source_towards_the_host(host: OneHost, own: str, false: tuple[str, ...]) -> None:
+    """Neither nobody's nor that of its link alone, outside of the search for neighbours."""
+    goal = HOST6 if ":" in own else HOST4
+    with bound(host.spaces["host"], "udp", goal, GOOD) as server:
+        for source in (*false, own):
+            ends = Ends(source, goal)
+            send(host.spaces["web"], packet(ends, UDP, udp(ends, 4007, GOOD, source.encode())))
+        server.settimeout(2)
+        assert server.recv(100) == own.encode()
+
+
+@families
+def test_what_has_a_false_source_keeps_no_connection_alive(host: OneHost, pair: Ends) -> None:
+    """It is dropped before connection tracking looks at it."""
+    entry = ("-p", "udp", "--orig-port-src", "4008", "-f", "ipv6" if pair.is_six else "ipv4")
+
+    def left() -> int:
+        """Seconds until the entry is over."""
+        return int(host.run("conntrack", "-L", *entry).split()[2])
+
+    datagram = packet(pair, UDP, udp(pair, 4008, GOOD, b"word"))
+    send(host.spaces["web"], datagram)
+    host.run("conntrack", "-U", *entry, "--timeout", "7")
+    send(host.spaces["other"], datagram)
+    assert left() <= 7
+    send(host.spaces["web"], datagram)
+    assert left() > 7
 
 
 WRAPPINGS = {

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 
 import msgspec
 import pytest
@@ -142,6 +144,53 @@ EXPECTED = {
 
 def test_each_pair_has_what_both_rows_accept(host: OneHost, servers: list[socket.socket]) -> None:
     assert matrix(host, servers, list(EXPECTED)) == EXPECTED
+
+
+@pytest.mark.parametrize(("source", "target"), [("web", "other"), ("store", "web")], ids=["receiver", "sender"])
+def test_what_is_denied_is_dropped_without_a_word_however_often_it_is_sent(
+    host: OneHost, servers: list[socket.socket], source: str, target: str
+) -> None:
+    """No answer that says who denies; and a flow whose first packet was dropped stays unknown to conntrack."""
+    with ExitStack() as stack:
+        clients = []
+        for address in addresses(target):
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                with inside(host.spaces[source]):
+                    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+                    client = stack.enter_context(socket.socket(family, kind))
+                client.setblocking(False)
+                client.connect_ex((address, 80))
+                clients.append(client)
+        for _ in range(3):
+            for client in clients:
+                with suppress(BlockingIOError):
+                    client.send(b"again")
+            time.sleep(0.1)
+        assert [client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) for client in clients] == [0] * 4
+        assert b"again" not in received(servers)
+
+
+def received(servers: list[socket.socket]) -> set[bytes]:
+    found = set()
+    for server in servers:
+        with suppress(BlockingIOError):
+            while server.type is socket.SOCK_DGRAM:
+                found.add(server.recv(100))
+    return found
+
+
+def test_three_block_lengths_are_asked_the_longest_first(host: OneHost, servers: list[socket.socket]) -> None:
+    blocks = [
+        ("10.0.0.0/27 accept", "fd00::/118 accept"),
+        ("10.0.0.0/28 drop", "fd00::/120 drop"),
+        ("10.0.0.0/29 accept", "fd00::/122 accept"),
+    ]
+    lengths = ((29, 122), (28, 120), (27, 118))
+    for number in (1, 2, 3):
+        row = entries(*(part for block in blocks[:number] for part in block))
+        apply(host, view({**ROWS, "in_store": row}, identities=IDENTITIES, block_lengths=lengths))
+        expected = "none" if number == 2 else EVERYTHING
+        assert matrix(host, servers, [("web", "store")]) == {("web", "store"): expected}
 
 
 def test_a_reader_of_the_listing_loads_the_same_table(host: OneHost) -> None:
