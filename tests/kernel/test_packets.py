@@ -13,6 +13,7 @@ from romana.model.policy import SCTP, UDP
 from romana.model.program import Profile
 from romana.model.tenancy import Identity, Owner
 from tests.fakes.rulesets import STORE, WEB, endpoint, entries, view
+from tests.probes.agenthost import wait
 from tests.probes.onehost import HOST4, HOST6, OneHost, one_host
 from tests.probes.packets import (
     AUTHENTICATION,
@@ -191,12 +192,16 @@ def test_what_has_a_false_source_keeps_no_connection_alive(host: OneHost, pair: 
         """Seconds until the entry is over."""
         return int(host.run("conntrack", "-L", *entry).split()[2])
 
-    datagram = packet(pair, UDP, udp(pair, 4008, GOOD, b"word"))
-    send(host.spaces["web"], datagram)
+    def deliver(source: str) -> None:
+        with Ear(host.spaces["host"], ENDPOINTS[source].link) as ear:
+            send(host.spaces[source], packet(pair, UDP, udp(pair, 4008, GOOD, b"word")))
+            assert any(b"word" in one for one in ear.heard(b"word"))
+
+    deliver("web")
     host.run("conntrack", "-U", *entry, "--timeout", "7")
-    send(host.spaces["other"], datagram)
+    deliver("other")
     assert left() <= 7
-    send(host.spaces["web"], datagram)
+    deliver("web")
     assert left() > 7
 
 
