@@ -77,6 +77,7 @@ def built() -> Iterator[OneHost]:
         for name, plugged in ENDPOINTS.items():
             made.plug(name, plugged)
         lay(made)
+        made.settle()
         yield made
 
 

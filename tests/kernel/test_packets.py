@@ -13,7 +13,6 @@ from romana.model.policy import SCTP, UDP
 from romana.model.program import Profile
 from romana.model.tenancy import Identity, Owner
 from tests.fakes.rulesets import STORE, WEB, endpoint, entries, view
-from tests.probes.agenthost import wait
 from tests.probes.onehost import HOST4, HOST6, OneHost, one_host
 from tests.probes.packets import (
     AUTHENTICATION,
@@ -56,6 +55,7 @@ def host() -> Iterator[OneHost]:
     with one_host("p") as made:
         for name, plugged in ENDPOINTS.items():
             made.plug(name, plugged)
+        made.settle()
         state = view(
             ROWS, profiles=(NAMED,), identities={"web": WEB, "store": STORE, "other": OTHER}, own={"out_web": "accept"}
         )

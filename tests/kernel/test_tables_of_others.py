@@ -43,6 +43,7 @@ def built() -> Iterator[tuple[OneHost, list[socket.socket]]]:
         for name, plugged in ENDPOINTS.items():
             host.plug(name, plugged)
         host.ip("world", f"route add {SERVICE4} via {HOST4}", f"route add {SERVICE6} via {HOST6}")
+        host.settle()
         servers = [
             bound(host.spaces[name], "tcp", address, port)
             for name in (*ENDPOINTS, "host")

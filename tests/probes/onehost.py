@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from romana.adapters.linux.netns import inside, opened
 from romana.adapters.linux.nftables import NftTable
 from romana.model.endpoint import Endpoint
+from tests.probes.traffic import Probe, accepted
 
 HOST4, HOST6 = "198.18.0.1", "2001:db8:ffff::1"
 WORLD4, WORLD6 = "198.18.0.2", "2001:db8:ffff::2"
@@ -81,6 +82,16 @@ class OneHost:
             "route add default via 169.254.1.1 dev eth0",
             "route add default via fe80::1 dev eth0",
         )
+
+    def settle(self) -> None:
+        """Wait until everybody knows the host as a neighbour, so that nothing that is sent later waits or is lost."""
+        pings = [
+            Probe(space, "icmp", address)
+            for name, space in self.spaces.items()
+            if name != "host"
+            for address in (HOST4, HOST6)
+        ]
+        assert any(all(accepted(pings, [])) for _ in range(10)), "a new link carries nothing"
 
     def ip(self, name: str, *commands: str) -> None:
         """`ip` commands inside a namespace."""
