@@ -59,6 +59,7 @@ NUMERIC = {
         "ct state vmap { 0x1 : drop, 0x2 : accept, 0x4 : jump related }"
     ),
     "ct status confirmed": "ct status 0x8",
+    "ct status dnat": "ct status 0x20",
     "priority dstnat - 10;": "priority -110;",
     "fib daddr type != local": "fib daddr type != 2",
     "fib daddr type != unicast": "fib daddr type != 1",
@@ -284,7 +285,7 @@ def _hooked(hook: str, priority: int, side: str, *, words: str) -> Chain:
         "input": (others, f"{_FROM_NEIGHBOURS} accept", "icmpv6 type nd-router-solicit drop"),
         "output": (
             f"{_TO_NEIGHBOURS} accept",
-            *(f"{_ip(family)} daddr @spans{family:d} goto {decided}" for family in Family),
+            *(f"ct status dnat {_ip(family)} daddr @spans{family:d} goto {decided}" for family in Family),
             others,
         ),
     }
