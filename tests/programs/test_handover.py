@@ -97,16 +97,20 @@ class Answers:
 def test_an_address_that_changes_hands_inherits_no_connection(host: AgentHost) -> None:
     """The peer may answer, and begin nothing; so what it still says to the address is for nobody."""
     asyncio.run(prepare(host))
-    peers = host.add_pod("peer")
+    peers, friend = host.add_pod("peer"), host.add_pod("friend", "red/db")
+    wait(lambda: not host.reaches("peer", friend[0]), "the policy is in force")
+    assert host.reaches("friend", peers[0])
+    for name in ("earlier", "later"):
+        host.add_space(name)
     with ExitStack() as stack:
-        spaces = {"peer": stack.enter_context(opened(f"/run/netns/{host.prefix}peer"))}
-        for name in ("earlier", "later", "friend"):
-            spaces[name] = stack.enter_context(opened(host.add_space(name)))
+        spaces = {
+            name: stack.enter_context(opened(f"/run/netns/{host.prefix}{name}"))
+            for name in ("peer", "friend", "earlier", "later")
+        }
         add(host, "earlier")
         stack.enter_context(Answers(spaces["earlier"], spaces["peer"], peers))
         assert host.cni("DEL", "earlier", owner="red/db").status == 0
         add(host, "later")
-        assert host.cni("ADD", "friend", owner="red/db").status == 0
         ear = stack.enter_context(Ear(spaces["later"]))
         servers = [
             stack.enter_context(bound(spaces["later"], kind, address, PORT))
