@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 packages=(
-    bird2 ca-certificates conntrack containernetworking-plugins debootstrap etcd-server faketime frr gcc iproute2 iputils-ping kmod
+    bird2 ca-certificates conntrack containernetworking-plugins debootstrap etcd-server faketime frr gcc iproute2 iptables iputils-ping kmod
     libc6-dev libnftables1 musl-tools nftables openssl procps python3-venv tcpdump
 )
 policy=/usr/sbin/policy-rc.d

@@ -137,6 +137,9 @@ def test_a_host_reaches_itself_whatever_policies_say(host: OneHost, servers: lis
     apply(host, world(into=(), out=()))
     assert arriving(host, servers, "host", HOST) == EVERYTHING
     assert arriving(host, servers, "host", {4: "127.0.0.1", 6: "::1"}) == EVERYTHING
+    inside_span = {4: "10.0.0.250", 6: "fd00::fa"}
+    host.ip("host", *(f"address add {address} dev lo" for address in inside_span.values()))
+    assert arriving(host, servers, "host", inside_span) == EVERYTHING
 
 
 def test_transit_is_not_the_hosts_own(host: OneHost, servers: list[socket.socket]) -> None:
@@ -159,6 +162,26 @@ def test_a_service_on_a_port_of_the_host_is_the_hosts_by_that_port(host: OneHost
     assert accepted(probes, servers) == [True, False, True, False]
     apply(host, world(into=()))
     assert accepted(probes, servers) == [False] * 4
+
+
+def test_what_a_host_sends_to_a_service_is_judged_by_where_it_leads(
+    host: OneHost, servers: list[socket.socket]
+) -> None:
+    """A service at an address of the host, too: its packets were to go through the loopback interface."""
+    leads = {8000: (f"{WORLD4}:80", f"[{WORLD6}]:80"), 8001: (f"{WORLD4}:443", f"[{WORLD6}]:443")}
+    leads[8002] = ("10.0.0.1:80", "[fd00::1]:80")
+    rules = "".join(
+        f"ip daddr {HOST4} tcp dport {port} dnat ip to {four}; ip6 daddr {HOST6} tcp dport {port} dnat ip6 to {six}; "
+        for port, (four, six) in leads.items()
+    )
+    host.nft(f"table inet service {{ chain out {{ type nat hook output priority -100; {rules} }}\n}}")
+    probes = [Probe(host.spaces["host"], "tcp", HOST[family], port) for port in leads for family in BOTH]
+    apply(host, world(out=(*WORLD, *WEBS)))
+    assert accepted(probes, servers) == [True, True, False, False, True, True]
+    apply(host, world(out=WORLD))
+    assert accepted(probes, servers) == [True, True, False, False, False, False]
+    apply(host, world(own={"in_web": "drop"}))
+    assert accepted(probes, servers) == [True, True, True, True, False, False]
 
 
 def test_neighbours_find_each_other_whatever_policies_say(host: OneHost, servers: list[socket.socket]) -> None:

@@ -179,6 +179,11 @@ class AgentHost:
         command = ["ip", "netns", "exec", self.host, "nft", "list", "table", "inet", "romana"]
         return subprocess.run(command, check=False, capture_output=True, text=True).stdout
 
+    def run(self, *command: str, text: str = "") -> str:
+        """A program on the host, which must succeed; what it prints."""
+        words = ["ip", "netns", "exec", self.host, *command]
+        return subprocess.run(words, input=text, text=True, check=True, capture_output=True).stdout
+
     def reaches(self, name: str, address: str) -> bool:
         """Whether a pod pings an address."""
         command = ["ip", "netns", "exec", self.prefix + name, "ping", "-c", "1", "-W", "1", address]

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from romana.adapters.linux.netns import inside, opened
 from romana.adapters.linux.nftables import NftTable
 from romana.model.endpoint import Endpoint
+from tests.probes.traffic import Probe, accepted
 
 HOST4, HOST6 = "198.18.0.1", "2001:db8:ffff::1"
 WORLD4, WORLD6 = "198.18.0.2", "2001:db8:ffff::2"
@@ -82,6 +83,16 @@ class OneHost:
             "route add default via fe80::1 dev eth0",
         )
 
+    def settle(self) -> None:
+        """Wait until everybody knows the host as a neighbour, so that nothing that is sent later waits or is lost."""
+        pings = [
+            Probe(space, "icmp", address)
+            for name, space in self.spaces.items()
+            if name != "host"
+            for address in (HOST4, HOST6)
+        ]
+        assert any(all(accepted(pings, [])) for _ in range(10)), "a new link carries nothing"
+
     def ip(self, name: str, *commands: str) -> None:
         """`ip` commands inside a namespace."""
         text = "".join(f"{command}\n" for command in commands)
@@ -89,8 +100,12 @@ class OneHost:
 
     def nft(self, text: str) -> str:
         """The nft program, inside the host."""
-        command = ["ip", "netns", "exec", f"{self._prefix}-host", "nft", "-f", "-"]
-        return subprocess.run(command, input=text, text=True, check=True, capture_output=True).stdout
+        return self.run("nft", "-f", "-", text=text)
+
+    def run(self, *command: str, text: str = "") -> str:
+        """A program, inside the host, which must succeed; what it prints."""
+        words = ["ip", "netns", "exec", f"{self._prefix}-host", *command]
+        return subprocess.run(words, input=text, text=True, check=True, capture_output=True).stdout
 
     def close(self) -> None:
         """Take everything away."""

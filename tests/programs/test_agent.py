@@ -18,6 +18,7 @@ import pytest
 from romana.model.endpoint import endpoint_id
 from romana.services.agent.attachments import link_name
 from tests.probes.agenthost import PLAN, AgentHost, wait
+from tests.probes.others import load, tables
 
 AGENT = str(Path(sys.executable).parent / "romana-agent")
 
@@ -358,8 +359,12 @@ def test_status_command_shows_the_agent(ready: AgentHost) -> None:
     assert "is romana-agent running?" in gone.stderr
 
 
-def test_cleanup_takes_everything_away_and_says_what(ready: AgentHost) -> None:
+def test_cleanup_takes_everything_of_ours_away_and_says_what(ready: AgentHost) -> None:
+    load(ready.run)
+    theirs = tables(ready.run)
+    assert len(theirs) > 10_000
     ready.add_pod("one")
+    assert tables(ready.run) == theirs
     command = ["ip", "netns", "exec", ready.host, AGENT, "--config", str(ready.directory / "agent.toml"), "--cleanup"]
     environment = {
         **os.environ,
@@ -375,6 +380,7 @@ def test_cleanup_takes_everything_away_and_says_what(ready: AgentHost) -> None:
     for words in ("removed link rom", "removed route 10.1.0.", "removed table inet romana", "removed file"):
         assert words in cleaned.stdout
     assert (ready.links(), ready.routes(), ready.table()) == ([], set(), "")
+    assert tables(ready.run) == theirs
     again = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True, env=environment)
     assert "nothing of romana's agent was here" in again.stdout
 

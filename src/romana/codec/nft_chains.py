@@ -59,9 +59,10 @@ NUMERIC = {
         "ct state vmap { 0x1 : drop, 0x2 : accept, 0x4 : jump related }"
     ),
     "ct status confirmed": "ct status 0x8",
-    "priority raw;": "priority -300;",
+    "ct status dnat": "ct status 0x20",
     "priority dstnat - 10;": "priority -110;",
     "fib daddr type != local": "fib daddr type != 2",
+    "fib daddr type != unicast": "fib daddr type != 1",
     "icmpv6 type nd-router-solicit drop": "icmpv6 type 133 drop",
     "priority filter - 10;": "priority -10;",
     "priority filter - 5;": "priority -5;",
@@ -93,7 +94,7 @@ def base_chains() -> dict[str, Chain]:
         ),
         "source": Chain(
             words="nobody sends with the address of somebody else",
-            hook="type filter hook prerouting priority raw; policy accept;",
+            hook="type filter hook prerouting priority -450; policy accept;",  # before fragments are joined, at -400
             rules=(
                 f"iifname {LINKS} goto link_source",
                 'iifname "lo" accept',
@@ -127,9 +128,9 @@ def base_chains() -> dict[str, Chain]:
             rules=('iifname "lo" accept', "meta nfproto vmap @host_in"),
         ),
         "host_output": Chain(
-            words="what this host may send",
+            words="what this host may send; to a service at an address of its own, it is what the service leads to",
             hook="type filter hook output priority filter - 5; policy accept;",
-            rules=('oifname "lo" accept', "meta nfproto vmap @host_out"),
+            rules=('oifname "lo" fib daddr type != unicast accept', "meta nfproto vmap @host_out"),
         ),
     }
 
@@ -274,16 +275,24 @@ def _ours(side: str, *, reason: str, words: str) -> Chain:
 
 
 def _hooked(hook: str, priority: int, side: str, *, words: str) -> Chain:
-    """A base chain: what is no packet of our links passes; neighbours are found; the rest is decided for good."""
-    neighbours = {
-        "input": (f"{_FROM_NEIGHBOURS} accept", "icmpv6 type nd-router-solicit drop"),
-        "output": (f"{_TO_NEIGHBOURS} accept",),
-    }.get(hook, ())
+    """A base chain: what is no packet of our links passes; neighbours are found; the rest is decided for good.
+
+    What the host sends to a service has its way before it has its destination: the interface says nothing of it.
+    """
     decided = "from_endpoints" if side == "iifname" else "to_endpoints"
+    others = f"{side} != {LINKS} accept"
+    before = {
+        "input": (others, f"{_FROM_NEIGHBOURS} accept", "icmpv6 type nd-router-solicit drop"),
+        "output": (
+            f"{_TO_NEIGHBOURS} accept",
+            *(f"ct status dnat {_ip(family)} daddr @spans{family:d} goto {decided}" for family in Family),
+            others,
+        ),
+    }
     return Chain(
         words=words,
         hook=f"type filter hook {hook} priority filter - {-priority}; policy accept;",
-        rules=(f"{side} != {LINKS} accept", *neighbours, f"goto {decided}"),
+        rules=(*before.get(hook, (others,)), f"goto {decided}"),
     )
 
 
