@@ -99,6 +99,12 @@ class FakeControlPlane:
     def leave(self) -> None:
         self._gone.set()
 
+    def become(self, other: FakeControlPlane) -> None:
+        """Have another one's store from now on, as romanad after a restore; every stream ends."""
+        self.leave()
+        self.close()
+        vars(self).update(vars(other))
+
     def come_back(self) -> None:
         self._gone.clear()
 

@@ -131,6 +131,7 @@ class Agent:
         self.fixed = FixedAddresses(self.ledger, world.control, self.publisher, workers, backoff(), wait=settings.wait)
         rooms = Rooms(self.ledger, world.control, workers, self.fixed, wait=settings.wait)
         self.attachments = Attachments(self.ledger, rooms, kernel, workers, self.removals)
+        self.follower.joined = self.fixed.bell.ring
         self.fixed.turn = self.attachments.turn
         self.fixed.is_here = self.attachments.is_here
         self.recovery.stop = self.attachments.stop

@@ -53,7 +53,8 @@ class FixedAddresses:
         self._workers = workers
         self._backoff = backoff
         self._wait = wait
-        self._over: dict[str, tuple[Allocation, ...]] = {}  # what was said, as long as the view has it
+        self._over: dict[str, tuple[Allocation, ...]] = {}  # what was said, as long as the view has it ...
+        self._heard = ""  # ... to the store of this incarnation
 
     async def use(
         self, endpoint: str, identity: Identity, reservation: str, addresses: tuple[Address, ...]
@@ -109,6 +110,8 @@ class FixedAddresses:
     async def _end(self) -> None:
         """Say of each use, of which no endpoint came or is here any more, that it is over."""
         uses = self._ledger.view.uses
+        if self._heard != self._ledger.view.incarnation:  # a restored store may have the use from before its end
+            self._over, self._heard = {}, self._ledger.view.incarnation
         self._over = {name: given for name, given in self._over.items() if uses.get(name) == given}
         for name, given in uses.items():
             if not self._ledger.epoch or name in self._over or self.is_here(name):

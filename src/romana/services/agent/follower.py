@@ -39,6 +39,8 @@ class Follower:
         self.changed = Bell()
         self.beat = Bell()
         """Rung when the lease is to be renewed now: somebody waits for what it tells."""
+        self.joined: Callable[[], None] = lambda: None
+        """Called when this host may speak under the epoch that it reported in with."""
         self.epoch = 0
         """Under which the agent reported in last."""
         self.stream = 0
@@ -129,6 +131,7 @@ class Follower:
         """From now on claims and publications are of this epoch."""
         self._ledger.epoch = welcome.epoch
         self._ledger.grown.ring()
+        self.joined()
 
 
 def _check_age(view: View, welcome: Welcome) -> None:

@@ -8,10 +8,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from romana.codec.records import HOST
+from romana.adapters.store.memory import MemoryStore
+from romana.codec.records import HOST, UNSETTLED, Unsettled
 from romana.model.address import Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.tenancy import Identity, Owner
+from romana.ports import Transaction
 from romana.services.agent import follower
 from romana.services.agent.agent import Agent, AgentSettings, World
 from romana.services.agent.attachments import Attached, Wanted
@@ -124,6 +126,18 @@ async def new_epoch(site: Site) -> None:
     known = site.control.core.state.hosts["h1"]
     other = msgspec.structs.replace(known, epoch=known.epoch + 1)
     await site.control.core.commit(lambda _, draft: draft.put(HOST, HOST.key("h1"), other))
+
+
+async def restore(site: Site, *others: str) -> FakeControlPlane:
+    """The store as it is now, under another incarnation, with this host and others unsettled."""
+    _, records = await site.control.core.store.scan()
+    store = MemoryStore()
+    puts = {record.key: record.value for record in records}
+    puts |= {UNSETTLED.key(name): UNSETTLED.encode(Unsettled(host=name)) for name in ("h1", *others)}
+    await store.commit(Transaction(puts=puts))
+    control = FakeControlPlane(store)
+    await control.go_on()
+    return control
 
 
 def run(

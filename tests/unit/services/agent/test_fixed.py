@@ -12,7 +12,7 @@ from romana.model.errors import AlreadyExists, Conflict, Invalid, NotFound, Roma
 from romana.model.tenancy import Identity
 from romana.model.view import AddressUse
 from romana.services.agent.attachments import Attached
-from tests.unit.services.agent.site import DB, PLAN, WEB, Site, new_epoch, run
+from tests.unit.services.agent.site import DB, PLAN, WEB, Site, new_epoch, restore, run
 
 
 def fixed(test: Callable[[Site], Awaitable[None]]) -> None:
@@ -175,6 +175,18 @@ def test_a_use_of_which_no_endpoint_came_is_ended() -> None:
         await site.until(lambda: user(site, "db-1") == ("", ""))
         await add(site, 2, "db-1")
         assert user(site, "db-1") == ("h1", "c2/eth0")
+
+    fixed(test)
+
+
+def test_the_end_of_a_use_is_said_again_to_a_restored_store() -> None:
+    async def test(site: Site) -> None:
+        await reserve(site, "db-1")
+        site.control.refusing = True
+        await ask(site, "db-1", "c1/eth0")
+        await site.until(lambda: site.state.load().pending != ())
+        site.control.become(await restore(site))
+        await site.until(lambda: user(site, "db-1") == ("", ""))
 
     fixed(test)
 

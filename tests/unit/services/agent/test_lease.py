@@ -8,19 +8,16 @@ from typing import Any
 
 import pytest
 
-from romana.adapters.store.memory import MemoryStore
-from romana.codec.records import RETIRED, UNSETTLED, Unsettled
+from romana.codec.records import RETIRED, UNSETTLED
 from romana.codec.text import parse_address, parse_prefix
 from romana.model.address import Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Unavailable
 from romana.model.ipam import Retired
 from romana.model.view import Hello, Inventory, InventoryAnswer, Welcome
-from romana.ports import Transaction
 from romana.services.agent import publisher
-from tests.fakes.control import FakeControlPlane
 from tests.fakes.kernel import FakeKernel
-from tests.unit.services.agent.site import DB, Site, new_epoch, run
+from tests.unit.services.agent.site import DB, Site, new_epoch, restore, run
 
 DAY = 24 * 3600
 PEER = parse_prefix("10.1.0.192/29")
@@ -325,18 +322,6 @@ def test_nothing_is_allocated_while_the_host_finds_out_what_it_may_keep() -> Non
         assert not site.agent.ledger.endpoints
 
     run(test)
-
-
-async def restore(site: Site, *others: str) -> FakeControlPlane:
-    """The store as it is now, under another incarnation, with this host and others unsettled."""
-    _, records = await site.control.core.store.scan()
-    store = MemoryStore()
-    puts = {record.key: record.value for record in records}
-    puts |= {UNSETTLED.key(name): UNSETTLED.encode(Unsettled(host=name)) for name in ("h1", *others)}
-    await store.commit(Transaction(puts=puts))
-    control = FakeControlPlane(store)
-    await control.go_on()
-    return control
 
 
 def test_a_restored_store_is_told_what_the_host_holds() -> None:
