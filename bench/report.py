@@ -12,6 +12,7 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -60,20 +61,22 @@ class Report(msgspec.Struct, kw_only=True):
     def show(self, json: Path | None) -> None:
         """Print tables, and write the JSON where it is wanted."""
         self.better = {key: way for key in (*self.ratios, *self.figures) if (way := better(key))}
-        console = Console()
+        console = Console(width=None if sys.stdout.isatty() else 120)
         for title, values in (("ratio, ours to the baseline's", self.ratios), ("figure", self.figures)):
             drawn = Table(box=None, pad_edge=False)
             drawn.add_column(title, no_wrap=True)
             drawn.add_column("", justify="right", no_wrap=True)
-            drawn.add_column("better", no_wrap=True)
-            if self.goals:
-                drawn.add_column("goal", justify="right", no_wrap=True)
+            for column in ("spread", "better", "goal"):
+                drawn.add_column(column, no_wrap=True)
             for key, value in values.items():
+                if key.removesuffix("_spread") in values and key.endswith("_spread"):
+                    continue
                 drawn.add_row(
                     key,
                     value if isinstance(value, str) else f"{value:,.3g}" if value < 1e4 else f"{value:,.0f}",
+                    str(values.get(f"{key}_spread", "")),
                     self.better.get(key, ""),
-                    *([f"{self.goals[key]:,g}" if key in self.goals else ""] if self.goals else []),
+                    f"{self.goals[key]:,g}" if key in self.goals else "",
                 )
             console.print(drawn)
             console.print()

@@ -69,7 +69,7 @@ async def _claim(
     for segment in segments[paced:]:
         await _one(connection, epoch, segment, sent)
     await _there(arrivals, sent)
-    return {**found, "prefix_to_kernel_in_a_burst": _milliseconds(arrivals, sent)}
+    return {**found, "burst_to_kernel": _milliseconds(arrivals, sent)}
 
 
 async def _one(connection: Connection, epoch: int, segment: str, sent: dict[Prefix, float]) -> list[Prefix]:

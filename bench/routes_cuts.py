@@ -106,7 +106,7 @@ def fail(record: LabRecord, pings: Pings, number: int, break_: Break, mend: Brea
 
 def crossed(record: LabRecord, spine: str, router: str) -> bool:
     """Whether pings go over a link: both ways together, as many as one pair sends."""
-    seen = []
+    seen: list[int] = []
     for pause in (0.5, 0):
         (shown,) = json.loads(datacentre.on(record, spine, ["ip", "-json", "-s", "link", "show", f"to-{router}"]))
         seen.append(shown["stats64"]["rx"]["packets"] + shown["stats64"]["tx"]["packets"])

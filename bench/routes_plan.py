@@ -64,6 +64,8 @@ def measure(report: Report, racks: int, hosts: int, blocks: int, rounds: int) ->
             held = len(routes.device_plan(device).routes)
             total, most = total + held, max(most, held)
         took.append(time.perf_counter() - began)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        report.figures.setdefault("plan_peak_rss_mib_lower", peak)  # later rounds have the one before beside them
         report.runs.append({"part": "plan", "plan_from_nothing_s": took[-1]})
     report.figures |= {
         "devices": float(len(members) + racks + 1),
@@ -74,7 +76,6 @@ def measure(report: Report, racks: int, hosts: int, blocks: int, rounds: int) ->
         "routes_of_the_spine": float(len(routes.device_plan("/").routes)),
     }
     report.measured("plan_from_nothing_s_lower", took, goal=15)
-    report.figures["plan_peak_rss_mib_lower"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     report.goals["plan_peak_rss_mib_lower"] = 2048
     more_spans(report, plan, routes, racks, hosts, each)
 
