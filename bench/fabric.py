@@ -11,6 +11,7 @@ import struct
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +33,7 @@ ROOM = 64 << 20
 """Bytes that a socket may have waiting."""
 BGP_PORT = 179
 MARKER = b"\xff" * 16
-OPEN, UPDATE, NOTIFICATION, KEEPALIVE = 1, 2, 3, 4
+UPDATE, KEEPALIVE = 2, 4
 """Types of BGP's messages (RFC 4271, section 4.1)."""
 _NETLINK = struct.Struct("=IHHII")
 _PACKET, _STATISTICS = 263, 6
@@ -130,16 +131,16 @@ class Arrivals(_Listener):
 
 
 class BgpMessages(_Listener):
-    """The BGP messages on all wires of a node, by (interface, type), each counted where it comes in or goes out."""
+    """The BGP messages that come in or go out on the wires of a node."""
 
     def __init__(self, record: LabRecord, node: str) -> None:
-        self.counts: dict[tuple[str, int], int] = {}
+        self._counts: Counter[int] = Counter()
         self._flows: dict[tuple[bytes, bytes, bytes], _Stream] = {}
         super().__init__(record, node)
 
-    def of(self, kind: int, interface: str = "") -> int:
-        """How many of a type there were, on one interface or on all."""
-        return sum(count for (name, one), count in self.counts.items() if one == kind and interface in ("", name))
+    def of(self, kind: int) -> int:
+        """How many of a type there were."""
+        return self._counts[kind]
 
     def lost(self) -> int:
         """Packets that the kernel had no room for since the last time it was asked."""
@@ -164,8 +165,7 @@ class BgpMessages(_Listener):
         if BGP_PORT not in (source, target) or size <= body:
             return
         stream = self._flows.setdefault((address[0].encode(), ends, data[start : start + 4]), _Stream())
-        for kind in stream.messages(sequence, data[body:size]):
-            self.counts[address[0], kind] = self.counts.get((address[0], kind), 0) + 1
+        self._counts.update(stream.messages(sequence, data[body:size]))
 
 
 class _Stream:
