@@ -1,8 +1,8 @@
 """What every benchmark prints and writes.
 
 Owns the form of the JSON: `ratios` (ours to the baseline's), `figures` (absolute, of both), `runs` (each measurement as
-it was taken, in order), `better` (which way each key that has one should go) and `versions`. A key says its unit, and
-the unit the direction. Decides nothing about good or bad.
+it was taken, in order), `better` (which way each key that has one should go), `goals` (what some of them are to reach)
+and `versions`. A key says its unit, and the unit the direction. Decides nothing about good or bad.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import statistics
 import subprocess
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -47,21 +49,34 @@ class Report(msgspec.Struct, kw_only=True):
     runs: list[dict[str, float | str]] = []
     versions: dict[str, str] = {}
     better: dict[str, str] = {}
+    goals: dict[str, float] = {}
+
+    def measured(self, key: str, values: Sequence[float], goal: float | None = None) -> None:
+        """A figure that was taken several times: its median, and from what to what it went."""
+        self.figures[key] = statistics.median(values)
+        self.figures[f"{key}_spread"] = f"{min(values):.4g} to {max(values):.4g}"
+        if goal is not None:
+            self.goals[key] = goal
 
     def show(self, json: Path | None) -> None:
         """Print tables, and write the JSON where it is wanted."""
         self.better = {key: way for key in (*self.ratios, *self.figures) if (way := better(key))}
-        console = Console()
+        console = Console(width=None if sys.stdout.isatty() else 120)
         for title, values in (("ratio, ours to the baseline's", self.ratios), ("figure", self.figures)):
             drawn = Table(box=None, pad_edge=False)
             drawn.add_column(title, no_wrap=True)
             drawn.add_column("", justify="right", no_wrap=True)
-            drawn.add_column("better", no_wrap=True)
+            for column in ("spread", "better", "goal"):
+                drawn.add_column(column, no_wrap=True)
             for key, value in values.items():
+                if key.removesuffix("_spread") in values and key.endswith("_spread"):
+                    continue
                 drawn.add_row(
                     key,
                     value if isinstance(value, str) else f"{value:,.3g}" if value < 1e4 else f"{value:,.0f}",
+                    str(values.get(f"{key}_spread", "")),
                     self.better.get(key, ""),
+                    f"{self.goals[key]:,g}" if key in self.goals else "",
                 )
             console.print(drawn)
             console.print()
@@ -80,13 +95,23 @@ def better(key: str) -> str:
     return ""
 
 
-def arguments(description: str, **counts: int) -> argparse.Namespace:
-    """The command line of a benchmark: `--json FILE`, and a `--NAME N` for each count."""
+def arguments(description: str, quick: Mapping[str, int] | None = None, **counts: int) -> argparse.Namespace:
+    """The command line of a benchmark: `--json FILE`, and a `--NAME N` for each count; `--quick` for the smaller ones
+    of `quick`, where there are.
+    """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     for name, count in counts.items():
-        parser.add_argument(f"--{name}", type=int, default=count, help=f"default {count}")
-    return parser.parse_args()
+        parser.add_argument(f"--{name}", type=int, help=f"default {count}")
+    if quick:
+        listed = ", ".join(f"{count} {name}" for name, count in quick.items())
+        parser.add_argument("--quick", action="store_true", help=f"less of everything: {listed}")
+    asked = parser.parse_args()
+    less = quick if quick and asked.quick else {}
+    for name, count in counts.items():
+        if getattr(asked, name) is None:
+            setattr(asked, name, less.get(name, count))
+    return asked
 
 
 def quantile(values: Sequence[float], part: float) -> float:

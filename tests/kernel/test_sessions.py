@@ -66,7 +66,7 @@ class Side:
             self.process = None
 
     def announce(self, routes: RoutePlan) -> None:
-        prefixes = [SPAN] if routes.seat(self.name) is not None else []
+        prefixes = routes.device_plan(self.name).originates if routes.seat(self.name) is not None else ()
         self.bird.announce(prefixes, DaemonPlan(speaker=speaker(routes, self.name)))
 
     def sessions(self, routes: RoutePlan) -> tuple[SessionState, ...]:
@@ -159,6 +159,18 @@ def test_what_the_plan_says_comes_up_and_brings_the_routes(sides: tuple[Side, Si
     assert "src 198.51.100.2" in host.routes()
     assert tor.bird.state().daemon.startswith("BIRD 2.")
     assert tor.sessions(routes)[0].neighbor == "h11"
+
+
+def test_a_span_more_is_told_whatever_its_length(sides: tuple[Side, Side]) -> None:
+    """BIRD takes two sets for one that differ only in prefixes whose length is no multiple of 4."""
+    routes = plan()
+    start(sides, routes)
+    tor, host = sides
+    until(lambda: "10.112.1.0/24 via 192.0.2.1" in tor.routes())
+    for third in (4, 8, 12):
+        routes.put_span(Span(cidr=parse_prefix(f"10.112.{third}.0/22"), network="v4", host="h11"))
+        host.announce(routes)
+        until(lambda third=third: f"10.112.{third}.0/22 via 192.0.2.1" in tor.routes(), 5)  # type: ignore[misc]
 
 
 def test_link_local_neighbours_are_found_and_carry_both_families(sides: tuple[Side, Side]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,14 @@ def fabric(centre: Centre) -> Iterator[Site]:
 def without(host: str) -> Callable[[Pair], bool]:
     """The pairs that it is none of."""
     return lambda pair: host not in (pair.source, pair.destination)
+
+
+def test_a_link_has_another_index_at_each_end(fabric: Site) -> None:
+    """Else the kernel tells of a lost carrier late."""
+    for node in ("spine", "tor1", "h11"):
+        links = [one for one in json.loads(fabric.run(node, "ip", "-json", "link")) if one["ifname"].startswith("to-")]
+        assert links
+        assert [one for one in links if one["ifindex"] == one["link_index"]] == []
 
 
 def test_a_cut_link_stops_its_host_alone_and_comes_back(fabric: Site) -> None:

@@ -5,6 +5,7 @@ Reading text is the work of `codec.text`; `str()` gives the canonical text of ei
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections.abc import Iterator
 from enum import IntEnum
@@ -74,7 +75,7 @@ class Prefix:
         if self._key[0] is Family.V4:
             value = self._key[1]
             return f"{value >> 24}.{value >> 16 & 255}.{value >> 8 & 255}.{value & 255}"
-        return str(ipaddress.IPv6Address(self._key[1]))
+        return _v6_text(self._key[1])
 
     def contains(self, other: Prefix) -> bool:
         """Whether every address of `other` is in this prefix."""
@@ -145,3 +146,8 @@ class Address(Prefix):
 
     def __repr__(self) -> str:
         return f"Address({self})"
+
+
+@functools.lru_cache(maxsize=4096)
+def _v6_text(value: int) -> str:
+    return str(ipaddress.IPv6Address(value))

@@ -22,6 +22,8 @@ from romana.apps.lab.record import LabRecord, Process
 from romana.apps.lab.wiring import BRIDGE, Fabric
 from romana.model.errors import NotFound, Unavailable
 
+FIRST_INDEX = 1000
+"""Of the upper ends of links; the lower ones are numbered by their nodes, from 2 on."""
 FIRST = """\
 set -e
 [ "$NODE" = "$CONTROL" ] || mount -t proc proc /proc
@@ -191,12 +193,16 @@ def end(processes: Iterable[Process], number: int = signal.SIGKILL, *, seconds: 
 
 
 def link_nodes(record: LabRecord, fabric: Fabric) -> None:
-    """Make all links, directly between the namespaces of two nodes, with their addresses, up."""
+    """Make all links, directly between the namespaces of two nodes, with their addresses, up.
+
+    Each end has an index of its own: where both have the same, the kernel takes the link for one that stands alone, and
+    tells of a lost carrier up to a second late (`linkwatch_urgent_event`).
+    """
     for name in fabric.nodes:
         lines = [
-            f"link add {link.above.name} type veth peer name {link.below.name} "
+            f"link add {link.above.name} index {index} type veth peer name {link.below.name} "
             f"netns {record.nodes[link.below.node].pid}"
-            for link in fabric.links
+            for index, link in enumerate(fabric.links, FIRST_INDEX)
             if link.above.node == name
         ]
         if lines:

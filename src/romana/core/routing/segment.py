@@ -28,7 +28,10 @@ def segment_routes(routes: RoutePlan, device: str) -> Via:
 
 
 def private_discards(routes: RoutePlan, host: str) -> tuple[Prefix, ...]:
-    """What a host discards and announces to nobody."""
+    """What a host discards and announces to nobody; NotFound for an unknown one."""
+    seat = routes.seat(host)
+    if seat is not None and not seat.is_flat:
+        return ()
     return tuple(route.prefix for route in routes.device_plan(host).routes if route.private)
 
 

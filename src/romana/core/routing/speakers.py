@@ -25,11 +25,13 @@ def speaker(routes: RoutePlan, device: str) -> Speaker | None:
     """What the daemon of a named router or a host is to do. None for a host that has nobody to speak to, and where no
     protocol is spoken; NotFound for an unknown device.
     """
-    plan = routes.device_plan(device)
     around = Neighborhood(routes)
-    if device in routes.fabric.devices and around.routing.protocol is not Protocol.NONE:
-        return _Router(around, plan).speaker(around.of(device))
     neighbors = around.of(device)
+    if device in routes.fabric.devices and around.routing.protocol is not Protocol.NONE:
+        return _Router(around, routes.device_plan(device)).speaker(neighbors)
+    if not neighbors and routes.seat(device) is not None:
+        return None
+    plan = routes.device_plan(device)
     return _Host(around, plan).speaker(neighbors) if neighbors else None
 
 

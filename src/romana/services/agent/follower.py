@@ -85,9 +85,9 @@ class Follower:
         while True:
             await self._to_keep.wait()
             await self._at_once.wait(AFTER)
-            view, text, settled = self._ledger.view, self._ledger.view_text(), self._ledger.book.settled()
+            view, settled = self._ledger.view, self._ledger.book.settled()
             try:
-                await self._workers.slow(self._ledger.keep, text, settled)
+                await self._workers.slow(self._ledger.keep, view, settled)
             except RomanaError as error:
                 log.warning("the view could not be kept", error=str(error))
                 self._ledger.book.unsettle(settled)

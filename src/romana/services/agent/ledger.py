@@ -156,15 +156,11 @@ class Ledger:
         async with self._news:
             await self._news.wait()
 
-    def keep(self, text: bytes, settled: Settled) -> None:
-        """On a worker: keep a view (`view_text`), and then forget of blocks what was settled with it."""
-        self.state.save_view(text)
+    def keep(self, view: View, settled: Settled) -> None:
+        """On a worker: keep a view, and then forget of blocks what was settled with it."""
+        self.state.save_view(encode(view))
         if settled.reopened or settled.confirmed:
             self.state.forget_blocks(closed=settled.reopened, taken=settled.confirmed)
-
-    def view_text(self) -> bytes:
-        """The view as it is kept on disk."""
-        return encode(self.view)
 
 
 def stand_in(host: str, link: str, allocations: tuple[Allocation, ...], *, name: str = "") -> Endpoint:
