@@ -26,6 +26,8 @@ NAMES = {
     "namespace": r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?",
 }
 """What Kubernetes allows, by field of an object's metadata."""
+NAMESPACED_ID, CLUSTER_ID = "kube.", "kube-cluster."
+"""How the ids of policies of a namespace begin (its name comes next), and those of the whole cluster; no others do."""
 
 
 class PolicyObject(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from romana.codec.document import field_path
+from romana.codec.kubernetes_parts import CLUSTER_ID, NAMESPACED_ID
 from romana.codec.parts import Parts
 from romana.codec.traffic import parse_traffic
 from romana.model.address import Prefix
@@ -20,7 +21,6 @@ from romana.model.policy import CidrPeer, HostPeer, Operator, Peer, Policy, Requ
 KIND = "native"
 _ANY = "any"
 _ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}"
-_RESERVED = "kube."
 
 
 class PolicyDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,8 +104,8 @@ def read(document: object) -> Policy:
 def _check(policy: PolicyDocument, parts: Parts) -> None:
     if not re.fullmatch(_ID, policy.id):
         parts.fault("id", f"{policy.id!r} is no id: letters, digits, dots, dashes and underscores, at most 127")
-    elif policy.id.startswith(_RESERVED):
-        parts.fault("id", f"ids that begin with {_RESERVED} are those of Kubernetes policies; choose another one")
+    elif policy.id.startswith((NAMESPACED_ID, CLUSTER_ID)):
+        parts.fault("id", f"{policy.id!r} begins as the ids of Kubernetes policies do; choose another one")
     if not policy.applies_to:
         parts.fault("applies_to", "is empty, so the policy would select nobody; name a tenant, a segment or labels")
     if policy.ingress is None and policy.egress is None:
