@@ -17,7 +17,11 @@ def read_policies(document: object) -> list[Policy]:
     """The policies of a loaded document: one, a list of them, or a Kubernetes List. Order is the document's."""
     found: list[Policy] = []
     wrong: list[Fault] = []
-    for path, one in _documents(document):
+    try:
+        documents = _documents(document)
+    except RecursionError:
+        raise Invalid(Fault("", "is nested too deeply")) from None
+    for path, one in documents:
         try:
             policy = _read(one)
         except Invalid as error:

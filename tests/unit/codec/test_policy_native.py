@@ -137,6 +137,23 @@ def test_all_faults_at_once() -> None:
     }
 
 
+def test_names_without_a_letter_are_slips() -> None:
+    wrong = document(applies_to=[{"tenant": ""}, {"segment": ["web", ""]}, {"labels": {"": "x"}}, {"host": ""}])
+    assert set(faults(wrong)) == {
+        "applies_to[0].tenant",
+        "applies_to[1].segment[1]",
+        'applies_to[2].labels[""]',
+        "applies_to[3].host",
+    }
+    (subject,) = read(document(applies_to=[{"labels": {"a": ""}}])).subjects
+    assert subject.labels == (Requirement("a", Operator.IN, ("",)),)
+
+
+def test_an_address_has_no_interface() -> None:
+    rule = {"from": [{"cidr": "fe80::%eth0/64"}]}
+    assert "is not a CIDR" in faults(document(ingress=[rule]))["ingress[0].from[0].cidr"]
+
+
 def test_a_policy_about_nobody_or_nothing_is_refused() -> None:
     found = faults({"version": 1, "kind": "policy", "id": "p", "applies_to": []})
     assert set(found) == {"", "applies_to"}
