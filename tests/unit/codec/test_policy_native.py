@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from romana.codec.policy import read_policies
 from romana.codec.policy_native import read
 from romana.codec.text import parse_prefix
 from romana.codec.traffic import parse_traffic
-from romana.model.errors import Invalid
+from romana.model.errors import MOST_FAULTS, Invalid
 from romana.model.policy import ICMP, TCP, UDP, CidrPeer, HostPeer, Operator, Requirement, Rule, Selector, Traffic
 
 TEXT = """
@@ -147,6 +148,39 @@ def test_names_without_a_letter_are_slips() -> None:
     }
     (subject,) = read(document(applies_to=[{"labels": {"a": ""}}])).subjects
     assert subject.labels == (Requirement("a", Operator.IN, ("",)),)
+
+
+def test_many_policies_cost_no_more_than_their_number() -> None:
+    def calls(number: int) -> int:
+        found = 0
+
+        def counted(_frame: object, event: str, _argument: object) -> None:
+            nonlocal found
+            found += event == "call"
+
+        documents = [document(id=f"p{index}") for index in range(number)]
+        read_policies(documents)  # what is remembered for good is no part of it
+        sys.setprofile(counted)
+        try:
+            read_policies(documents)
+        finally:
+            sys.setprofile(None)
+        return found
+
+    assert calls(1600) < 10 * calls(200)
+
+
+def test_only_the_first_faults_of_many_are_told() -> None:
+    with pytest.raises(Invalid) as caught:
+        read_policies([document(id="kube.a")] * 1000)
+    assert len(caught.value.faults) == MOST_FAULTS + 1
+    assert "perhaps more" in caught.value.faults[-1].sentence
+
+
+def test_a_long_value_is_not_repeated_whole() -> None:
+    long = "x" * 100_000
+    found = faults(document(id=long, ingress=[{"from": [{"cidr": long}]}]))
+    assert all(len(sentence) < 500 for sentence in found.values())
 
 
 def test_an_address_has_no_interface() -> None:
