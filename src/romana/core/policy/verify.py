@@ -29,7 +29,7 @@ class Verifier:
         self._classes = classes
         self._reach = Reach(program)
         self._tenants = {*world.tenants, *(one.owner.tenant for one in world.all_identities().values())}
-        self._places: dict[str, list[Prefix]] = places_of_identities(world, places)
+        self._places = places_of_identities(world, classes, places)
         self._networks = tuple(sorted(one.cidr for one in world.networks.values()))
 
     def judge(self, statement: Statement) -> Finding:
@@ -101,19 +101,21 @@ class Verifier:
         return [*parties, Party("", Region((who.cidr.cidr,), (*who.cidr.excluded, *sorted(set(taken)))))]
 
 
-def places_of_identities(world: PolicyWorld, places: Places) -> dict[str, list[Prefix]]:
-    """Where each identity may live: the blocks that name it, and the addresses of its endpoints elsewhere."""
-    found: dict[str, list[Prefix]] = {}
+def places_of_identities(world: PolicyWorld, classes: Classes, places: Places) -> dict[str, set[Prefix]]:
+    """Where each identity may live: the blocks that name it and mean its class, and the addresses of its endpoints
+    elsewhere.
+    """
+    found: dict[str, set[Prefix]] = {}
     for cidr, block in world.blocks.items():
-        if cidr in places.at:
-            for identity in block.identities:
-                found.setdefault(identity, []).append(cidr)
+        for identity in block.identities if cidr in places.at else ():
+            if places.at[cidr] == classes.of.get(identity):
+                found.setdefault(identity, set()).add(cidr)
     for endpoint in world.endpoints.values():
+        homes = found.setdefault(endpoint.identity.id, set())
         for allocation in endpoint.allocations:
-            if allocation.block not in places.at:
-                address = allocation.address
-                place = Prefix(address.family, address.value, address.length)
-                found.setdefault(endpoint.identity.id, []).append(place)
+            address = allocation.address
+            if allocation.block not in homes or not allocation.block.contains(address):
+                homes.add(Prefix(address.family, address.value, address.length))
     return found
 
 

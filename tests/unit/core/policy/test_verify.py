@@ -16,11 +16,12 @@ from romana.core.policy.verify import Verifier
 from romana.core.policy.world import PolicyWorld
 from romana.model.address import Address
 from romana.model.errors import Invalid
-from romana.model.policy import Direction
+from romana.model.policy import Direction, Rule
 from romana.model.program import Program
 from romana.model.statement import Finding
 from romana.model.tenancy import Identity
 from tests.proof.random_worlds import PROBES, random_world
+from tests.worlds import policy_states as states
 
 WHO = ("tenant a", "tenant b", "segment a/web", "segment c/db", "labels app=x", "outside", "cidr 10.0.0.0/26", "anyone")
 
@@ -133,3 +134,20 @@ def test_a_finding_says_what_it_found() -> None:
     world = random_world(1).world
     found: list[Finding] = [verifier(world).judge(one) for one in read_statements("anyone always reaches outside")]
     assert found[0].sentence
+
+
+@pytest.mark.parametrize("claim", ["never reaches", "always reaches"])
+def test_that_an_endpoint_reaches_itself_is_no_example(claim: str) -> None:
+    there = states.endpoint("e1", states.A_DB, "10.0.7.1", "10.0.7.0/29")
+    rules = () if "always" in claim else (Rule(),)
+    alone = states.world(endpoints=(there,), policies=(states.policy("db", states.DB, ingress=rules),))
+    (statement,) = read_statements(f"segment a/db {claim} segment a/db on tcp/80")
+    assert verifier(alone).judge(statement).holds
+
+
+def test_an_endpoint_in_a_block_of_one_address_is_looked_at() -> None:
+    there = states.endpoint("e1", states.A_DB, "10.0.7.1", "10.0.7.1/32")
+    open_ = states.policy("db", states.DB, ingress=(Rule(),))
+    stock = states.world(states.block("10.0.7.1/32"), endpoints=(there,), policies=(open_,))
+    (statement,) = read_statements("outside never reaches segment a/db")
+    assert not verifier(stock).judge(statement).holds
