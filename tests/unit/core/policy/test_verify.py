@@ -151,3 +151,23 @@ def test_an_endpoint_in_a_block_of_one_address_is_looked_at() -> None:
     stock = states.world(states.block("10.0.7.1/32"), endpoints=(there,), policies=(open_,))
     (statement,) = read_statements("outside never reaches segment a/db")
     assert not verifier(stock).judge(statement).holds
+
+
+@pytest.mark.parametrize(
+    "text", ["segment a/dbb accepts only tcp/80 from tenant a", "outside never reaches segment a/x"]
+)
+def test_a_segment_that_is_not_there_proves_nothing(text: str) -> None:
+    made = states.world(*states.THREE, identities=(states.A_WEB,))
+    finding = verifier(made).judge(read_statements(text)[0])
+    assert not finding.holds
+    assert finding.sentence.startswith("there is no segment 'a/")
+
+
+def test_a_statement_about_nobody_says_so() -> None:
+    made = states.world(*states.THREE, identities=(states.A_WEB,))
+    classes = classify(made)
+    judge = Verifier(made, compile_program(made), classes, find_places(made, classes), {("a", "empty")})
+    for text in ("outside never reaches segment a/empty", "labels app=none always reaches tenant a"):
+        finding = judge.judge(read_statements(text)[0])
+        assert finding.holds
+        assert "nobody" in finding.sentence
