@@ -20,6 +20,7 @@ from romana.codec.parts import Parts
 from romana.model.address import Prefix
 from romana.model.policy import (
     ICMP,
+    PORT_PROTOCOLS,
     TCP,
     UDP,
     Action,
@@ -193,11 +194,13 @@ def _traffic(written: object, path: str, parts: Parts) -> list[Traffic]:
         return [_icmp(rule, path, parts)]
     if rule.icmp_type is not None or rule.icmp_code is not None:
         parts.fault(path, f"has an icmp_type or icmp_code, but its protocol is {word}")
-    protocol = _PROTOCOLS.get(word)
+    protocols = sorted(PORT_PROTOCOLS) if word == _ANYONE else [_PROTOCOLS[word]]  # only these have ports
     for first, last in ports:
         if not 0 <= first <= last <= _LAST_PORT:
             parts.fault(path, f"{first}-{last} is no range of ports; they are 0 to {_LAST_PORT}, the lower one first")
-    return [Traffic(protocol, first, last) for first, last in ports] or [Traffic(protocol)]
+    if not ports:
+        return [Traffic(_PROTOCOLS.get(word))]
+    return [Traffic(protocol, first, last) for first, last in ports for protocol in protocols]
 
 
 def _icmp(rule: RuleDocument, path: str, parts: Parts) -> Traffic:

@@ -10,8 +10,9 @@ from romana.codec import policy_cluster
 from romana.codec.policy import read_policies
 from romana.codec.policy_v2 import read
 from romana.codec.text import parse_prefix
+from romana.core.policy.profile import allows, profile_from
 from romana.model.errors import Invalid
-from romana.model.policy import ICMP, TCP, UDP, Action, CidrPeer, HostPeer, PolicyTier, Rule, Selector, Traffic
+from romana.model.policy import ICMP, SCTP, TCP, UDP, Action, CidrPeer, HostPeer, PolicyTier, Rule, Selector, Traffic
 
 ANY = {"peers": [{"peer": "any"}], "rules": [{"protocol": "any"}]}
 
@@ -128,3 +129,10 @@ def test_what_may_not_be_sent_is_decided_after_all_policies_of_others() -> None:
         }
     )
     assert read(document(id="a", direction="egress")).priority > last.priority
+
+
+def test_all_ports_of_any_protocol_are_ports() -> None:
+    entry = {**ANY, "rules": [{"protocol": "any", "port_ranges": [[0, 65535]]}]}
+    (rule,) = read(document(ingress=[entry])).ingress or ()
+    accepted = profile_from(rule.traffic)
+    assert [allows(accepted, protocol, 0) for protocol in (TCP, UDP, SCTP, ICMP)] == [True, True, True, False]
