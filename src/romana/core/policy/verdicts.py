@@ -7,8 +7,7 @@ whether anybody like that is known yet or not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -31,12 +30,6 @@ class AddressedPeer(msgspec.Struct, frozen=True):
     clause: int
     cidrs: tuple[Prefix, ...]
     excluded: tuple[Prefix, ...] = ()
-
-
-class _Decide(Protocol):
-    """What is accepted as things are, or as they would be with what is staged."""
-
-    def __call__(self, *, staged: bool) -> Profile: ...
 
 
 class Verdicts:
@@ -78,7 +71,7 @@ class Verdicts:
             here = frozenset(self.addressed[number].clause for number in inside) | self._anyone
             if key[0] == UNKNOWN_CLASS:
                 ports = None if self._ports_matter else self._own_ports
-                found = self._decided(lambda *, staged: least_accepted(self.tiers, here, ports, staged=staged))
+                found = self._decided(lambda staged: least_accepted(self.tiers, here, ports, staged=staged))
             else:
                 found = self._contact(self.known.get(class_id, frozenset[int]()) | here, class_id)
             self._known[key] = found
@@ -106,13 +99,14 @@ class Verdicts:
     def _contact(self, matched: frozenset[int], class_id: str, *, is_own_host: bool = False) -> Profile | Staged:
         """What a peer is accepted of whom this is known."""
         ports = self.receiver_ports(class_id)
-        return self._decided(lambda *, staged: self._decide(Contact(matched, ports, is_own_host, staged)))
+        return self._decided(lambda staged: self._decide(Contact(matched, ports, is_own_host, staged)))
 
-    def _decided(self, decided: _Decide) -> Profile | Staged:
-        enforced = decided(staged=False)
+    def _decided(self, decided: Callable[[bool], Profile]) -> Profile | Staged:
+        """What is accepted, and what would be with what is staged (`decided(True)`)."""
+        enforced = decided(False)
         if not self.tiers.staged:
             return enforced
-        planned = decided(staged=True)
+        planned = decided(True)
         return enforced if planned == enforced else Staged(enforced, planned)
 
     def _decide(self, contact: Contact) -> Profile:
