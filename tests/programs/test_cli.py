@@ -266,16 +266,20 @@ def test_verify_proves_or_shows_a_connection(romana: Romana, tmp_path: Path) -> 
     assert told.startswith("FAILS  tenant blue never reaches tenant blue: tcp/80 from ")
     told = romana("verify", "-", stdin="tenant blu never reaches outside", expect=ExitStatus.UNEXPECTED_VERDICT)
     assert "there is no tenant 'blu'" in told
+    told = romana("verify", "-", stdin="segment blue/x never reaches outside", expect=ExitStatus.UNEXPECTED_VERDICT)
+    assert "there is no segment 'blue/x'" in told
     assert "line 1: 'hello' is no statement" in romana.fails("verify", "-", stdin="hello", status=ExitStatus.INVALID)
 
 
-def test_impact_says_what_a_policy_would_open(romana: Romana) -> None:
+@pytest.mark.parametrize("staged", [False, True])
+def test_impact_says_what_a_policy_would_open(romana: Romana, staged: bool) -> None:
     document = {
         "version": 1,
         "kind": "policy",
         "id": "door",
         "applies_to": [{"tenant": "blue"}],
         "ingress": [{"from": [{"cidr": "0.0.0.0/0"}], "ports": ["tcp/80"]}],
+        "staged": staged,
     }
     pairs = romana.json("policy", "impact", "-", stdin=json.dumps(document))["pairs"]
     assert any((one["source"], one["opened"]) == ("outside", "tcp/80") for one in pairs)

@@ -1,8 +1,8 @@
 """Questions about random worlds, and what everybody answers: the documents, the compiled program, an outside engine.
 
 A question is what one endpoint decides about one peer's address. Who has an address is not always known; then the
-documents allow a range of answers: nothing may be accepted that somebody who could be there would be denied, and
-nothing denied that everybody would be accepted.
+documents allow a range of answers: nothing may be accepted that somebody who could be there would be denied, and, as
+far as rules only accept, nothing denied that everybody would be accepted.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from romana.model.address import Address
 from romana.model.errors import RomanaError
 from romana.model.policy import ICMP_PROTOCOLS, PROTOCOL_NAMES, Direction, Traffic
 from romana.model.program import Program
-from romana.model.tenancy import Identity
+from romana.model.tenancy import Identity, NamedPort, Owner
 from tests.proof import facts
 from tests.proof.facts import Peer, Pod
 from tests.proof.naive import Naive, Site
-from tests.proof.random_documents import Document
+from tests.proof.random_documents import LABELS, SEGMENTS, TENANTS, Document
 from tests.proof.random_worlds import PROBES, RandomWorld, world_with
 from tests.proof.readings import reading
 from tests.proof.shrink import shrunk
@@ -92,6 +92,16 @@ class Outside(Protocol):
 
 Compile = Callable[[PolicyWorld], Program]
 
+NEWCOMERS: tuple[Identity | None, ...] = tuple(
+    Identity(owner=Owner(tenant, segment), labels={**app, **tier}, ports=ports)
+    for tenant in (*TENANTS, "new")
+    for segment in SEGMENTS
+    for app in ({}, *({"app": one} for one in LABELS["app"]))
+    for tier in ({}, *({"tier": one} for one in LABELS["tier"]))
+    for ports in ((), (NamedPort("dns", 17, 53), NamedPort("http", 6, 80)))
+)
+"""Who may have an address before anybody hears of it, whatever the world's own endpoints are."""
+
 
 class Comparison:
     """One world with its documents. `explained` counts the answers of the outside engine that a known defect of it
@@ -113,7 +123,10 @@ class Comparison:
         self._site = site_of(world, documents)
         self._naive = {staged: Naive(self._site, staged=staged) for staged in (False, True)}
         self._everybody = world.all_identities()
-        self._named = any(port_names(world.policies.values()))
+        self._bounded = not any(port_names(world.policies.values())) and all(
+            reading(one).tier == "policies" for one in documents
+        )
+        """Whether everybody who could come is like somebody here, so that documents say the least about an address."""
 
     def questions(self, random: Random, addresses: Sequence[Address], count: int) -> Iterator[Question]:
         """So many of them, half of the peers endpoints, some of the ports with a name; none when there is nobody."""
@@ -142,7 +155,7 @@ class Comparison:
         evaluator = self._naive[question.staged]
         possible, exact = self.possible(question)
         most = all(decides(evaluator, question, one) for one in possible)
-        least = most if exact else not self._named and all(decides(evaluator, question, one) for one in self._anybody)
+        least = most if exact else self._bounded and all(decides(evaluator, question, one) for one in self._anybody)
         return Verdicts(least, most, self._by_program(question))
 
     def _by_program(self, question: Question) -> bool:
@@ -197,7 +210,7 @@ class Comparison:
             return [None], True
         block = next((one for cidr, one in self.world.blocks.items() if cidr.contains(address)), None)
         if block is None or block.owner is None:
-            return self._anybody, False
+            return [*self._anybody, *NEWCOMERS], False
         lodgers = {
             one.identity.id
             for one in self.world.endpoints.values()
@@ -206,7 +219,7 @@ class Comparison:
         }
         ids = sorted(lodgers | set(block.identities))
         if not ids or not set(ids) <= self._everybody.keys():
-            return self._anybody, False
+            return [*self._anybody, *NEWCOMERS], False
         known = [self._everybody[id_] for id_ in ids]
         return list(known), self._are_alike(known)
 

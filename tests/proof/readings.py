@@ -92,7 +92,7 @@ class ClusterNetworkPolicy(Reading):
         self.tier = self.spec["tier"].lower()
         self.priority = self.spec["priority"]
         self.staged = _is_staged(document)
-        self.id = f"kube.cluster.{document['metadata']['name']}"
+        self.id = f"kube-cluster.{document['metadata']['name']}"
 
     def governs(self, direction: str) -> bool:
         return bool(self.spec.get(direction))

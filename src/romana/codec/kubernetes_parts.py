@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
+from romana.codec.document import field_path
 from romana.codec.parts import Parts
 from romana.codec.traffic import PORT_NAME, PORT_NAME_WORDS
 from romana.model.address import Family, Prefix
@@ -21,11 +23,16 @@ from romana.model.policy import Operator, Requirement
 LAST_PORT = 65535
 STAGED = "romana.io/staged"
 """The annotation of a policy that decides nothing yet, and is told of where it would."""
+_SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 NAMES = {
-    "name": r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?",
+    "name": rf"(?=.{{1,253}}\Z){_SUBDOMAIN}",
     "namespace": r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?",
 }
 """What Kubernetes allows, by field of an object's metadata."""
+_LABEL_NAME = re.compile(rf"({_SUBDOMAIN}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?")
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+NAMESPACED_ID, CLUSTER_ID = "kube.", "kube-cluster."
+"""How the ids of policies of a namespace begin (its name comes next), and those of the whole cluster; no others do."""
 
 
 class PolicyObject(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,12 +87,14 @@ def read_selector(written: object, path: str, parts: Parts) -> tuple[Requirement
     selector = parts.read({} if written is None else written, LabelSelector, path)
     if selector is None:
         return ()
-    found = [Requirement(key, Operator.IN, (value,)) for key, value in sorted((selector.match_labels or {}).items())]
+    found = []
+    for key, value in sorted((selector.match_labels or {}).items()):
+        place = field_path(f"{path}.matchLabels", key)
+        _check_label(key, place, (value,), (place,), parts)
+        found.append(Requirement(key, Operator.IN, (value,)))
     for index, one in enumerate(selector.match_expressions or ()):
         _check(one, f"{path}.matchExpressions[{index}]", parts)
         found.append(Requirement(one.key, one.operator, tuple(one.values or ())))
-    if any(not requirement.key for requirement in found):
-        parts.fault(path, "has a label without a name")
     return tuple(found)
 
 
@@ -95,6 +104,8 @@ def read_cidr(text: str, path: str, parts: Parts) -> Prefix | None:
         if not re.fullmatch(r"[^/]+/\d{1,3}", text, re.ASCII):
             raise ValueError  # noqa: TRY301 - one sentence for all of it
         network = ipaddress.ip_network(text, strict=False)
+        if "%" in text or getattr(network.network_address, "ipv4_mapped", None) is not None:
+            raise ValueError  # noqa: TRY301 - no packet has such addresses
     except ValueError:
         parts.fault(path, f"{text!r} is not a CIDR, such as 10.0.0.0/8 or 2001:db8::/48")
         return None
@@ -127,7 +138,19 @@ def elements(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
+def _check_label(key: str, place: str, values: Sequence[str], places: Sequence[str], parts: Parts) -> None:
+    """Note what no object can have: a slip in a label would mean nobody, or with NotIn everybody."""
+    if not _LABEL_NAME.fullmatch(key):
+        parts.fault(place, f"{key!r} is no name of a label, such as app or example.org/app")
+    for value, at in zip(values, places, strict=True):
+        if not _LABEL_VALUE.fullmatch(value):
+            parts.fault(at, f"{value!r} is no value of a label: at most 63 letters, digits, dots, dashes, underscores")
+
+
 def _check(one: LabelExpression, path: str, parts: Parts) -> None:
+    values = one.values or ()
+    places = [f"{path}.values[{index}]" for index in range(len(values))]
+    _check_label(one.key, f"{path}.key", values, places, parts)
     compares = one.operator in (Operator.IN, Operator.NOT_IN)
     if compares and not one.values:
         parts.fault(f"{path}.values", f"is empty; {one.operator} needs at least one value")

@@ -48,7 +48,7 @@ def load_all(text: bytes | str) -> list[object]:
 def _documents(content: str) -> list[object]:
     if content.lstrip()[:1] in ("{", "["):
         try:
-            return [json.loads(content, object_pairs_hook=_object, parse_constant=_constant)]
+            return [json.loads(content, object_pairs_hook=_object, parse_int=_int, parse_constant=_constant)]
         except json.JSONDecodeError as error:
             fault = Fault(_place(error.lineno, error.colno), f"is not JSON: {error.msg}")
         except RecursionError:
@@ -83,6 +83,13 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = [key for key, _ in pairs]
         raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} is there twice")
     return value
+
+
+def _int(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text[:20]}... is too long a number") from None
 
 
 def _constant(name: str) -> None:

@@ -12,6 +12,8 @@ from romana.codec.document import convert, faults
 from romana.model.errors import Fault, Invalid
 
 T = TypeVar("T")
+_MOST_SHOWN = 400
+"""Characters of a sentence: values are shown in it, and may be of any length."""
 
 
 class Parts:
@@ -24,18 +26,24 @@ class Parts:
         """A part as a value of `kind`; None, with its faults noted under `path`, when it is not one."""
         wrong = faults(value, kind)
         if wrong:
-            self.found.extend(Fault(joined(path, fault.path), fault.sentence) for fault in wrong)
+            self.found.extend(Fault(joined(path, fault.path), _readable(fault.sentence)) for fault in wrong)
             return None
         return convert(value, kind)
 
     def fault(self, path: str, sentence: str) -> None:
         """Note one fault."""
-        self.found.append(Fault(path, sentence))
+        self.found.append(Fault(path, _readable(sentence)))
 
     def finish(self) -> None:
         """Raise Invalid when any fault was noted."""
         if self.found:
             raise Invalid(*self.found)
+
+
+def _readable(sentence: str) -> str:
+    """Without the middle of one that is too long to read."""
+    half = _MOST_SHOWN // 2
+    return sentence if len(sentence) <= _MOST_SHOWN else f"{sentence[:half]}...{sentence[-half:]}"
 
 
 def joined(path: str, inner: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from romana.codec import policy_cluster, policy_kubernetes, policy_native, policy_v2
 from romana.codec.parts import within
-from romana.model.errors import Fault, Invalid
+from romana.model.errors import MOST_FAULTS, Fault, Invalid
 from romana.model.policy import Policy
 
 _LISTS = ("List", "NetworkPolicyList", "ClusterNetworkPolicyList")
@@ -15,21 +15,27 @@ _LISTS = ("List", "NetworkPolicyList", "ClusterNetworkPolicyList")
 
 def read_policies(document: object) -> list[Policy]:
     """The policies of a loaded document: one, a list of them, or a Kubernetes List. Order is the document's."""
-    found: list[Policy] = []
+    found: dict[str, Policy] = {}
     wrong: list[Fault] = []
-    for path, one in _documents(document):
+    try:
+        documents = _documents(document)
+    except RecursionError:
+        raise Invalid(Fault("", "is nested too deeply")) from None
+    for path, one in documents:
         try:
             policy = _read(one)
         except Invalid as error:
             wrong.extend(within(path, error.faults))
-            continue
-        twin = next((other for other in found if other.id == policy.id), None)
-        if twin is not None:
-            wrong.append(Fault(path, f"is the second policy with the id {policy.id} in this document"))
-        found.append(policy)
+        else:
+            if policy.id in found:
+                wrong.append(Fault(path, f"is the second policy with the id {policy.id} in this document"))
+            found[policy.id] = policy
+        if len(wrong) > MOST_FAULTS:
+            wrong[MOST_FAULTS:] = [Fault("", "and perhaps more faults: only the first ones are told")]
+            break
     if wrong:
         raise Invalid(*wrong)
-    return found
+    return list(found.values())
 
 
 def _documents(document: object) -> list[tuple[str, object]]:

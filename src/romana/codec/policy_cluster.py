@@ -13,6 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from romana.codec.kubernetes_parts import (
+    CLUSTER_ID,
     PolicyObject,
     check_port,
     check_port_name,
@@ -63,7 +64,7 @@ class ClusterSpec(msgspec.Struct, frozen=True, kw_only=True):
 class PodsPeer(msgspec.Struct, frozen=True, kw_only=True):
     """Pods by the labels of their namespace and their own."""
 
-    pod_selector: Any = msgspec.field(name="podSelector")
+    pod_selector: dict[str, Any] = msgspec.field(name="podSelector")
     namespace_selector: Any = msgspec.field(default=None, name="namespaceSelector")
 
 
@@ -98,7 +99,7 @@ class ProtocolMatch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read(document: object) -> Policy:
-    """The policy of a loaded object; Invalid with every fault. Its id is `kube.cluster.<name>`."""
+    """The policy of a loaded object; Invalid with every fault. Its id is `kube-cluster.<name>`."""
     return _Reader().policy(document)
 
 
@@ -123,7 +124,7 @@ class _Reader:
         self.parts.finish()
         assert spec is not None  # noqa: S101 - without faults it was read
         return Policy(
-            id=f"kube.cluster.{name}",
+            id=f"{CLUSTER_ID}{name}",
             kind=KIND,
             subjects=(subject,),
             ingress=ingress or None,
@@ -144,6 +145,9 @@ class _Reader:
         found = mapping(written)
         for unknown in sorted(found.keys() - set(keys)):
             self.parts.fault(f"{path}.{unknown}", f"is not known here; expected one of {', '.join(keys)}")
+        for key in keys:
+            if key in found and found[key] is None:
+                self.parts.fault(f"{path}.{key}", "has no value; write {} to mean all, or leave it out")
         known = [key for key in keys if key in found]
         if len(known) != 1:
             self.parts.fault(path, f"needs exactly one of {', '.join(keys)}, has {', '.join(known) or 'none'}")

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from romana.codec.kubernetes_parts import (
+    NAMESPACED_ID,
     PolicyObject,
     check_port,
     check_port_name,
@@ -104,7 +105,7 @@ class _Reader:
         types = spec.policy_types or (["Ingress", "Egress"] if spec.egress else ["Ingress"])
         self.parts.finish()
         return Policy(
-            id=f"kube.{self.namespace}.{name}",
+            id=f"{NAMESPACED_ID}{self.namespace}.{name}",
             kind=KIND,
             subjects=(Selector(tenants=(self.namespace,), labels=subject),),
             ingress=ingress if "Ingress" in types else None,

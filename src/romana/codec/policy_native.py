@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from romana.codec.document import field_path
+from romana.codec.kubernetes_parts import CLUSTER_ID, NAMESPACED_ID
 from romana.codec.parts import Parts
 from romana.codec.traffic import parse_traffic
 from romana.model.address import Prefix
@@ -20,7 +21,6 @@ from romana.model.policy import CidrPeer, HostPeer, Operator, Peer, Policy, Requ
 KIND = "native"
 _ANY = "any"
 _ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}"
-_RESERVED = "kube."
 
 
 class PolicyDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,8 +104,8 @@ def read(document: object) -> Policy:
 def _check(policy: PolicyDocument, parts: Parts) -> None:
     if not re.fullmatch(_ID, policy.id):
         parts.fault("id", f"{policy.id!r} is no id: letters, digits, dots, dashes and underscores, at most 127")
-    elif policy.id.startswith(_RESERVED):
-        parts.fault("id", f"ids that begin with {_RESERVED} are those of Kubernetes policies; choose another one")
+    elif policy.id.startswith((NAMESPACED_ID, CLUSTER_ID)):
+        parts.fault("id", f"{policy.id!r} begins as the ids of Kubernetes policies do; choose another one")
     if not policy.applies_to:
         parts.fault("applies_to", "is empty, so the policy would select nobody; name a tenant, a segment or labels")
     if policy.ingress is None and policy.egress is None:
@@ -169,7 +169,7 @@ def _hosts(value: object, path: str, parts: Parts) -> HostPeer | None:
     one = parts.read(value, HostDocument, path)
     if one is None:
         return None
-    names = None if one.host == _ANY else _names(one.host, f"{path}.host", parts)
+    names = None if one.host == _ANY else _named(one.host, f"{path}.host", parts)
     return HostPeer(names=names, labels=_labels(one.labels, path, parts))
 
 
@@ -180,13 +180,15 @@ def _selector(value: object, path: str, parts: Parts) -> Selector | None:
     if one == SelectorDocument():
         parts.fault(path, "names nobody; write a `tenant`, a `segment` or `labels`")
     return Selector(
-        tenants=_names(one.tenant, f"{path}.tenant", parts),
-        segments=_names(one.segment, f"{path}.segment", parts),
+        tenants=_named(one.tenant, f"{path}.tenant", parts),
+        segments=_named(one.segment, f"{path}.segment", parts),
         labels=_labels(one.labels, path, parts),
     )
 
 
 def _labels(labels: dict[str, str | list[str]], path: str, parts: Parts) -> tuple[Requirement, ...]:
+    if "" in labels:
+        parts.fault(field_path(f"{path}.labels", ""), "is a label without a name")
     return tuple(
         Requirement(key, Operator.IN, _names(wanted, field_path(f"{path}.labels", key), parts) or ())
         for key, wanted in sorted(labels.items())
@@ -199,6 +201,15 @@ def _names(value: str | list[str] | None, path: str, parts: Parts) -> tuple[str,
     names = (value,) if isinstance(value, str) else tuple(value)
     if not names:
         parts.fault(path, "is an empty list, which nobody matches; leave it out or name some")
+    return names
+
+
+def _named(value: str | list[str] | None, path: str, parts: Parts) -> tuple[str, ...] | None:
+    """The same for what has a name of at least one letter."""
+    names = _names(value, path, parts)
+    for index, name in enumerate(names or ()):
+        if not name:
+            parts.fault(path if isinstance(value, str) else f"{path}[{index}]", "is empty, which nobody is called")
     return names
 
 

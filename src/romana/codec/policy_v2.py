@@ -10,14 +10,17 @@ the peers of all met the rules of all.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 import msgspec
 
+from romana.codec.kubernetes_parts import CLUSTER_ID, NAMESPACED_ID
 from romana.codec.parts import Parts
 from romana.model.address import Prefix
 from romana.model.policy import (
     ICMP,
+    PORT_PROTOCOLS,
     TCP,
     UDP,
     Action,
@@ -34,6 +37,7 @@ from romana.model.policy import (
 KIND = "romana-v2"
 PRIORITY = 1001
 """Of egress policies in the admin tier: after those of others, which say at most 1000 themselves."""
+_ID = re.compile(r"(?!\.*\Z)[^/\x00-\x1f\x7f]{1,253}")
 _LAST_PORT = 65535
 _LAST_TYPE = 255
 _CODES = {3: 15, 4: 0, 5: 3, 11: 1}
@@ -93,8 +97,10 @@ def read(document: object) -> Policy:
         _entry(one, f"ingress[{index}]", Action.DENY if egress else Action.ACCEPT, parts)
         for index, one in enumerate(_list(body.get("ingress")))
     )
-    if top is not None and (not top.id or top.id.startswith("kube.")):
-        parts.fault("id", "needs a text that does not begin with kube., which Kubernetes policies have")
+    if top is not None and not _ID.fullmatch(top.id):
+        parts.fault("id", "needs 1 to 253 characters, without slashes and control characters, and not only dots")
+    if top is not None and top.id.startswith((NAMESPACED_ID, CLUSTER_ID)):
+        parts.fault("id", f"begins with {NAMESPACED_ID} or {CLUSTER_ID}, as the ids of Kubernetes policies do")
     parts.finish()
     assert top is not None  # noqa: S101 - without faults it was read
     return Policy(
@@ -188,11 +194,13 @@ def _traffic(written: object, path: str, parts: Parts) -> list[Traffic]:
         return [_icmp(rule, path, parts)]
     if rule.icmp_type is not None or rule.icmp_code is not None:
         parts.fault(path, f"has an icmp_type or icmp_code, but its protocol is {word}")
-    protocol = _PROTOCOLS.get(word)
+    protocols = sorted(PORT_PROTOCOLS) if word == _ANYONE else [_PROTOCOLS[word]]  # only these have ports
     for first, last in ports:
         if not 0 <= first <= last <= _LAST_PORT:
             parts.fault(path, f"{first}-{last} is no range of ports; they are 0 to {_LAST_PORT}, the lower one first")
-    return [Traffic(protocol, first, last) for first, last in ports] or [Traffic(protocol)]
+    if not ports:
+        return [Traffic(_PROTOCOLS.get(word))]
+    return [Traffic(protocol, first, last) for first, last in ports for protocol in protocols]
 
 
 def _icmp(rule: RuleDocument, path: str, parts: Parts) -> Traffic:

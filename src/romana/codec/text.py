@@ -19,7 +19,7 @@ def parse_address(text: str) -> Address:
     if plain is not None and plain[1] is None:
         return Address(Family.V4, plain[0])
     try:
-        address = ipaddress.ip_address(text)
+        address = ipaddress.ip_address(_unscoped(text))
     except ValueError:
         raise ValueError(f"{text!r} is not an IP address, such as 10.0.0.1 or 2001:db8::1") from None
     return Address(Family(address.version), int(address))
@@ -33,7 +33,7 @@ def parse_prefix(text: str) -> Prefix:
         return Prefix(Family.V4, plain[0], plain[1])
     address, slash, length = text.partition("/")
     try:
-        network = ipaddress.ip_network(text, strict=False)
+        network = ipaddress.ip_network(_unscoped(text), strict=False)
         if not slash or not length.isdigit():
             raise ValueError  # noqa: TRY301 - one sentence for all of it
     except ValueError:
@@ -60,6 +60,13 @@ def parse_pattern(text: str) -> Pattern:
     if not within.length <= shortest <= longest <= within.family.bits:
         raise ValueError(f"{text!r} matches nothing; lengths grow from /{within.length} to /{within.family.bits}")
     return Pattern(within, shortest, longest)
+
+
+def _unscoped(text: str) -> str:
+    """The text itself; ValueError when it names an interface after the address, which would be lost."""
+    if "%" in text:
+        raise ValueError
+    return text
 
 
 def _plain(text: str) -> tuple[int, int | None] | None:

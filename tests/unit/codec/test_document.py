@@ -129,6 +129,12 @@ def test_converts_addresses_also_as_keys() -> None:
     assert car.routes == {Prefix(Family.V4, (10 << 24) + (1 << 16), 16): 4}
 
 
+@pytest.mark.parametrize("text", ['{"a": %s}', "a: %s", "[%s]"])
+def test_a_number_without_end_is_refused_in_words_for_people(text: str) -> None:
+    with pytest.raises(Invalid, match="too long a number"):
+        load(text % ("9" * 5000))
+
+
 def test_cycles_and_depth_are_refused() -> None:
     cycle: dict[str, Any] = dict(GOOD)
     cycle["parts"] = [cycle]

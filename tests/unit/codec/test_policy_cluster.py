@@ -60,7 +60,7 @@ def faults(value: object) -> dict[str, str]:
 
 def test_tier_priority_and_subject() -> None:
     policy = read(document(tier="Baseline", subject={"pods": {"namespaceSelector": BLUE, "podSelector": BLUE}}))
-    assert (policy.id, policy.tier, policy.priority) == ("kube.cluster.walls", PolicyTier.BASELINE, 10)
+    assert (policy.id, policy.tier, policy.priority) == ("kube-cluster.walls", PolicyTier.BASELINE, 10)
     assert policy.subjects == (Selector(tenant_labels=IS_BLUE, labels=IS_BLUE),)
     assert policy.ingress is None
     assert policy.egress is None
@@ -102,6 +102,16 @@ def test_rules_with_every_kind_of_peer_and_protocol() -> None:
     )
 
 
+def test_a_namespace_of_that_name_has_other_ids() -> None:
+    namespaced = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "walls", "namespace": "cluster"},
+        "spec": {"podSelector": {}},
+    }
+    assert len(read_policies([document(), namespaced])) == 2
+
+
 def test_lists_and_the_other_kinds_are_told_apart() -> None:
     found = read_policies({"kind": "ClusterNetworkPolicyList", "items": [document(ingress=[ALL])]})
     assert [one.kind for one in found] == ["kubernetes-cluster"]
@@ -113,6 +123,14 @@ def test_lists_and_the_other_kinds_are_told_apart() -> None:
         ({"tier": "NetworkPolicy"}, "spec.tier", "Admin"),
         ({"priority": 1001}, "spec.priority", "between 0 and 1000"),
         ({"subject": {}}, "spec.subject", "exactly one"),
+        ({"subject": {"namespaces": None}}, "spec.subject.namespaces", "no value"),
+        ({"subject": {"pods": {"podSelector": None}}}, "spec.subject.pods.podSelector", "nothing"),
+        (
+            {"ingress": [{"action": "Accept", "from": [{"namespaces": None}]}]},
+            "spec.ingress[0].from[0].namespaces",
+            "no value",
+        ),
+        ({"egress": [{"action": "Accept", "to": [{"nodes": None}]}]}, "spec.egress[0].to[0].nodes", "no value"),
         ({"subject": {"namespaces": {}, "pods": {"podSelector": {}}}}, "spec.subject", "exactly one"),
         ({"subject": {"nodes": {}}}, "spec.subject.nodes", "not known"),
         ({"ingress": [{"action": "Allow", "from": [{"namespaces": {}}]}]}, "spec.ingress[0].action", "Accept"),

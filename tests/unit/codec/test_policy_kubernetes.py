@@ -200,6 +200,53 @@ def test_lists_and_streams_keep_the_place_of_a_fault() -> None:
     ]
 
 
+def test_lists_in_lists_without_end_are_refused() -> None:
+    nested: object = document()
+    for _ in range(900):
+        nested = [nested]
+    with pytest.raises(Invalid, match="nested too deeply"):
+        read_policies(nested)
+
+
+@pytest.mark.parametrize(
+    ("selector", "path", "words"),
+    [
+        ({"matchLabels": {"app ": "web"}}, 'matchLabels["app "]', "label"),
+        ({"matchLabels": {"": "web"}}, 'matchLabels[""]', "label"),
+        ({"matchLabels": {"Example.org/app": "web"}}, 'matchLabels["Example.org/app"]', "label"),
+        ({"matchLabels": {"app": "web shop"}}, "matchLabels.app", "value"),
+        ({"matchLabels": {"app": "w" * 64}}, "matchLabels.app", "value"),
+        ({"matchExpressions": [{"key": "a/b/c", "operator": "Exists"}]}, "matchExpressions[0].key", "label"),
+        ({"matchExpressions": [{"key": "a\n", "operator": "DoesNotExist"}]}, "matchExpressions[0].key", "label"),
+        (
+            {"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["x", "-"]}]},
+            "matchExpressions[0].values[1]",
+            "value",
+        ),
+    ],
+)
+def test_labels_that_nothing_can_have_are_refused(selector: dict[str, Any], path: str, words: str) -> None:
+    assert words in faults(document(podSelector=selector))[f"spec.podSelector.{path}"]
+
+
+@pytest.mark.parametrize("key", ["app", "A_b.c-d", "app.kubernetes.io/name", "x" * 63])
+@pytest.mark.parametrize("value", ["", "web", "A_b.c-d", "x" * 63])
+def test_labels_as_kubernetes_has_them(key: str, value: str) -> None:
+    (subject,) = read(document(podSelector={"matchLabels": {key: value}})).subjects
+    assert subject.labels == (Requirement(key, Operator.IN, (value,)),)
+
+
+@pytest.mark.parametrize("cidr", ["fe80::1%eth0/64", "::ffff:10.0.0.0/104"])
+def test_addresses_that_no_packet_has_are_refused(cidr: str) -> None:
+    rule = {"from": [{"ipBlock": {"cidr": cidr}}]}
+    assert "is not a CIDR" in faults(document(ingress=[rule]))["spec.ingress[0].from[0].ipBlock.cidr"]
+
+
+@pytest.mark.parametrize("name", ["a..b", "a.-b", "a-.b", "a\n", ".a", "a" * 254])
+def test_names_that_kubernetes_has_not_are_refused(name: str) -> None:
+    assert "not a name" in faults({**document(), "metadata": {"name": name, "namespace": "a"}})["metadata.name"]
+
+
 def test_two_policies_of_one_name_are_refused() -> None:
     with pytest.raises(Invalid, match="is the second policy"):
         read_policies([document(), document()])

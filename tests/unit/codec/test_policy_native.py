@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from types import FrameType
 from typing import Any
 
 import pytest
 
+from romana.codec import policy
 from romana.codec.document import load
 from romana.codec.policy import read_policies
 from romana.codec.policy_native import read
 from romana.codec.text import parse_prefix
 from romana.codec.traffic import parse_traffic
-from romana.model.errors import Invalid
+from romana.model.errors import MOST_FAULTS, Invalid
 from romana.model.policy import ICMP, TCP, UDP, CidrPeer, HostPeer, Operator, Requirement, Rule, Selector, Traffic
 
 TEXT = """
@@ -135,6 +138,57 @@ def test_all_faults_at_once() -> None:
         "ingress[4].from[0]",
         "ingress[4].to",
     }
+
+
+def test_names_without_a_letter_are_slips() -> None:
+    wrong = document(applies_to=[{"tenant": ""}, {"segment": ["web", ""]}, {"labels": {"": "x"}}, {"host": ""}])
+    assert set(faults(wrong)) == {
+        "applies_to[0].tenant",
+        "applies_to[1].segment[1]",
+        'applies_to[2].labels[""]',
+        "applies_to[3].host",
+    }
+    (subject,) = read(document(applies_to=[{"labels": {"a": ""}}])).subjects
+    assert subject.labels == (Requirement("a", Operator.IN, ("",)),)
+
+
+def test_many_policies_cost_no_more_than_their_number() -> None:
+    def lines(number: int) -> int:
+        found = 0
+
+        def counted(frame: FrameType, event: str, _argument: object) -> Any:
+            nonlocal found
+            found += event == "line"
+            return counted if frame.f_code.co_filename == policy.__file__ else None
+
+        documents = [document(id=f"p{index}") for index in range(number)]
+        before = sys.gettrace()
+        sys.settrace(counted)
+        try:
+            read_policies(documents)
+        finally:
+            sys.settrace(before)
+        return found
+
+    assert lines(400) < 5 * lines(100)
+
+
+def test_only_the_first_faults_of_many_are_told() -> None:
+    with pytest.raises(Invalid) as caught:
+        read_policies([document(id="kube.a")] * 1000)
+    assert len(caught.value.faults) == MOST_FAULTS + 1
+    assert "perhaps more" in caught.value.faults[-1].sentence
+
+
+def test_a_long_value_is_not_repeated_whole() -> None:
+    long = "x" * 100_000
+    found = faults(document(id=long, ingress=[{"from": [{"cidr": long}]}]))
+    assert all(len(sentence) < 500 for sentence in found.values())
+
+
+def test_an_address_has_no_interface() -> None:
+    rule = {"from": [{"cidr": "fe80::%eth0/64"}]}
+    assert "is not a CIDR" in faults(document(ingress=[rule]))["ingress[0].from[0].cidr"]
 
 
 def test_a_policy_about_nobody_or_nothing_is_refused() -> None:

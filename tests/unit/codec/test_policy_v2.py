@@ -10,8 +10,9 @@ from romana.codec import policy_cluster
 from romana.codec.policy import read_policies
 from romana.codec.policy_v2 import read
 from romana.codec.text import parse_prefix
+from romana.core.policy.profile import allows, profile_from
 from romana.model.errors import Invalid
-from romana.model.policy import ICMP, TCP, UDP, Action, CidrPeer, HostPeer, PolicyTier, Rule, Selector, Traffic
+from romana.model.policy import ICMP, SCTP, TCP, UDP, Action, CidrPeer, HostPeer, PolicyTier, Rule, Selector, Traffic
 
 ANY = {"peers": [{"peer": "any"}], "rules": [{"protocol": "any"}]}
 
@@ -93,6 +94,12 @@ def test_it_is_recognised_among_others() -> None:
         ({"applied_to": [{"peer": "any"}]}, "applied_to[0]", "tenant_id"),
         ({"direction": "both"}, "direction", "ingress"),
         ({"id": "kube.a.b"}, "id", "kube."),
+        ({"id": "kube-cluster.a"}, "id", "kube."),
+        ({"id": ""}, "id", "characters"),
+        ({"id": "a\0b"}, "id", "characters"),
+        ({"id": "a/../b"}, "id", "characters"),
+        ({"id": ".."}, "id", "characters"),
+        ({"id": "a" * 254}, "id", "characters"),
         ({"ingress": [{"peers": [], "rules": ANY["rules"]}]}, "ingress[0].peers", "empty"),
         ({"ingress": [{"peers": [{"peer": "local"}], "rules": ANY["rules"]}]}, "ingress[0].peers[0].peer", "not read"),
         ({"ingress": [{"peers": [{"cidr": "10/8"}], "rules": ANY["rules"]}]}, "ingress[0].peers[0].cidr", "10/8"),
@@ -122,3 +129,10 @@ def test_what_may_not_be_sent_is_decided_after_all_policies_of_others() -> None:
         }
     )
     assert read(document(id="a", direction="egress")).priority > last.priority
+
+
+def test_all_ports_of_any_protocol_are_ports() -> None:
+    entry = {**ANY, "rules": [{"protocol": "any", "port_ranges": [[0, 65535]]}]}
+    (rule,) = read(document(ingress=[entry])).ingress or ()
+    accepted = profile_from(rule.traffic)
+    assert [allows(accepted, protocol, 0) for protocol in (TCP, UDP, SCTP, ICMP)] == [True, True, True, False]

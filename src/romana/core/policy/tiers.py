@@ -8,12 +8,12 @@ Source of the admin and baseline tiers: the Network Policy API, ClusterNetworkPo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import msgspec
 
-from romana.core.policy.profile import intersection, minus, profile_from, union
-from romana.model.policy import Action, Direction, Peer, Policy, PolicyTier, Selector, Traffic
+from romana.core.policy.profile import complement, intersection, minus, profile_from, union
+from romana.model.policy import PORT_PROTOCOLS, Action, Direction, Peer, Policy, PolicyTier, Selector, Traffic
 from romana.model.program import ACCEPT, DROP, Profile
 from romana.model.tenancy import Identity, Isolation, NamedPort
 
@@ -163,6 +163,52 @@ def decisions(tiers: Tiers, contact: Contact) -> list[Decision]:
                 found.append(Decision(tier, clause.action, profile, place))
         left = union(left, passed)
     return [one for one in found if one.profile != DROP]
+
+
+def least_accepted(
+    tiers: Tiers, certain: Collection[int], ports: tuple[NamedPort, ...] | None, *, staged: bool = False
+) -> Profile:
+    """What is accepted from a peer of whom nothing is known: what everybody who could be there is accepted, whether
+    anybody like that is known or not.
+
+    It matches the clauses (by place) that are `certain`, and perhaps those about endpoints; `ports` are the receiver's
+    named ports, None where they are not known either.
+    """
+    left, denied = ACCEPT, DROP
+    governed = tiers.governed_staged if staged else tiers.governed
+    for tier in (PolicyTier.ADMIN, PolicyTier.POLICIES, PolicyTier.BASELINE, ISOLATION):
+        if tier is PolicyTier.POLICIES and not governed:
+            continue
+        passed = DROP
+        for place, clause in enumerate(tiers.clauses):
+            if clause.tier != tier or (clause.staged and not staged):
+                continue
+            if place not in certain and not any(isinstance(peer, Selector) for peer in clause.peers or ()):
+                continue
+            most = intersection(
+                left, profile_from(_any_port(clause.traffic) if ports is None else clause.traffic, ports or ())
+            )
+            if clause.action is Action.DENY:
+                denied = union(denied, most)
+            elif clause.action is Action.PASS:
+                passed = union(passed, most)
+            if place in certain:
+                left = minus(left, profile_from(clause.traffic, ports or ()))
+        left = union(left, passed)
+        if tier is PolicyTier.POLICIES:
+            break
+    return complement(union(denied, left))
+
+
+def _any_port(traffic: Iterable[Traffic]) -> Iterator[Traffic]:
+    """The same with every port in place of a name of which it is not known what it means."""
+    for one in traffic:
+        if not one.name:
+            yield one
+        elif one.protocol is None:
+            yield from map(Traffic, sorted(PORT_PROTOCOLS))
+        else:
+            yield Traffic(one.protocol)
 
 
 def _decides(clause: Clause, tier: str, contact: Contact) -> bool:

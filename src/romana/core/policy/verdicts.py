@@ -1,20 +1,20 @@
 """What one class accepts from (or may send to) each other class at an address, as profiles.
 
 Owns which clauses a peer matches, and the meet for addresses of which nothing is known. Refuses to know where classes
-live. Invariant: an unknown address of a network is accepted no traffic that some class, living there, would be denied.
+live. Invariant: an unknown address of a network is accepted no traffic that somebody, living there, would be denied,
+whether anybody like that is known yet or not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
 from romana.core.policy.classes import Classes
 from romana.core.policy.places import NULL_CLASS, UNKNOWN_CLASS
-from romana.core.policy.profile import intersection
 from romana.core.policy.selector import selects
-from romana.core.policy.tiers import Contact, Tiers, decide
+from romana.core.policy.tiers import Contact, Tiers, decide, least_accepted
 from romana.model.address import Address, Prefix
 from romana.model.policy import CidrPeer, Direction, HostPeer, Selector
 from romana.model.program import Profile, Staged
@@ -70,16 +70,17 @@ class Verdicts:
         if found is None:
             here = frozenset(self.addressed[number].clause for number in inside) | self._anyone
             if key[0] == UNKNOWN_CLASS:
-                contacts = [Contact(own | here, ports) for own, ports in self._variants()]
+                ports = None if self._ports_matter else self._own_ports
+                found = self._decided(lambda staged: least_accepted(self.tiers, here, ports, staged=staged))
             else:
-                contacts = [Contact(self.known.get(class_id, frozenset()) | here, self.receiver_ports(class_id))]
-            found = self._known[key] = self._decided(contacts)
+                found = self._contact(self.known.get(class_id, frozenset[int]()) | here, class_id)
+            self._known[key] = found
         return found
 
     def of_own_host(self, inside: frozenset[int]) -> Profile | Staged:
         """What is accepted from the host that an endpoint is on, at an address that these of `addressed` hold."""
         here = frozenset(self.addressed[number].clause for number in inside) | self._anyone
-        return self._decided([Contact(here, self.receiver_ports(NULL_CLASS), is_own_host=True)])
+        return self._contact(here, NULL_CLASS, is_own_host=True)
 
     def inside(self, address: Address) -> frozenset[int]:
         """Which of `addressed` (by place) hold an address."""
@@ -95,12 +96,17 @@ class Verdicts:
         here = frozenset(self.addressed[number].clause for number in inside)
         return self.known.get(class_id, frozenset[int]()) | here | self._anyone
 
-    def _decided(self, contacts: Iterable[Contact]) -> Profile | Staged:
-        """What all of them are accepted."""
-        enforced = intersection(*map(self._decide, contacts))
+    def _contact(self, matched: frozenset[int], class_id: str, *, is_own_host: bool = False) -> Profile | Staged:
+        """What a peer is accepted of whom this is known."""
+        ports = self.receiver_ports(class_id)
+        return self._decided(lambda staged: self._decide(Contact(matched, ports, is_own_host, staged)))
+
+    def _decided(self, decided: Callable[[bool], Profile]) -> Profile | Staged:
+        """What is accepted, and what would be with what is staged (`decided(True)`)."""
+        enforced = decided(False)
         if not self.tiers.staged:
             return enforced
-        planned = intersection(*(self._decide(msgspec.structs.replace(one, staged=True)) for one in contacts))
+        planned = decided(True)
         return enforced if planned == enforced else Staged(enforced, planned)
 
     def _decide(self, contact: Contact) -> Profile:
@@ -108,12 +114,6 @@ class Verdicts:
         if found is None:
             found = self._found[contact] = decide(self.tiers, contact)
         return found
-
-    def _variants(self) -> set[tuple[frozenset[int], Ports]]:
-        """All the ways in which classes differ for this row, and more: any set of ports with no selector matched."""
-        ports = {one.ports for one in self._classes.by_id.values()} if self._ports_matter else {self._own_ports}
-        nobody = {(frozenset[int](), one) for one in (*ports, self.receiver_ports(NULL_CLASS))}
-        return nobody | {(places, self.receiver_ports(class_id)) for class_id, places in self.known.items()}
 
     def receiver_ports(self, class_id: str) -> Ports:
         """The named ports that a name in a clause means with a peer of this class."""

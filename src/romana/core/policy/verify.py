@@ -24,12 +24,22 @@ from romana.model.statement import Claimed, Finding, Somebody, Statement
 class Verifier:
     """Judges statements about one world and its program."""
 
-    def __init__(self, world: PolicyWorld, program: Program, classes: Classes, places: Places) -> None:
+    def __init__(
+        self,
+        world: PolicyWorld,
+        program: Program,
+        classes: Classes,
+        places: Places,
+        segments: Iterable[tuple[str, str]] = (),
+    ) -> None:
+        """`segments` are known beside those in which somebody is, by tenant and name."""
         self._world = world
         self._classes = classes
         self._reach = Reach(program)
-        self._tenants = {*world.tenants, *(one.owner.tenant for one in world.all_identities().values())}
-        self._places: dict[str, list[Prefix]] = places_of_identities(world, places)
+        owners = {(one.owner.tenant, one.owner.segment) for one in world.all_identities().values()}
+        self._segments = owners | set(segments)
+        self._tenants = {*world.tenants, *(tenant for tenant, _ in self._segments)}
+        self._places = places_of_identities(world, classes, places)
         self._networks = tuple(sorted(one.cidr for one in world.networks.values()))
 
     def judge(self, statement: Statement) -> Finding:
@@ -40,6 +50,9 @@ class Verifier:
         allowed = profile_from(statement.traffic)
         destinations = self._parties(statement.destination)
         sources = [party for one in statement.sources for party in self._parties(one)]
+        ends = [destinations] if statement.claim is Claimed.ONLY else [destinations, sources]
+        if not all(any(party.region.prefixes for party in end) for end in ends):
+            return Finding(text=statement.text, holds=True, sentence="nobody is there now, so nothing refutes it")
         if statement.claim is Claimed.ONLY:
             found = next(self._uninvited(destinations, sources, allowed), None)
             return _finding(statement, found, "proved for every source address there is", "is accepted")
@@ -51,10 +64,14 @@ class Verifier:
 
     def _unknown(self, statement: Statement) -> str:
         """The first name that nothing here has: a slip in it would prove anything."""
-        for who in (statement.destination, *statement.sources):
-            for tenant in (who.selector.tenants or ()) if who.selector is not None else ():
+        ends = (statement.destination, *statement.sources)
+        for selector in (one.selector for one in ends if one.selector is not None):
+            for tenant in selector.tenants or ():
                 if tenant not in self._tenants:
                     return f"tenant {tenant!r}"
+                for segment in selector.segments or ():
+                    if (tenant, segment) not in self._segments:
+                        return f"segment {f'{tenant}/{segment}'!r}"
         return ""
 
     def _uninvited(self, destinations: Sequence[Party], sources: Sequence[Party], allowed: Profile) -> Iterator[Path]:
@@ -101,19 +118,21 @@ class Verifier:
         return [*parties, Party("", Region((who.cidr.cidr,), (*who.cidr.excluded, *sorted(set(taken)))))]
 
 
-def places_of_identities(world: PolicyWorld, places: Places) -> dict[str, list[Prefix]]:
-    """Where each identity may live: the blocks that name it, and the addresses of its endpoints elsewhere."""
-    found: dict[str, list[Prefix]] = {}
+def places_of_identities(world: PolicyWorld, classes: Classes, places: Places) -> dict[str, set[Prefix]]:
+    """Where each identity may live: the blocks that name it and mean its class, and the addresses of its endpoints
+    elsewhere.
+    """
+    found: dict[str, set[Prefix]] = {}
     for cidr, block in world.blocks.items():
-        if cidr in places.at:
-            for identity in block.identities:
-                found.setdefault(identity, []).append(cidr)
+        for identity in block.identities if cidr in places.at else ():
+            if places.at[cidr] == classes.of.get(identity):
+                found.setdefault(identity, set()).add(cidr)
     for endpoint in world.endpoints.values():
+        homes = found.setdefault(endpoint.identity.id, set())
         for allocation in endpoint.allocations:
-            if allocation.block not in places.at:
-                address = allocation.address
-                place = Prefix(address.family, address.value, address.length)
-                found.setdefault(endpoint.identity.id, []).append(place)
+            address = allocation.address
+            if allocation.block not in homes or not allocation.block.contains(address):
+                homes.add(Prefix(address.family, address.value, address.length))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 import msgspec
 
@@ -29,14 +30,14 @@ class ProofVerbs:
     async def verify(self, text: str) -> list[Finding]:
         """A finding for each statement of a text; Invalid with every line that is none."""
         statements = read_statements(text)
-        return await asyncio.to_thread(_judge, self._world(), statements)
+        return await asyncio.to_thread(_judge, self._world(), frozenset(self._core.state.segments), statements)
 
     async def impact(self, document: object, remove: tuple[str, ...] = ()) -> Impact:
-        """What putting these policies in force, and taking those out of it, would open and close.
+        """What putting these policies in force, staged ones as well, and taking those out of it, would open and close.
 
         Invalid with every fault of the documents; NotFound for a policy to be removed that is not there.
         """
-        added = read_policies(document)
+        added = [msgspec.structs.replace(policy, staged=False) for policy in read_policies(document)]
         before = self._world()
         for name in remove:
             if name not in before.policies:
@@ -55,7 +56,7 @@ def _changed(before: PolicyWorld, added: list[Policy], remove: tuple[str, ...]) 
     return msgspec.structs.replace(before, policies=policies)
 
 
-def _judge(world: PolicyWorld, statements: list[Statement]) -> list[Finding]:
+def _judge(world: PolicyWorld, segments: Iterable[tuple[str, str]], statements: list[Statement]) -> list[Finding]:
     classes = classify(world)
-    verifier = Verifier(world, compile_program(world), classes, find_places(world, classes))
+    verifier = Verifier(world, compile_program(world), classes, find_places(world, classes), segments)
     return [verifier.judge(statement) for statement in statements]

@@ -7,7 +7,7 @@ import msgspec
 from romana.codec.document import convert
 from romana.codec.policy import read_policies
 from romana.codec.records import POLICY, SEGMENT, TENANT
-from romana.model.errors import Conflict, Fault, Invalid, NotFound
+from romana.model.errors import Conflict, NotFound
 from romana.model.policy import Policy
 from romana.model.tenancy import Isolation, Segment, Tenant
 from romana.services.control.core import Core, Draft
@@ -84,9 +84,6 @@ class TenancyVerbs:
     async def apply_policies(self, document: object) -> list[Policy]:
         """Put policies of any known form in force, all or none; Invalid with every fault."""
         policies = read_policies(document)
-        twice = sorted({policy.id for policy in policies if sum(policy.id == other.id for other in policies) > 1})
-        if twice:
-            raise Invalid(*(Fault("", f"policy {name} is in the document twice") for name in twice))
 
         def decide(state: State, draft: Draft) -> list[Policy]:
             for policy in policies:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from romana.codec.text import parse_address
 from romana.core.policy.classes import classify
 from romana.core.policy.compile import WORDS_LIMIT, comment, compile_program
 from romana.core.policy.evaluate import verdict
@@ -13,8 +14,8 @@ from romana.core.policy.world import PolicyWorld
 from romana.model.address import Address, Family, Prefix
 from romana.model.errors import NotFound
 from romana.model.ipam import Block
-from romana.model.policy import Direction, Operator, Policy, Requirement, Rule, Selector
-from romana.model.program import Program
+from romana.model.policy import Action, Direction, Operator, Policy, PolicyTier, Requirement, Rule, Selector
+from romana.model.program import ACCEPT, DROP, Program
 from romana.model.tenancy import Identity, Isolation, Tenant
 from tests.worlds.policy_states import A_DB, A_WEB, A_WEB_LIVE, A_WEB_TEST, B_WEB, THREE, endpoint, policy, world
 
@@ -73,6 +74,24 @@ def test_a_row_keeps_its_id_when_a_policy_says_something_else() -> None:
     both = compiled(policies=by_id(policy("p", subject, ingress=(), egress=())))
     assert both.row_ids[both.classes[A_WEB.id]].ingress == closed.row_ids[closed.classes[A_WEB.id]].ingress
     assert both.row_ids[both.classes[A_WEB.id]].egress != closed.row_ids[closed.classes[A_WEB.id]].egress
+
+
+def test_where_a_class_could_live_that_nobody_has_yet_it_is_denied_already() -> None:
+    """A host that has not heard of the first endpoint of a class does not let it in meanwhile."""
+    sick = Identity(owner=A_WEB.owner, labels={"state": "sick"})
+    peers = (Selector(labels=(Requirement("state", Operator.EXISTS),)),)
+    walls = msgspec.structs.replace(
+        policy("walls", Selector(), ingress=(Rule(peers=peers, action=Action.DENY),)), tier=PolicyTier.ADMIN
+    )
+    open_ = {name: Tenant(name=name, isolation=Isolation.NONE) for name in ("a", "b")}
+    before = compiled(policies=by_id(walls), tenants=open_)
+    lodger = endpoint("e1", sick, "10.0.7.1", "10.0.7.0/29")
+    after = compiled(policies=by_id(walls), tenants=open_, endpoints={"e1": lodger})
+    for program in (before, after):
+        own = program.classes[B_WEB.id]
+        assert verdict(program, Direction.INGRESS, own, lodger.addresses[0])[1] == DROP
+        assert verdict(program, Direction.INGRESS, own, parse_address("10.0.0.1"))[1] == ACCEPT
+        assert verdict(program, Direction.INGRESS, own, parse_address("192.0.2.1"))[1] == ACCEPT
 
 
 def test_a_mixed_block_means_nothing_as_a_whole() -> None:

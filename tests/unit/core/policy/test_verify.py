@@ -16,11 +16,12 @@ from romana.core.policy.verify import Verifier
 from romana.core.policy.world import PolicyWorld
 from romana.model.address import Address
 from romana.model.errors import Invalid
-from romana.model.policy import Direction
+from romana.model.policy import Direction, Rule
 from romana.model.program import Program
 from romana.model.statement import Finding
 from romana.model.tenancy import Identity
 from tests.proof.random_worlds import PROBES, random_world
+from tests.worlds import policy_states as states
 
 WHO = ("tenant a", "tenant b", "segment a/web", "segment c/db", "labels app=x", "outside", "cidr 10.0.0.0/26", "anyone")
 
@@ -133,3 +134,40 @@ def test_a_finding_says_what_it_found() -> None:
     world = random_world(1).world
     found: list[Finding] = [verifier(world).judge(one) for one in read_statements("anyone always reaches outside")]
     assert found[0].sentence
+
+
+@pytest.mark.parametrize("claim", ["never reaches", "always reaches"])
+def test_that_an_endpoint_reaches_itself_is_no_example(claim: str) -> None:
+    there = states.endpoint("e1", states.A_DB, "10.0.7.1", "10.0.7.0/29")
+    rules = () if "always" in claim else (Rule(),)
+    alone = states.world(endpoints=(there,), policies=(states.policy("db", states.DB, ingress=rules),))
+    (statement,) = read_statements(f"segment a/db {claim} segment a/db on tcp/80")
+    assert verifier(alone).judge(statement).holds
+
+
+def test_an_endpoint_in_a_block_of_one_address_is_looked_at() -> None:
+    there = states.endpoint("e1", states.A_DB, "10.0.7.1", "10.0.7.1/32")
+    open_ = states.policy("db", states.DB, ingress=(Rule(),))
+    stock = states.world(states.block("10.0.7.1/32"), endpoints=(there,), policies=(open_,))
+    (statement,) = read_statements("outside never reaches segment a/db")
+    assert not verifier(stock).judge(statement).holds
+
+
+@pytest.mark.parametrize(
+    "text", ["segment a/dbb accepts only tcp/80 from tenant a", "outside never reaches segment a/x"]
+)
+def test_a_segment_that_is_not_there_proves_nothing(text: str) -> None:
+    made = states.world(*states.THREE, identities=(states.A_WEB,))
+    finding = verifier(made).judge(read_statements(text)[0])
+    assert not finding.holds
+    assert finding.sentence.startswith("there is no segment 'a/")
+
+
+def test_a_statement_about_nobody_says_so() -> None:
+    made = states.world(*states.THREE, identities=(states.A_WEB,))
+    classes = classify(made)
+    judge = Verifier(made, compile_program(made), classes, find_places(made, classes), {("a", "empty")})
+    for text in ("outside never reaches segment a/empty", "labels app=none always reaches tenant a"):
+        finding = judge.judge(read_statements(text)[0])
+        assert finding.holds
+        assert "nobody" in finding.sentence
