@@ -20,11 +20,14 @@ class FakeRouteDaemon:
         self.sessions: tuple[SessionState, ...] = ()
         self.away = False
         self.refusal = ""
+        self.calls = 0
+        """Of `read` and `announce`."""
 
     def come_back(self) -> None:
         self.away = False
 
     def read(self) -> frozenset[Prefix] | None:
+        self.calls += 1
         return self.file
 
     def state(self, speaker: Speaker | None = None) -> DaemonState:
@@ -33,6 +36,7 @@ class FakeRouteDaemon:
         return DaemonState(daemon="a fake", sessions=self.sessions)
 
     def announce(self, prefixes: Collection[Prefix], plan: DaemonPlan | None = None) -> None:
+        self.calls += 1
         if self.refusal:
             raise Unavailable(f"BIRD refuses: {self.refusal}")
         self.file = frozenset(prefixes)

@@ -138,6 +138,26 @@ def test_silent_routing_daemon_is_told_when_it_answers_again() -> None:
     run(test)
 
 
+def test_a_round_that_is_not_about_the_routing_daemon_leaves_it_alone() -> None:
+    async def test(site: Site) -> None:
+        await site.add(1)
+        await site.until(lambda: len(site.published()) == 1)
+        await asyncio.sleep(0.02)
+        calls, transactions = site.daemon.calls, site.kernel.filter.transactions
+        await TenancyVerbs(site.control.core).set_tenant("red", {"isolation": "none"})
+        await site.until(lambda: site.kernel.filter.transactions > transactions)
+        await asyncio.sleep(0.02)
+        assert site.daemon.calls == calls
+        site.agent.reconciler.disturbed()
+        await site.until(lambda: site.daemon.calls > calls)
+        await asyncio.sleep(0.02)
+        calls = site.daemon.calls
+        site.agent.reconciler.forgotten()
+        await site.until(lambda: site.daemon.calls > calls)
+
+    run(test)
+
+
 def test_older_view_is_refused() -> None:
     async def test(site: Site) -> None:
         ledger = site.agent.ledger
