@@ -17,6 +17,8 @@ from romana.adapters.linux.netns import inside, opened
 
 ECHO = {socket.AF_INET: (8, 0, 11), socket.AF_INET6: (128, 129, 3)}
 """ICMP and ICMPv6: echo request, echo reply, time exceeded (RFC 792, RFC 4443)."""
+MARK = b"ro"
+"""The identifier of our pings."""
 TTL = 16
 
 
@@ -43,7 +45,7 @@ class Pinger:
             for family in [socket.AF_INET6 if ":" in address else socket.AF_INET]
         ]
         self.tick = 0
-        self.exceeded = 0
+        self.exceeded = self.strays = 0
         self.answered: list[list[int]] = [[] for _ in self.targets]
 
     def open(self, name: str, family: socket.AddressFamily) -> None:
@@ -77,7 +79,7 @@ class Pinger:
                     self.settle()
                     print(json.dumps(self.result(first)), flush=True)
                     first = self.tick + 1
-                    self.exceeded = 0
+                    self.exceeded = self.strays = 0
                     self.answered = [[] for _ in self.targets]
                     following = time.monotonic()
                 else:
@@ -93,7 +95,9 @@ class Pinger:
     def send(self) -> None:
         for index, (source, _, family, address) in enumerate(self.targets):
             body = struct.pack("!II", index, self.tick)
-            message = struct.pack("!BBHHH", ECHO[family][0], 0, 0, 0x726F, self.tick & 0xFFFF) + body
+            message = (
+                struct.pack("!BBHHH", ECHO[family][0], 0, 0, int.from_bytes(MARK, "big"), self.tick & 0xFFFF) + body
+            )
             if family == socket.AF_INET:
                 message = message[:2] + struct.pack("!H", checksum(message)) + message[4:]
             try:
@@ -114,8 +118,11 @@ class Pinger:
             start = (packet[0] & 15) * 4 if family == socket.AF_INET else 0
             kind = packet[start]
             if kind == ECHO[family][2]:
-                self.exceeded += 1
-            elif kind == ECHO[family][1] and packet[start + 4 : start + 6] == b"ro":
+                quoted = start + 8 + (40 if family == socket.AF_INET6 else (packet[start + 8] & 15) * 4)
+                ours = packet[quoted] == ECHO[family][0] and packet[quoted + 4 : quoted + 6] == MARK
+                self.exceeded += ours
+                self.strays += not ours
+            elif kind == ECHO[family][1] and packet[start + 4 : start + 6] == MARK:
                 index, tick = struct.unpack_from("!II", packet, start + 8)
                 if index < len(self.answered):
                     self.answered[index].append(tick)
@@ -130,7 +137,7 @@ class Pinger:
                 gap, before = max(gap, tick - before - 1), tick
             version = 4 if family == socket.AF_INET else 6
             rows.append([source, destination, version, sent, sent - len(known), round(gap * self.interval, 3)])
-        return {"pairs": rows, "exceeded": self.exceeded}
+        return {"pairs": rows, "exceeded": self.exceeded, "strays": self.strays}
 
 
 def checksum(message: bytes) -> int:
