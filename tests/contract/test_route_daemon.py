@@ -123,17 +123,33 @@ def test_file_waits_for_a_bird_that_is_not_running(tmp_path: Path) -> None:
     assert port.read() == SPANS
 
 
-def test_bird_that_hangs_up_is_unavailable(tmp_path: Path) -> None:
+@contextmanager
+def strange_bird(directory: Path, greeting: str) -> Iterator[None]:
+    """Something that greets as BIRD does, hears one command, and hangs up."""
     server = (
         "import socket,sys; s=socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); print(flush=True);"
-        "c,_=s.accept(); c.sendall(b'0001 BIRD 2 ready.\\n'); c.recv(99); c.close()"
+        "c,_=s.accept(); c.sendall(sys.argv[2].encode()); c.recv(99); c.close()"
     )
-    command = [sys.executable, "-c", server, str(tmp_path / "bird.ctl")]
+    command = [sys.executable, "-c", server, str(directory / "bird.ctl"), f"0001 {greeting}\n"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        with pytest.raises(Unavailable, match="middle of an answer"):
-            Bird(tmp_path / "romana.conf", tmp_path / "bird.ctl").announce(SPANS)
+        yield
+
+
+def test_bird_that_hangs_up_is_unavailable(tmp_path: Path) -> None:
+    with strange_bird(tmp_path, "BIRD 2.0.12 ready."), pytest.raises(Unavailable, match="middle of an answer"):
+        Bird(tmp_path / "romana.conf", tmp_path / "bird.ctl").announce(SPANS)
+
+
+@pytest.mark.parametrize("version", ["1.6.8", "2.0.7"])
+def test_bird_that_is_too_old_is_told_nothing_and_the_file_is_put_back(tmp_path: Path, version: str) -> None:
+    file = tmp_path / "romana.conf"
+    file.write_text("# as it was\n")
+    words = rf"BIRD {version} ready. on .*bird.ctl, and romana needs BIRD 2.0.8 or later; install bird2"
+    with strange_bird(tmp_path, f"BIRD {version} ready."), pytest.raises(Unavailable, match=words):
+        Bird(file, tmp_path / "bird.ctl").announce(SPANS)
+    assert file.read_text() == "# as it was\n"
 
 
 def test_strange_file_counts_as_none(tmp_path: Path) -> None:

@@ -94,6 +94,12 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield found
 
 
+def test_equal_ways_are_all_used(pair: Site) -> None:
+    for node, prefix in (("h11", "10.112.0.0/12"), ("h11", "fd00:10:110::/44"), ("t2", "10.112.0.0/12")):
+        shown = pair.run(node, "ip", "-6" if ":" in prefix else "-4", "route", "show", prefix)
+        assert shown.count("nexthop") == 2, shown
+
+
 @pytest.mark.parametrize(
     ("one", "other", "crosses"),
     [("t1a", "h11", having("h11")), ("s1", "t1a", having("h21")), ("t1a", "t1b", nobody)],

@@ -224,6 +224,7 @@ def _ospf(speaker: Speaker, ospf: Ospf, family: Family, source: Collection[Prefi
     lines = [
         "graceful restart on;",
         "ecmp on;",
+        "merge external on;",  # what several routers of a group originate
         *(["stub router on;"] if speaker.is_host else []),  # nobody's way leads through a host
         f"{_channel(family)} {{",
         f"    import filter {{ {accepts}reject; }};",
