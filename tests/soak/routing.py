@@ -312,15 +312,14 @@ def moved(bench: Bench) -> Trial:
         wavers=bench.site.lab.file.fabric == "ospf",
     )
     api.post(bench.site.record, "/v1/addresses", {"name": "mover", "tenant": "blue", "segment": "web", "sticky": True})
-    try:
-        for host in (one, other):
-            began = time.monotonic()
-            pod = add_fixed(bench.site, host)
-            wait(f"the address on {host}", lambda pod=pod: unreached(bench, pod), seconds=15)  # type: ignore[misc]
-            print(f"    reached by all on {host} after {time.monotonic() - began:.2f} s", flush=True)
-            remove_pod(bench.site.record, host, "mover")
-    finally:
-        api.delete(bench.site.record, "/v1/addresses/mover")
+    for host in (one, other):
+        began = time.monotonic()
+        pod = add_fixed(bench.site, host)
+        wait(f"the address on {host}", lambda pod=pod: unreached(bench, pod), seconds=20)  # type: ignore[misc]
+        print(f"    reached by all on {host} after {time.monotonic() - began:.2f} s", flush=True)
+        remove_pod(bench.site.record, host, "mover")
+        wait(f"the end of its use on {host}", lambda: used(bench, "mover"), seconds=20)
+    api.delete(bench.site.record, "/v1/addresses/mover")
     bench.settled()
     trial.results.append(bench.lap())
     return trial
@@ -330,6 +329,12 @@ def add_fixed(found: Site, host: str) -> Pod:
     """An endpoint with the addresses of the name `mover`."""
     endpoint = LabEndpoint(name="mover", host=host, tenant="blue", segment="web")
     return add_pod(found.record, endpoint, address="mover")
+
+
+def used(bench: Bench, name: str) -> list[str]:
+    """By whom a fixed address is used."""
+    (found,) = [one for one in api.items(bench.site.record, "/v1/addresses") if one["name"] == name]
+    return [found["host"]] if found.get("host") else []
 
 
 def unreached(bench: Bench, pod: Pod) -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
+from romana.core.topology.networks import endpoint_faults
 from romana.model.address import Address, Prefix
 from romana.model.errors import Fault, Invalid
 from romana.model.topology import AddressPlan, Group, Host, Topology
@@ -20,7 +21,7 @@ def place_host(plan: AddressPlan, hosts: Mapping[str, Host], host: Host) -> Host
     """The host with its leaf group in every topology that takes it; `hosts` are all hosts, by name.
 
     A host that the plan names goes where the plan says, any other by its labels. Invalid when no topology takes it, or
-    when another host has one of its addresses.
+    when one of its addresses is another host's, or may be an endpoint's.
     """
     return Places(plan, (other for name, other in hosts.items() if name != host.name)).place(host)
 
@@ -82,6 +83,7 @@ class Places:
             for address in sorted(host.addresses)
             if address in self._holders
         ]
+        faults += endpoint_faults(self.plan, place, sorted(host.addresses))
         for name, planned in self._planned.items():
             known = planned.get(host.name)
             if known is None or not known.addresses or not host.addresses:
