@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from romana.adapters.bird import Bird
+from romana.codec.bird import include_text
 from romana.codec.text import parse_prefix
 from romana.model.address import Prefix
 from romana.model.errors import Unavailable
@@ -87,12 +88,14 @@ def daemon(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Daemon]:
 
 def test_nothing_is_announced_before_the_first_time(daemon: Daemon) -> None:
     assert daemon.port.read() is None
+    assert daemon.port.originated() is None
     assert daemon.originates(frozenset())
 
 
 def test_what_is_announced_is_originated_and_read_back(daemon: Daemon) -> None:
     daemon.port.announce(SPANS)
     assert daemon.port.read() == SPANS
+    assert daemon.port.originated() == SPANS
     assert daemon.originates(SPANS)
     fewer = frozenset(sorted(SPANS)[1:])
     daemon.port.announce(fewer)
@@ -100,6 +103,7 @@ def test_what_is_announced_is_originated_and_read_back(daemon: Daemon) -> None:
     assert daemon.originates(fewer)
     daemon.port.announce(())
     assert daemon.port.read() == frozenset()
+    assert daemon.port.originated() == frozenset()
     assert daemon.originates(frozenset())
 
 
@@ -114,6 +118,20 @@ def test_refused_file_is_put_back_with_the_words_of_bird(tmp_path: Path) -> None
             port.announce(())
         assert (tmp_path / "romana.conf").read_text() == text
         assert Daemon(port, lambda: kernel_routes(name)).originates(SPANS)
+
+
+def test_bird_is_asked_and_not_the_file(tmp_path: Path) -> None:
+    with bird(tmp_path):
+        port = Bird(tmp_path / "romana.conf", tmp_path / "bird.ctl")
+        port.announce(SPANS)
+        (tmp_path / "romana.conf").write_text(include_text(()))
+        assert port.originated() == SPANS
+        assert port.read() == frozenset()
+        (tmp_path / "bird.conf").write_text("router id 192.0.2.1;\nprotocol device {}\n")
+        port.announce(frozenset(sorted(SPANS)[1:]))  # BIRD takes it, and has nothing to do with our file
+        assert port.originated() is None
+    with pytest.raises(Unavailable, match="is it running"):
+        port.originated()
 
 
 def test_file_waits_for_a_bird_that_is_not_running(tmp_path: Path) -> None:

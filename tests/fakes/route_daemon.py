@@ -30,6 +30,11 @@ class FakeRouteDaemon:
         self.calls += 1
         return self.file
 
+    def originated(self) -> frozenset[Prefix] | None:
+        if self.away:
+            raise Unavailable("BIRD does not answer")
+        return None if self.file is None else self.running
+
     def state(self, speaker: Speaker | None = None) -> DaemonState:
         if self.away:
             raise Unavailable("BIRD does not answer")

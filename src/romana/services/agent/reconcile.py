@@ -13,7 +13,7 @@ import structlog
 
 from romana.core.routing import announcements
 from romana.model.address import Prefix
-from romana.model.errors import RomanaError
+from romana.model.errors import RomanaError, Unavailable
 from romana.model.route import ObservedRoutes, RouteKind
 from romana.model.speaker import DaemonPlan
 from romana.model.view import View
@@ -90,7 +90,7 @@ class Reconciler:
         """What kernel and routing daemon have now."""
         applied = self.applied
         ours, learned = await self._workers.kernel(self._kernel.routes)
-        said = None if self._daemon is None else await self._workers.slow(self._daemon.read)
+        said = None if self._daemon is None else await self._workers.slow(_said_by, self._daemon)
         return ObservedRoutes(
             blackholes=tuple(sorted(one for one, route in ours.items() if route.kind is RouteKind.BLACKHOLE)),
             via={one: route.next_hops for one, route in sorted(ours.items()) if route.next_hops},
@@ -178,6 +178,15 @@ class Reconciler:
             return
         self._told = None
         if held and not synced:
-            wanted |= await self._workers.slow(self._daemon.read) or frozenset()
+            present = await self._workers.slow(self._daemon.read)
+            wanted |= present or frozenset()
         await self._workers.slow(self._daemon.announce, wanted, view.daemon)
         self._said, self._told = wanted, (wanted, view.daemon)
+
+
+def _said_by(daemon: RouteDaemon) -> frozenset[Prefix] | None:
+    """What a daemon really originates; where it does not answer, what it will when it starts. None for neither."""
+    try:
+        return daemon.originated()
+    except Unavailable:
+        return daemon.read()
