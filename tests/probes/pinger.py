@@ -119,7 +119,7 @@ class Pinger:
             kind = packet[start]
             if kind == ECHO[family][2]:
                 quoted = start + 8 + (40 if family == socket.AF_INET6 else (packet[start + 8] & 15) * 4)
-                ours = packet[quoted] == ECHO[family][0] and packet[quoted + 4 : quoted + 6] == MARK
+                ours = packet[quoted] in ECHO[family][:2] and packet[quoted + 4 : quoted + 6] == MARK
                 self.exceeded += ours
                 self.strays += not ours
             elif kind == ECHO[family][1] and packet[start + 4 : start + 6] == MARK:
