@@ -105,6 +105,8 @@ def test_a_plan_that_would_cover_a_hosts_own_address_is_refused_whole() -> None:
         with pytest.raises(Invalid, match=r"10\.0\.3\.3 lies in network n"):
             await site.control.hosts.set_host("h2", {"addresses": ["10.0.3.3"], "labels": {"rack": "a"}})
         assert "h2" not in site.core.state.hosts
+        await site.blackouts.add({"cidr": "10.0.3.0/24"})
+        await site.control.hosts.set_host("h2", {"addresses": ["10.0.3.3"], "labels": {"rack": "a"}})
         await site.plan.set_topology(document(*RACKS, cidr="10.0.0.0/15", reserved=["10.1.0.0/24"]))
 
     run(test)

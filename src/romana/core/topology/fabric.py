@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from romana.core.routing.fabric import ROOT, Fabric, parent
-from romana.core.topology.networks import NAME, NAME_WORDS, endpoint_faults
+from romana.core.topology.networks import NAME, NAME_WORDS
 from romana.core.topology.places import Place
 from romana.core.topology.sessions import option_faults
 from romana.model.address import Address, Prefix
@@ -28,12 +28,12 @@ INTERFACE = re.compile(r"[^\s/\"'\\]{1,15}")
 
 
 def fabric_faults(plan: AddressPlan, places: Mapping[str, Place]) -> list[Fault]:
-    """Everything that is wrong with a carved plan's devices; where it names hosts alone, with their addresses."""
+    """Everything that is wrong with a carved plan's devices; nothing where it says nothing of them."""
     said = plan.routing.protocol is not Protocol.NONE or plan.routing.links or plan.routing.peers
     named = any(place.routers or place.underlay or place.asn is not None for place in places.values())
-    check = _Check(plan, places)
     if not said and not named:
-        return list(check.hosts_among_endpoints())
+        return []
+    check = _Check(plan, places)
     return [
         *check.routers(),
         *check.numbers(),
@@ -247,12 +247,6 @@ class _Check:
                 if cidr.overlaps(prefix):
                     sentence = f"{prefix}, {whose}, lies in network {name} ({cidr}), which is discarded where nobody"
                     yield Fault(where, f"{sentence} announces a part of it; devices' addresses are elsewhere")
-
-    def hosts_among_endpoints(self) -> Iterator[Fault]:
-        """Addresses of hosts that an endpoint may get; one that is reserved in its network is nobody's."""
-        for topology in self.plan.topologies:
-            for host in topology.hosts:
-                yield from endpoint_faults(self.plan, f"hosts.{host.name}.addresses", host.addresses)
 
     def others(self) -> Iterator[tuple[str, Prefix, str]]:
         for _, where, router in self.each_router():

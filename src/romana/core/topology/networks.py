@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from romana.model.address import Address, Family, Prefix
+from romana.model.address import Family, Prefix
 from romana.model.errors import Fault
-from romana.model.topology import AddressPlan, BitPlan, NetworkRequest
+from romana.model.topology import BitPlan, NetworkRequest
 
 BLOCK_LENGTHS = {Family.V4: 29, Family.V6: 122}
 """The length of a block where a network does not say (or the network's own, when that is longer)."""
@@ -48,20 +48,6 @@ def read_networks(requests: Iterable[NetworkRequest], faults: list[Fault]) -> di
     _check_overlaps(networks.values(), faults)
     _check_variety(networks.values(), faults)
     return networks
-
-
-def endpoint_faults(plan: AddressPlan, where: str, addresses: Iterable[Address]) -> Iterator[Fault]:
-    """Addresses of a host that are for endpoints."""
-    for address in addresses:
-        for network in plan.networks:
-            if network.cidr.contains(address) and not any(one.contains(address) for one in network.reserved):
-                sentence = (
-                    f"{address} lies in network {network.name} ({network.cidr}), whose addresses are for endpoints"
-                )
-                yield Fault(
-                    where,
-                    f"{sentence} and discarded where nobody has them; give the host another one, or reserve this one",
-                )
 
 
 def _topology(request: NetworkRequest, faults: list[Fault]) -> NetworkRequest:
