@@ -20,7 +20,7 @@ from romana.model.errors import Unavailable
 from romana.model.ipam import Span
 from romana.model.speaker import DaemonPlan
 from romana.model.topology import Host
-from tests.probes.birds import LINK, Side, until
+from tests.probes.birds import Side, address, link, until
 from tests.probes.spaces import shell, spaces, within
 from tests.unit.codec.test_bird_v1 import BGP, STATIC
 
@@ -81,18 +81,10 @@ class Pair:
 def pair(tmp_path: Path) -> Iterator[Pair]:
     tmp_path.chmod(0o755)
     with spaces("peer", "host", tag="kp") as made:
-        with within(made["peer"]):
-            shell(f"ip link add to-h11 type veth peer name to-peer netns {Path(made['host']).name}")
-            shell(
-                LINK.replace("DEV", "to-h11")
-                + "ip addr add 192.168.99.1/24 dev to-h11; ip addr add fd99::1/64 dev to-h11"
-            )
-        with within(made["host"]):
-            shell(
-                LINK.replace("DEV", "to-peer")
-                + "ip addr add 192.168.99.2/24 dev to-peer; ip addr add fd99::2/64 dev to-peer"
-            )
-        found = Pair(Side(tmp_path, made["peer"], "peer"), Side(tmp_path, made["host"], "h11", [SPAN4, SPAN6]))
+        link(made["peer"], "to-h11", made["host"], "to-peer")
+        address(made["peer"], to_h11="192.168.99.1/24 fd99::1/64")
+        address(made["host"], to_peer="192.168.99.2/24 fd99::2/64")
+        found = Pair(Side(tmp_path, made["peer"], "peer"), Side(tmp_path, made["host"], "h11"))
         try:
             yield found
         finally:

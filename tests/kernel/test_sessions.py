@@ -18,7 +18,7 @@ from romana.core.routing import RoutePlan
 from romana.core.topology import listed_hosts
 from romana.model.errors import Unavailable
 from romana.model.ipam import Span
-from tests.probes.birds import LINK, Side, until
+from tests.probes.birds import LINK, Side, address, link, until
 from tests.probes.spaces import shell, spaces, within
 
 SPAN = parse_prefix("10.112.1.0/24")
@@ -29,17 +29,9 @@ def sides(tmp_path: Path) -> Iterator[tuple[Side, Side]]:
     """A rack router and its host, with a link between them."""
     tmp_path.chmod(0o755)
     with spaces("tor", "host", tag="ks") as made:
-        with within(made["tor"]):
-            shell(f"ip link add to-h11 type veth peer name to-tor1 netns {Path(made['host']).name}")
-            shell(
-                LINK.replace("DEV", "to-h11")
-                + "ip addr add 192.0.2.0/31 dev to-h11; ip addr add 198.51.100.1/32 dev lo"
-            )
-        with within(made["host"]):
-            shell(
-                LINK.replace("DEV", "to-tor1")
-                + "ip addr add 192.0.2.1/31 dev to-tor1; ip addr add 198.51.100.2/32 dev lo"
-            )
+        link(made["tor"], "to-h11", made["host"], "to-tor1")
+        address(made["tor"], to_h11="192.0.2.0/31", lo="198.51.100.1/32")
+        address(made["host"], to_tor1="192.0.2.1/31", lo="198.51.100.2/32")
         tor, host = Side(tmp_path, made["tor"], "tor1"), Side(tmp_path, made["host"], "h11")
         try:
             yield tor, host
@@ -51,9 +43,9 @@ def sides(tmp_path: Path) -> Iterator[tuple[Side, Side]]:
 def plan(protocol: str = "ebgp", *, asn: int = 65011, addresses: bool = True, **session: Any) -> RoutePlan:
     """A rack with its router and host; `asn` is what the router thinks that the host has."""
     ebgp = protocol == "ebgp"
-    link: dict[str, Any] = {"ends": ["tor1", "h11"], "interfaces": ["to-h11", "to-tor1"], "session": session}
+    wire: dict[str, Any] = {"ends": ["tor1", "h11"], "interfaces": ["to-h11", "to-tor1"], "session": session}
     if addresses:
-        link["addresses"] = [["192.0.2.0", "192.0.2.1"]]
+        wire["addresses"] = [["192.0.2.0", "192.0.2.1"]]
     rack = {
         "name": "rack1",
         "routers": [{"name": "tor1", "addresses": ["198.51.100.1"], **({"asn": 65001} if ebgp else {})}],
@@ -64,7 +56,7 @@ def plan(protocol: str = "ebgp", *, asn: int = 65011, addresses: bool = True, **
         "version": 1,
         "networks": [{"name": "v4", "cidr": "10.112.0.0/12"}, {"name": "v6", "cidr": "fd00:10:112::/48"}],
         "topologies": [{"name": "dc", "networks": ["v4", "v6"], "groups": [rack, {"name": "rack2"}]}],
-        "routing": {"protocol": protocol, "links": [link], **({"asn": 65000} if protocol == "ibgp" else {})},
+        "routing": {"protocol": protocol, "links": [wire], **({"asn": 65000} if protocol == "ibgp" else {})},
     }
     if protocol == "ibgp":
         del rack["area"]

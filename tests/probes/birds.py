@@ -25,6 +25,23 @@ LINK = """
 """A link that comes up at once; DEV is its interface."""
 
 
+def link(one: str, name: str, other: str, far_name: str) -> None:
+    """A link between two namespaces, up at once; the names are those of the interfaces."""
+    with within(one):
+        shell(f"ip link add {name} type veth peer name {far_name} netns {Path(other).name}")
+    for space, interface in ((one, name), (other, far_name)):
+        with within(space):
+            shell(LINK.replace("DEV", interface))
+
+
+def address(space: str, **interfaces: str) -> None:
+    """Addresses of a namespace's interfaces, blanks between several; `_` in a name stands for a hyphen."""
+    with within(space):
+        for name, listed in interfaces.items():
+            for one in listed.split():
+                shell(f"ip address add {one} dev {name.replace('_', '-')}")
+
+
 class Side:
     """One device: its namespace, its BIRD, and the adapter that writes for it."""
 
