@@ -39,7 +39,7 @@ def address(space: str, **interfaces: str) -> None:
     with within(space):
         for name, listed in interfaces.items():
             for one in listed.split():
-                shell(f"ip address add {one} dev {name.replace('_', '-')}")
+                shell(f"ip address add {one} dev {name.replace('_', '-')} {'nodad' if ':' in one else ''}")
 
 
 class Side:

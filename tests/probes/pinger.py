@@ -20,6 +20,8 @@ ECHO = {socket.AF_INET: (8, 0, 11), socket.AF_INET6: (128, 129, 3)}
 MARK = b"ro"
 """The identifier of our pings."""
 TTL = 16
+MOST = 10
+"""Examples of what went round."""
 
 
 class Pinger:
@@ -46,6 +48,7 @@ class Pinger:
         ]
         self.tick = 0
         self.exceeded = self.strays = 0
+        self.rounds: set[str] = set()
         self.answered: list[list[int]] = [[] for _ in self.targets]
 
     def open(self, name: str, family: socket.AddressFamily) -> None:
@@ -80,6 +83,7 @@ class Pinger:
                     print(json.dumps(self.result(first)), flush=True)
                     first = self.tick + 1
                     self.exceeded = self.strays = 0
+                    self.rounds.clear()
                     self.answered = [[] for _ in self.targets]
                     following = time.monotonic()
                 else:
@@ -110,7 +114,7 @@ class Pinger:
         one = self.sockets[self.of[fileno]]
         while True:
             try:
-                packet = one.recv(2048)
+                packet, sender = one.recvfrom(2048)
             except BlockingIOError:
                 return
             except OSError:
@@ -118,10 +122,14 @@ class Pinger:
             start = (packet[0] & 15) * 4 if family == socket.AF_INET else 0
             kind = packet[start]
             if kind == ECHO[family][2]:
-                quoted = start + 8 + (40 if family == socket.AF_INET6 else (packet[start + 8] & 15) * 4)
-                ours = packet[quoted] in ECHO[family][:2] and packet[quoted + 4 : quoted + 6] == MARK
+                inner = packet[start + 8 :]
+                size = 40 if family == socket.AF_INET6 else (inner[0] & 15) * 4
+                ours = inner[size] in ECHO[family][:2] and inner[size + 4 : size + 6] == MARK
                 self.exceeded += ours
                 self.strays += not ours
+                first, length = (8, 16) if family == socket.AF_INET6 else (12, 4)
+                ends = [socket.inet_ntop(family, inner[at : at + length]) for at in (first, first + length)]
+                self.rounds.add(f"{' > '.join(ends)} at {sender[0]}")
             elif kind == ECHO[family][1] and packet[start + 4 : start + 6] == MARK:
                 index, tick = struct.unpack_from("!II", packet, start + 8)
                 if index < len(self.answered):
@@ -137,7 +145,8 @@ class Pinger:
                 gap, before = max(gap, tick - before - 1), tick
             version = 4 if family == socket.AF_INET else 6
             rows.append([source, destination, version, sent, sent - len(known), round(gap * self.interval, 3)])
-        return {"pairs": rows, "exceeded": self.exceeded, "strays": self.strays}
+        rounds = sorted(self.rounds)[:MOST]
+        return {"pairs": rows, "exceeded": self.exceeded, "strays": self.strays, "rounds": rounds}
 
 
 def checksum(message: bytes) -> int:

@@ -441,7 +441,7 @@ def judge(trial: Trial, patience: float) -> list[str]:
     for result in trial.results:
         wrong += result.harm(trial.crosses)
         if result.strays and not trial.wavers:
-            wrong.append(f"{result.strays} packets to what moves went round")
+            wrong.append(f"{result.strays} packets to what moves went round: {result.rounds}")
         if trial.spared and result.worst() > patience:
             wrong.append(f"pairs with another way were without connectivity for {result.worst():.1f} s")
     return wrong
