@@ -426,6 +426,11 @@ class RouteDaemon(Protocol):
     def read(self) -> frozenset[Prefix] | None:
         """The prefixes in our include file, None when there is none."""
 
+    def originated(self) -> frozenset[Prefix] | None:
+        """What of ours the daemon has in its tables, whatever the file says: None when it has nothing to do with the
+        file. Unavailable when it does not answer.
+        """
+
     def announce(self, prefixes: Collection[Prefix], plan: DaemonPlan | None = None) -> None:
         """Write our include file and have the daemon take it in; `plan` is for files that have more than the prefixes.
 

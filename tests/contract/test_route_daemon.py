@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from romana.adapters.bird import Bird
+from romana.codec.bird import include_text
 from romana.codec.text import parse_prefix
 from romana.model.address import Prefix
 from romana.model.errors import Unavailable
@@ -87,12 +88,14 @@ def daemon(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Daemon]:
 
 def test_nothing_is_announced_before_the_first_time(daemon: Daemon) -> None:
     assert daemon.port.read() is None
+    assert daemon.port.originated() is None
     assert daemon.originates(frozenset())
 
 
 def test_what_is_announced_is_originated_and_read_back(daemon: Daemon) -> None:
     daemon.port.announce(SPANS)
     assert daemon.port.read() == SPANS
+    assert daemon.port.originated() == SPANS
     assert daemon.originates(SPANS)
     fewer = frozenset(sorted(SPANS)[1:])
     daemon.port.announce(fewer)
@@ -100,6 +103,7 @@ def test_what_is_announced_is_originated_and_read_back(daemon: Daemon) -> None:
     assert daemon.originates(fewer)
     daemon.port.announce(())
     assert daemon.port.read() == frozenset()
+    assert daemon.port.originated() == frozenset()
     assert daemon.originates(frozenset())
 
 
@@ -116,6 +120,20 @@ def test_refused_file_is_put_back_with_the_words_of_bird(tmp_path: Path) -> None
         assert Daemon(port, lambda: kernel_routes(name)).originates(SPANS)
 
 
+def test_bird_is_asked_and_not_the_file(tmp_path: Path) -> None:
+    with bird(tmp_path):
+        port = Bird(tmp_path / "romana.conf", tmp_path / "bird.ctl")
+        port.announce(SPANS)
+        (tmp_path / "romana.conf").write_text(include_text(()))
+        assert port.originated() == SPANS
+        assert port.read() == frozenset()
+        (tmp_path / "bird.conf").write_text("router id 192.0.2.1;\nprotocol device {}\n")
+        port.announce(frozenset(sorted(SPANS)[1:]))  # BIRD takes it, and has nothing to do with our file
+        assert port.originated() is None
+    with pytest.raises(Unavailable, match="is it running"):
+        port.originated()
+
+
 def test_file_waits_for_a_bird_that_is_not_running(tmp_path: Path) -> None:
     port = Bird(tmp_path / "etc" / "romana.conf", tmp_path / "bird.ctl")
     with pytest.raises(Unavailable, match="is it running"):
@@ -123,17 +141,33 @@ def test_file_waits_for_a_bird_that_is_not_running(tmp_path: Path) -> None:
     assert port.read() == SPANS
 
 
-def test_bird_that_hangs_up_is_unavailable(tmp_path: Path) -> None:
+@contextmanager
+def strange_bird(directory: Path, greeting: str) -> Iterator[None]:
+    """Something that greets as BIRD does, hears one command, and hangs up."""
     server = (
         "import socket,sys; s=socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); print(flush=True);"
-        "c,_=s.accept(); c.sendall(b'0001 BIRD 2 ready.\\n'); c.recv(99); c.close()"
+        "c,_=s.accept(); c.sendall(sys.argv[2].encode()); c.recv(99); c.close()"
     )
-    command = [sys.executable, "-c", server, str(tmp_path / "bird.ctl")]
+    command = [sys.executable, "-c", server, str(directory / "bird.ctl"), f"0001 {greeting}\n"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        with pytest.raises(Unavailable, match="middle of an answer"):
-            Bird(tmp_path / "romana.conf", tmp_path / "bird.ctl").announce(SPANS)
+        yield
+
+
+def test_bird_that_hangs_up_is_unavailable(tmp_path: Path) -> None:
+    with strange_bird(tmp_path, "BIRD 2.0.12 ready."), pytest.raises(Unavailable, match="middle of an answer"):
+        Bird(tmp_path / "romana.conf", tmp_path / "bird.ctl").announce(SPANS)
+
+
+@pytest.mark.parametrize("version", ["1.6.8", "2.0.7"])
+def test_bird_that_is_too_old_is_told_nothing_and_the_file_is_put_back(tmp_path: Path, version: str) -> None:
+    file = tmp_path / "romana.conf"
+    file.write_text("# as it was\n")
+    words = rf"BIRD {version} ready. on .*bird.ctl, and romana needs BIRD 2.0.8 or later; install bird2"
+    with strange_bird(tmp_path, f"BIRD {version} ready."), pytest.raises(Unavailable, match=words):
+        Bird(file, tmp_path / "bird.ctl").announce(SPANS)
+    assert file.read_text() == "# as it was\n"
 
 
 def test_strange_file_counts_as_none(tmp_path: Path) -> None:

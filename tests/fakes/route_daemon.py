@@ -20,12 +20,20 @@ class FakeRouteDaemon:
         self.sessions: tuple[SessionState, ...] = ()
         self.away = False
         self.refusal = ""
+        self.calls = 0
+        """Of `read` and `announce`."""
 
     def come_back(self) -> None:
         self.away = False
 
     def read(self) -> frozenset[Prefix] | None:
+        self.calls += 1
         return self.file
+
+    def originated(self) -> frozenset[Prefix] | None:
+        if self.away:
+            raise Unavailable("BIRD does not answer")
+        return None if self.file is None else self.running
 
     def state(self, speaker: Speaker | None = None) -> DaemonState:
         if self.away:
@@ -33,6 +41,7 @@ class FakeRouteDaemon:
         return DaemonState(daemon="a fake", sessions=self.sessions)
 
     def announce(self, prefixes: Collection[Prefix], plan: DaemonPlan | None = None) -> None:
+        self.calls += 1
         if self.refusal:
             raise Unavailable(f"BIRD refuses: {self.refusal}")
         self.file = frozenset(prefixes)

@@ -128,7 +128,7 @@ def compare(path: Path, text: str, *, rewrite: bool) -> None:
     assert path.read_text() == text
 
 
-@pytest.mark.parametrize(("site", "name"), [*SHOWN, ("ospf", "h11")])
+@pytest.mark.parametrize(("site", "name"), [*SHOWN, ("ospf", "h11"), ("ospf", "s1")])
 def test_text_for_bird(site: str, name: str, rewrite_golden: bool) -> None:
     compare(GOLDEN / f"{site}-{name}.bird", render(*of(site, name), LOCAL), rewrite=rewrite_golden)
 

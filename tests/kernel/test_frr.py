@@ -24,6 +24,7 @@ from tests.probes.spaces import shell, spaces, within
 from tests.unit.core.routing.fabrics import fabric, lab_file
 
 ROUTERS = {"r1a"}
+ABOVE = (("-4", "10.112.0.0/12"), ("-6", "fd00:10:112::/48"))
 QUIET = "sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0; ip link set lo up"
 
 
@@ -80,9 +81,16 @@ def held(networks: list[Prefix]) -> dict[Prefix, bool]:
     return found
 
 
+def both_ways(space: str) -> bool:
+    """Whether a router uses both spines for what is above it."""
+    with within(space):
+        shown = [shell(f"ip {option} route show {prefix}") for option, prefix in ABOVE]
+    return all(text.count("nexthop") == 2 for text in shown)
+
+
 @pytest.mark.parametrize("kind", [FabricKind.EBGP, FabricKind.IBGP, FabricKind.OSPF])
 def test_bird_and_frr_agree_on_the_routes_of_the_plan(kind: FabricKind, tmp_path: Path) -> None:
-    shape = (kind, 1, [(1, 2), (1, 2)])
+    shape = (kind, 2, [(1, 2), (1, 2)])
     routes, made_of = fabric(*shape), wire(lab_file(*shape))
     names = [name for name in routes.devices() if name in made_of.nodes]
     networks = [cidr for path in routes.fabric.routers for cidr in routes.fabric.cidrs_at(path)]
@@ -111,6 +119,9 @@ def test_bird_and_frr_agree_on_the_routes_of_the_plan(kind: FabricKind, tmp_path
                         if prefix not in routes.device_plan(name).originates
                     }
                 missing += [f"{name} {prefix}" for prefix in sorted(plan.keys() ^ kernel.keys())]
+        while lone := [name for name in ("r1a", "r2a") if not both_ways(made[name])]:
+            assert time.monotonic() < deadline, lone
+            time.sleep(0.5)
         with within(made["r1a"]):
             assert {prefix for prefix, discards in held(networks).items() if discards} == set(
                 routes.device_plan("r1a").originates

@@ -3,86 +3,25 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from romana.adapters.bird import Bird
-from romana.adapters.bird_forms import Everything
 from romana.adapters.linux.discovery import find_router
 from romana.adapters.linux.link_events import LinkEvents
 from romana.codec.text import parse_prefix
 from romana.codec.topology import carved
 from romana.core.routing import RoutePlan
-from romana.core.routing.speakers import speaker
 from romana.core.topology import listed_hosts
-from romana.model.daemon import SessionState
 from romana.model.errors import Unavailable
 from romana.model.ipam import Span
-from romana.model.speaker import DaemonPlan
+from tests.probes.birds import LINK, Side, address, link, until
 from tests.probes.spaces import shell, spaces, within
 
 SPAN = parse_prefix("10.112.1.0/24")
-LINK = """
-    sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.all.forwarding=1
-    ip link set lo up; ip link set DEV up
-"""
-
-
-class Side:
-    """One device: its namespace, its BIRD, and the adapter that writes for it."""
-
-    def __init__(self, directory: Path, space: str, name: str) -> None:
-        self.directory = directory / name
-        self.directory.mkdir()
-        self.space = space
-        self.name = name
-        self.bird: Bird
-        self.process: subprocess.Popen[bytes] | None = None
-        (self.directory / "bird.conf").write_text(f'include "{self.directory}/romana.conf";\n')
-
-    def start(self, *more: str) -> None:
-        with within(self.space):
-            self.bird = (
-                self.bird
-                if hasattr(self, "bird")
-                else Bird(self.directory / "romana.conf", self.directory / "bird.ctl", form=Everything(self.find))
-            )
-            options = ["-f", "-c", f"{self.directory}/bird.conf", "-s", f"{self.directory}/bird.ctl", *more]
-            self.process = subprocess.Popen(["bird", *options], stderr=subprocess.DEVNULL)
-
-    def find(self, interface: str) -> Any:
-        with within(self.space):
-            return find_router(interface)
-
-    def stop(self, number: int = signal.SIGTERM) -> None:
-        if self.process is not None:
-            self.process.send_signal(number)
-            self.process.wait()
-            self.process = None
-
-    def announce(self, routes: RoutePlan) -> None:
-        prefixes = routes.device_plan(self.name).originates if routes.seat(self.name) is not None else ()
-        self.bird.announce(prefixes, DaemonPlan(speaker=speaker(routes, self.name)))
-
-    def sessions(self, routes: RoutePlan) -> tuple[SessionState, ...]:
-        with within(self.space):
-            return self.bird.state(speaker(routes, self.name)).sessions
-
-    def routes(self) -> str:
-        with within(self.space):
-            return shell("ip route; ip -6 route")
-
-
-def until(what: Callable[[], bool], seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -90,17 +29,9 @@ def sides(tmp_path: Path) -> Iterator[tuple[Side, Side]]:
     """A rack router and its host, with a link between them."""
     tmp_path.chmod(0o755)
     with spaces("tor", "host", tag="ks") as made:
-        with within(made["tor"]):
-            shell(f"ip link add to-h11 type veth peer name to-tor1 netns {Path(made['host']).name}")
-            shell(
-                LINK.replace("DEV", "to-h11")
-                + "ip addr add 192.0.2.0/31 dev to-h11; ip addr add 198.51.100.1/32 dev lo"
-            )
-        with within(made["host"]):
-            shell(
-                LINK.replace("DEV", "to-tor1")
-                + "ip addr add 192.0.2.1/31 dev to-tor1; ip addr add 198.51.100.2/32 dev lo"
-            )
+        link(made["tor"], "to-h11", made["host"], "to-tor1")
+        address(made["tor"], to_h11="192.0.2.0/31", lo="198.51.100.1/32")
+        address(made["host"], to_tor1="192.0.2.1/31", lo="198.51.100.2/32")
         tor, host = Side(tmp_path, made["tor"], "tor1"), Side(tmp_path, made["host"], "h11")
         try:
             yield tor, host
@@ -112,9 +43,9 @@ def sides(tmp_path: Path) -> Iterator[tuple[Side, Side]]:
 def plan(protocol: str = "ebgp", *, asn: int = 65011, addresses: bool = True, **session: Any) -> RoutePlan:
     """A rack with its router and host; `asn` is what the router thinks that the host has."""
     ebgp = protocol == "ebgp"
-    link: dict[str, Any] = {"ends": ["tor1", "h11"], "interfaces": ["to-h11", "to-tor1"], "session": session}
+    wire: dict[str, Any] = {"ends": ["tor1", "h11"], "interfaces": ["to-h11", "to-tor1"], "session": session}
     if addresses:
-        link["addresses"] = [["192.0.2.0", "192.0.2.1"]]
+        wire["addresses"] = [["192.0.2.0", "192.0.2.1"]]
     rack = {
         "name": "rack1",
         "routers": [{"name": "tor1", "addresses": ["198.51.100.1"], **({"asn": 65001} if ebgp else {})}],
@@ -125,7 +56,7 @@ def plan(protocol: str = "ebgp", *, asn: int = 65011, addresses: bool = True, **
         "version": 1,
         "networks": [{"name": "v4", "cidr": "10.112.0.0/12"}, {"name": "v6", "cidr": "fd00:10:112::/48"}],
         "topologies": [{"name": "dc", "networks": ["v4", "v6"], "groups": [rack, {"name": "rack2"}]}],
-        "routing": {"protocol": protocol, "links": [link], **({"asn": 65000} if protocol == "ibgp" else {})},
+        "routing": {"protocol": protocol, "links": [wire], **({"asn": 65000} if protocol == "ibgp" else {})},
     }
     if protocol == "ibgp":
         del rack["area"]
@@ -136,16 +67,10 @@ def plan(protocol: str = "ebgp", *, asn: int = 65011, addresses: bool = True, **
 
 def start(sides: tuple[Side, Side], at_tor: RoutePlan, at_host: RoutePlan | None = None) -> None:
     for side, routes in zip(sides, (at_tor, at_host or at_tor), strict=True):
-        side.bird = Bird(side.directory / "romana.conf", side.directory / "bird.ctl", form=Everything(side.find))
         with pytest.raises(Unavailable, match="is it running"):
             side.announce(routes)
         side.start()
-        until((side.directory / "bird.ctl").exists)
         side.announce(routes)
-
-
-def down(side: Side, routes: RoutePlan) -> list[str]:
-    return [one.sentence for one in side.sessions(routes) if not one.up]
 
 
 @pytest.mark.parametrize("protocol", ["ebgp", "ibgp", "ospf"])
@@ -153,7 +78,7 @@ def test_what_the_plan_says_comes_up_and_brings_the_routes(sides: tuple[Side, Si
     routes = plan(protocol)
     start(sides, routes)
     tor, host = sides
-    until(lambda: not down(tor, routes) and not down(host, routes), 25)
+    until(lambda: not tor.down(routes) and not host.down(routes), 25)
     until(lambda: "10.112.1.0/24 via 192.0.2.1" in tor.routes())
     until(lambda: "10.112.0.0/13 via 192.0.2.0" in host.routes())
     assert "src 198.51.100.2" in host.routes()
@@ -181,7 +106,7 @@ def test_link_local_neighbours_are_found_and_carry_both_families(sides: tuple[Si
     def found() -> bool:
         for side in sides:
             side.announce(routes)
-        return not down(tor, routes) and not down(host, routes)
+        return not tor.down(routes) and not host.down(routes)
 
     until(found)
     until(lambda: "10.112.1.0/24 via inet6 fe80::" in tor.routes())
@@ -193,7 +118,7 @@ def test_a_password_and_gtsm_and_bfd_at_both_ends(sides: tuple[Side, Side], tmp_
     secret.write_text("s3cret!\n")
     routes = plan(password_file=str(secret), ttl_security=True, bfd=True)
     start(sides, routes)
-    until(lambda: not down(sides[0], routes) and not down(sides[1], routes))
+    until(lambda: not sides[0].down(routes) and not sides[1].down(routes))
     assert {one.protocol for one in sides[0].sessions(routes)} == {"bgp", "bfd"}
     mode = (sides[0].directory / "romana.conf").stat().st_mode & 0o777
     assert mode == 0o640
@@ -202,8 +127,8 @@ def test_a_password_and_gtsm_and_bfd_at_both_ends(sides: tuple[Side, Side], tmp_
 def test_a_wrong_as_number_is_said(sides: tuple[Side, Side]) -> None:
     theirs, ours = plan(asn=65099), plan()
     start(sides, theirs, ours)
-    until(lambda: any("the AS numbers differ" in one for one in down(sides[0], theirs)))
-    until(lambda: any("the AS numbers differ" in one for one in down(sides[1], ours)))
+    until(lambda: any("the AS numbers differ" in one for one in sides[0].down(theirs)))
+    until(lambda: any("the AS numbers differ" in one for one in sides[1].down(ours)))
 
 
 def test_a_wrong_password_is_said(sides: tuple[Side, Side], tmp_path: Path) -> None:
@@ -211,8 +136,8 @@ def test_a_wrong_password_is_said(sides: tuple[Side, Side], tmp_path: Path) -> N
         (tmp_path / name).write_text(name)
     theirs, ours = plan(password_file=str(tmp_path / "one")), plan(password_file=str(tmp_path / "other"))
     start(sides, theirs, ours)
-    until(lambda: any("which is how a wrong password looks" in one for one in down(sides[0], theirs)))
-    assert not any("one" in one.split() or "other" in one.split() for one in down(sides[0], theirs))
+    until(lambda: any("which is how a wrong password looks" in one for one in sides[0].down(theirs)))
+    assert not any("one" in one.split() or "other" in one.split() for one in sides[0].down(theirs))
 
 
 def test_a_password_file_that_is_missing_keeps_what_was(sides: tuple[Side, Side], tmp_path: Path) -> None:
@@ -229,12 +154,10 @@ def test_a_neighbour_that_is_not_there_is_said(sides: tuple[Side, Side]) -> None
     tor, _ = sides
     with within(sides[1].space):
         shell("ip link set to-tor1 down")
-    tor.bird = Bird(tor.directory / "romana.conf", tor.directory / "bird.ctl", form=Everything(tor.find))
     (tor.directory / "romana.conf").write_text("router id 192.0.2.1;\nprotocol device { }\n")
     tor.start()
-    until((tor.directory / "bird.ctl").exists)
     tor.announce(routes)
-    assert down(tor, routes) == [
+    assert tor.down(routes) == [
         "no router answers on to-h11 by a link-local address; is the link up, and its router there?"
     ]
 
@@ -246,7 +169,7 @@ def test_graceful_restart_keeps_the_routes_of_a_killed_bird(sides: tuple[Side, S
     until(lambda: "10.112.1.0/24 via 192.0.2.1" in tor.routes() and "10.112.0.0/13" in host.routes())
     tor.stop(signal.SIGKILL)
     tor.start("-R")
-    until(lambda: not down(host, routes))
+    until(lambda: not host.down(routes))
     for _ in range(20):
         assert "10.112.0.0/13 via 192.0.2.0" in host.routes()
         assert "10.112.1.0/24 via 192.0.2.1" in tor.routes()

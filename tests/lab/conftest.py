@@ -16,6 +16,7 @@ from romana.apps.lab.pods import Pod
 from romana.apps.lab.reading import Lab, read_lab
 from romana.apps.lab.record import LabRecord
 from romana.apps.lab.wiring import Fabric
+from tests.lab.sites import SUFFERED
 
 LAB = Path(__file__).parents[2] / "examples/demo/lab.yaml"
 
@@ -50,3 +51,11 @@ def centre() -> Iterator[Centre]:
             for log in sorted((record.directory / "log").iterdir()):
                 print(f"--- {log.name}\n{log.read_text()[-3000:]}")
             build.take_down(record)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How long nothing got through, fault by fault."""
+    if SUFFERED:
+        terminalreporter.section("time without connectivity")
+    for words, seconds, disturbed, pairs in SUFFERED:
+        terminalreporter.line(f"{seconds:5.2f} s  {disturbed:3} of {pairs} pairs  {words}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from romana.apps.lab.pods import Pod, add_pod, namespace
 from romana.apps.lab.reading import Lab, read_lab
 from romana.apps.lab.record import LabRecord
 from romana.apps.lab.waiting import wait
-from tests.probes.pings import Pings
+from tests.probes.pings import Pair, Pings, Result
 
 NETWORKS = [
     {
@@ -33,6 +33,31 @@ NETWORKS = [
     },
     {"name": "pods6", "cidr": "fd00:10:110::/44", "block_length": 122, "span_length": 117},
 ]
+
+
+SUFFERED: list[tuple[str, float, int, int]] = []
+"""The faults of this run: words, seconds without connectivity, pairs that were disturbed, and all pairs."""
+
+
+def nobody(_: Pair) -> bool:
+    """The pairs that cross a fault which disturbs nobody."""
+    return False
+
+
+def having(*hosts: str) -> Callable[[Pair], bool]:
+    """The pairs that have one of these hosts."""
+    return lambda pair: pair.source in hosts or pair.destination in hosts
+
+
+def suffered(words: str, result: Result, crosses: Callable[[Pair], bool] = nobody) -> float:
+    """The longest time without connectivity in a fault's result, in seconds, which the end of the run shows.
+
+    Fails when a pair lost a packet that does not cross the fault, or when a packet went round.
+    """
+    SUFFERED.append((words, result.worst(), len(result.lossy()), len(result.pairs)))
+    assert result.harm(crosses) == []
+    assert result.strays == 0
+    return result.worst()
 
 
 class Site:

@@ -17,7 +17,11 @@ from romana.adapters.linux.netns import inside, opened
 
 ECHO = {socket.AF_INET: (8, 0, 11), socket.AF_INET6: (128, 129, 3)}
 """ICMP and ICMPv6: echo request, echo reply, time exceeded (RFC 792, RFC 4443)."""
+MARK = b"ro"
+"""The identifier of our pings."""
 TTL = 16
+MOST = 10
+"""Examples of what went round."""
 
 
 class Pinger:
@@ -43,7 +47,8 @@ class Pinger:
             for family in [socket.AF_INET6 if ":" in address else socket.AF_INET]
         ]
         self.tick = 0
-        self.exceeded = 0
+        self.exceeded = self.strays = 0
+        self.rounds: set[str] = set()
         self.answered: list[list[int]] = [[] for _ in self.targets]
 
     def open(self, name: str, family: socket.AddressFamily) -> None:
@@ -77,7 +82,8 @@ class Pinger:
                     self.settle()
                     print(json.dumps(self.result(first)), flush=True)
                     first = self.tick + 1
-                    self.exceeded = 0
+                    self.exceeded = self.strays = 0
+                    self.rounds.clear()
                     self.answered = [[] for _ in self.targets]
                     following = time.monotonic()
                 else:
@@ -93,7 +99,9 @@ class Pinger:
     def send(self) -> None:
         for index, (source, _, family, address) in enumerate(self.targets):
             body = struct.pack("!II", index, self.tick)
-            message = struct.pack("!BBHHH", ECHO[family][0], 0, 0, 0x726F, self.tick & 0xFFFF) + body
+            message = (
+                struct.pack("!BBHHH", ECHO[family][0], 0, 0, int.from_bytes(MARK, "big"), self.tick & 0xFFFF) + body
+            )
             if family == socket.AF_INET:
                 message = message[:2] + struct.pack("!H", checksum(message)) + message[4:]
             try:
@@ -106,7 +114,7 @@ class Pinger:
         one = self.sockets[self.of[fileno]]
         while True:
             try:
-                packet = one.recv(2048)
+                packet, sender = one.recvfrom(2048)
             except BlockingIOError:
                 return
             except OSError:
@@ -114,8 +122,15 @@ class Pinger:
             start = (packet[0] & 15) * 4 if family == socket.AF_INET else 0
             kind = packet[start]
             if kind == ECHO[family][2]:
-                self.exceeded += 1
-            elif kind == ECHO[family][1] and packet[start + 4 : start + 6] == b"ro":
+                inner = packet[start + 8 :]
+                size = 40 if family == socket.AF_INET6 else (inner[0] & 15) * 4
+                ours = inner[size] in ECHO[family][:2] and inner[size + 4 : size + 6] == MARK
+                self.exceeded += ours
+                self.strays += not ours
+                first, length = (8, 16) if family == socket.AF_INET6 else (12, 4)
+                ends = [socket.inet_ntop(family, inner[at : at + length]) for at in (first, first + length)]
+                self.rounds.add(f"{' > '.join(ends)} at {sender[0]}")
+            elif kind == ECHO[family][1] and packet[start + 4 : start + 6] == MARK:
                 index, tick = struct.unpack_from("!II", packet, start + 8)
                 if index < len(self.answered):
                     self.answered[index].append(tick)
@@ -130,7 +145,8 @@ class Pinger:
                 gap, before = max(gap, tick - before - 1), tick
             version = 4 if family == socket.AF_INET else 6
             rows.append([source, destination, version, sent, sent - len(known), round(gap * self.interval, 3)])
-        return {"pairs": rows, "exceeded": self.exceeded}
+        rounds = sorted(self.rounds)[:MOST]
+        return {"pairs": rows, "exceeded": self.exceeded, "strays": self.strays, "rounds": rounds}
 
 
 def checksum(message: bytes) -> int:

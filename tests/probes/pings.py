@@ -32,10 +32,14 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What all pairs lost, and how many pings went round until their TTL was over."""
+    """What all pairs lost, and how many pings went round until their TTL was over; `strays` are packets of others, sent
+    by one of the pods, that did. `rounds` are examples of both: from where to where, and the router that gave up.
+    """
 
     pairs: dict[Pair, Loss]
     exceeded: int
+    strays: int = 0
+    rounds: tuple[str, ...] = ()
 
     def worst(self, which: Callable[[Pair], bool] = lambda _: True) -> float:
         """The longest time without connectivity of some pairs, in seconds."""
@@ -44,6 +48,12 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     def lossy(self, which: Callable[[Pair], bool] = lambda _: True) -> list[Pair]:
         """Those of some pairs that lost a ping."""
         return [pair for pair, loss in self.pairs.items() if which(pair) and loss.lost]
+
+    def harm(self, crosses: Callable[[Pair], bool]) -> list[str]:
+        """What no fault may do, whatever it is, as sentences; `crosses` are the pairs that it may disturb."""
+        disturbed = self.lossy(lambda pair: not crosses(pair))
+        found = [f"{len(disturbed)} pairs that do not cross it lost packets: {disturbed[:4]}"] if disturbed else []
+        return [*found, f"{self.exceeded} packets went round: {self.rounds}"] if self.exceeded else found
 
 
 class Pings:
@@ -74,4 +84,4 @@ class Pings:
         self._process.stdin.flush()
         answer = json.loads(self._process.stdout.readline())
         pairs = {Pair(*row[:3]): Loss(sent=row[3], lost=row[4], gap=row[5]) for row in answer["pairs"]}
-        return Result(pairs=pairs, exceeded=answer["exceeded"])
+        return Result(pairs=pairs, exceeded=answer["exceeded"], strays=answer["strays"], rounds=tuple(answer["rounds"]))

@@ -1,8 +1,9 @@
 """A VPC with real packets: hosts with real agents in namespaces, and one namespace that routes as the VPC would.
 
 The namespace `vpc` has a bridge a subnet; its kernel's routes follow a route table of moto's, and it drops what an
-interface sends or gets that is not its own as long as moto says that the interface checks. On the hosts stands in here
-for what agents set on a layer 2 network: routes to the spans of hosts on the same subnet, and a discard of the group.
+interface sends or gets that is not its own as long as moto says that the interface checks. Each zone's group is a layer
+2 network of the plan, so agents have routes to the spans of hosts on their subnet; the discard of the group on every
+host stands in here for what people set.
 """
 
 from __future__ import annotations
@@ -136,13 +137,13 @@ class VpcLab:
         self.pods: dict[str, list[str]] = {}
         """Host -> the addresses of its pod, IPv4 first."""
         self.probers: dict[str, Prober] = {}
-        self._written: dict[str, dict[str, str]] = {}
+        self._written: dict[str, str] = {}
         self._stack = ExitStack()
         self._stopping = threading.Event()
 
     def build(self, zones: tuple[str, ...], count: int) -> None:
         """Everything but romana-aws."""
-        self.site.call("PUT", "/v1/topology", PLAN)
+        self.site.call("PUT", "/v1/topology", _with_subnets(PLAN))
         self.site.call("PUT", "/v1/tenants/red", {})
         self.site.call("PUT", "/v1/tenants/red/segments/web", {})
         self.cloud.vpc("vpc", "10.0.0.0/16")
@@ -195,7 +196,7 @@ class VpcLab:
 
     def routed(self) -> bool:
         """Whether the VPC's kernel has what moto's table has."""
-        return self._written.get("vpc", {}).keys() == self.cloud.routes("main").keys()
+        return self._written.keys() == self.cloud.routes("main").keys()
 
     def close(self) -> None:
         self._stack.close()
@@ -231,35 +232,28 @@ class VpcLab:
         one.start_agent()
 
     def _follow(self) -> None:
-        """Be the VPC, and what agents do on a subnet, until the end."""
+        """Be the VPC, until the end."""
         while not self._stopping.wait(FOLLOW):
             routes = {
                 prefix: self.addresses[host][":" in prefix]
                 for prefix, host in self.cloud.routes("main").items()
                 if host in self.addresses
             }
-            self._write("vpc", routes)
+            self._write(routes)
             checked = [name for name in self.hosts if self.cloud.checks(name)]
             elements = f"add element bridge vpc checked {{ {', '.join(checked)} }}\n" if checked else ""
             self._in("vpc", "nft", f"flush set bridge vpc checked\n{elements}")
-            spans = {one["name"]: one["announced"] for one in self.site.call("GET", "/v1/routes/vpc")["hosts"]}
-            for name in self.hosts:
-                beside = [other for other in self.hosts if other != name and other[0] == name[0]]
-                via = {span: self.addresses[other][":" in span] for other in beside for span in spans.get(other, ())}
-                self._write(name, via)
 
-    def _write(self, where: str, routes: Mapping[str, str]) -> None:
-        """Have exactly these routes of ours in a namespace."""
-        space = f"{self.prefix}vpc" if where == "vpc" else self.hosts[where].host
-        changes = diff(routes, self._written.get(where, {}))
+    def _write(self, routes: Mapping[str, str]) -> None:
+        """Have exactly these routes of ours in the VPC's namespace."""
+        changes = diff(routes, self._written)
         if changes:
             put = {**changes.add, **changes.replace}
-            _ip(
-                space,
+            self._vpc(
                 *(f"route replace {prefix} via {hop} proto 98" for prefix, hop in put.items()),
                 *(f"route del {prefix} proto 98" for prefix in changes.remove),
             )
-            self._written[where] = dict(routes)
+            self._written = dict(routes)
 
     def _vpc(self, *lines: str) -> None:
         _ip(f"{self.prefix}vpc", *lines)
@@ -268,6 +262,12 @@ class VpcLab:
         words = ["nft", "-f", "-"] if command[0] == "nft" else list(command)
         text = command[1] if command[0] == "nft" else ""
         subprocess.run(["ip", "netns", "exec", f"{self.prefix}{name}", *words], input=text, text=True, check=True)
+
+
+def _with_subnets(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """The plan with each group as one layer 2 network."""
+    (topology,) = plan["topologies"]
+    return {**plan, "topologies": [{**topology, "groups": [{**one, "layer2": True} for one in topology["groups"]]}]}
 
 
 def _bridge(number: int, zone: str) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from romana.adapters.bird_forms import Form, Prefixes
 from romana.adapters.files import replace_file
-from romana.codec.bird import ControlReply
+from romana.codec.bird import STATICS, ControlReply, read_routes
 from romana.codec.bird_status import (
     OLDEST,
     link_states,
@@ -59,6 +59,22 @@ class Bird:
             return self._form.read(self._include.read_text())
         except (FileNotFoundError, ValueError):
             return None
+
+    def originated(self) -> frozenset[Prefix] | None:
+        """What BIRD has from our static protocols; None when it does not know them, so that its configuration does not
+        include our file. Of a template, whose protocols are its own, what it was filled in with.
+
+        Unavailable when BIRD does not answer.
+        """
+        if not self._form.has_statics:
+            return self.read()
+        found: set[Prefix] = set()
+        for name in STATICS:
+            reply = self._command(f"show route protocol {name}")
+            if reply.is_error:
+                return None
+            found |= read_routes(reply.lines)
+        return frozenset(found)
 
     def announce(self, prefixes: Collection[Prefix], plan: DaemonPlan | None = None) -> None:
         """Write the file and have BIRD take it in; nothing when BIRD runs with it already.

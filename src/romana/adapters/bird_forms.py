@@ -31,7 +31,9 @@ _ANNOUNCED = "# romana announces "
 
 
 class Form(Protocol):
-    """Makes the text of our file, and reads it."""
+    """Makes the text of our file, and reads it. One that `has_statics` has the prefixes in our static protocols."""
+
+    has_statics: bool
 
     def write(self, prefixes: Collection[Prefix], plan: DaemonPlan) -> str:
         """The text; Unavailable or Invalid, with a sentence, when there is none."""
@@ -42,6 +44,8 @@ class Form(Protocol):
 
 class Prefixes:
     """The prefixes alone; the rest of the configuration is people's."""
+
+    has_statics = True
 
     def write(self, prefixes: Collection[Prefix], plan: DaemonPlan) -> str:  # noqa: ARG002 - it is people's
         """The text."""
@@ -54,6 +58,8 @@ class Prefixes:
 
 class Everything:
     """Everything that the plan says of the device (`codec.bird_router`), with what only the device knows."""
+
+    has_statics = True
 
     def __init__(self, discover: Callable[[str], Address]) -> None:
         """`discover` answers the link-local address of the router on an interface; Unavailable with a sentence."""
@@ -95,6 +101,8 @@ class Template:
     `<name>`. `bird.conf.t` is all of it; otherwise `publisher.conf` is the template, which takes the place of the line
     that includes `conf.d/*.conf` in `bird.conf`.
     """
+
+    has_statics = False
 
     def __init__(self, directory: Path, asn: int, addresses: Callable[[], Iterable[tuple[Address, Prefix]]]) -> None:
         """`addresses` answers the host's own addresses with their networks."""

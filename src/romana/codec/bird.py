@@ -8,11 +8,13 @@ prefixes give the same bytes, and what is written is read back as the same set.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from romana.codec.text import parse_prefix
 from romana.model.address import Family, Prefix
 
+STATICS = tuple(f"romana{family:d}" for family in Family)
+"""The static protocols of the include file."""
 _ROUTE = re.compile(r"^\s*route\s+(\S+)\s+blackhole;$", re.MULTILINE)
 _REPLY = re.compile(rb"^(\d{4})([ -])(.*)$")
 
@@ -48,6 +50,16 @@ def statics(name: str, prefixes: Collection[Prefix]) -> list[str]:
 def read_include(text: str) -> frozenset[Prefix]:
     """The prefixes of an include file that `include_text` wrote; ValueError when it holds something else."""
     return frozenset(parse_prefix(match) for match in _ROUTE.findall(text))
+
+
+def read_routes(lines: Iterable[str]) -> set[Prefix]:
+    """The prefixes that `show route` lists."""
+    found = set()
+    for line in lines:
+        first = line.partition(" ")[0]
+        if "/" in first:
+            found.add(parse_prefix(first))
+    return found
 
 
 class ControlReply:

@@ -221,12 +221,18 @@ def _ospf(speaker: Speaker, ospf: Ospf, family: Family, source: Collection[Prefi
     version = "v2" if family is Family.V4 else "v3"
     external = "none" if speaker.is_host else f'where proto = "aggregates{int(family)}"'
     accepts = _only(ospf.accepts, family)
+    far = "".join(
+        f"if net ~ [ {', '.join(map(str, nearest))} ] && ospf_metric1 > {cost} then reject; "
+        for cost in sorted(set(ospf.nearest.values()))
+        if (nearest := sorted(one for one, most in ospf.nearest.items() if most == cost and one.family is family))
+    )
     lines = [
         "graceful restart on;",
         "ecmp on;",
+        "merge external on;",  # what several routers of a group originate
         *(["stub router on;"] if speaker.is_host else []),  # nobody's way leads through a host
         f"{_channel(family)} {{",
-        f"    import filter {{ {accepts}reject; }};",
+        f"    import filter {{ {far}{accepts}reject; }};",
         f"    export {external};",
         "};",
     ]

@@ -114,10 +114,10 @@ class RouteException(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ObservedRoutes(msgspec.Struct, frozen=True, kw_only=True):
-    """What a host has beside its endpoints' routes: the blackholes in its kernel, and what is in the include file of
-    its routing daemon (None: there is no file). `unrouted` are addresses of endpoints that the kernel has no route to,
-    `via` the next hops of routes that the agent set itself, `learned` what others put into the kernel inside the host's
-    networks (None: nobody looked).
+    """What a host has beside its endpoints' routes: the blackholes in its kernel, and what its routing daemon
+    originates, or will when it starts (`announced`; None: it does not have our file). `unrouted` are addresses of
+    endpoints that the kernel has no route to, `via` the next hops of routes that the agent set itself, `learned` what
+    others put into the kernel inside the host's networks (None: nobody looked).
 
     `revision` is that of the view that both are known to have, 0 for none. `daemon` tells whether there is to be one,
     `held` whether the host may use its addresses: it announces nothing else. `problem` is why the last round over

@@ -61,12 +61,14 @@ class Ospf(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """OSPF on a device, alike for both families.
 
     `accepts` is what of all that is flooded enters the device's table. `ranges` has, by area, the CIDRs whose parts do
-    not leave the area. A host's own prefixes are parts of its `area`; a router's aggregates are external.
+    not leave the area. A host's own prefixes are parts of its `area`; a router's aggregates are external. `nearest` has
+    the largest cost at which one of these is accepted: from further away it would have come down and up again.
     """
 
     links: tuple[OspfLink, ...]
     area: int
     accepts: tuple[Pattern, ...] = ()
+    nearest: dict[Prefix, int] = {}
     ranges: dict[int, tuple[Prefix, ...]] = {}
 
 

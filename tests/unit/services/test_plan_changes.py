@@ -95,6 +95,23 @@ def test_weak_point_6_a_refused_plan_leaves_every_record_as_it_was(other: dict[s
     run(test)
 
 
+def test_a_plan_that_would_cover_a_hosts_own_address_is_refused_whole() -> None:
+    async def test(site: Machines) -> None:
+        await site.control.hosts.set_host("h1", {"addresses": ["10.1.0.9"], "labels": {"rack": "a"}})
+        before, text = site.core.state.plan, site.core.state.plan_document
+        with pytest.raises(Invalid, match=r"hosts\.h1\.addresses: 10\.1\.0\.9 lies in network n \(10\.0\.0\.0/15\)"):
+            await site.plan.set_topology(document(*RACKS, cidr="10.0.0.0/15"))
+        assert (site.core.state.plan, site.core.state.plan_document) == (before, text)
+        with pytest.raises(Invalid, match=r"10\.0\.3\.3 lies in network n"):
+            await site.control.hosts.set_host("h2", {"addresses": ["10.0.3.3"], "labels": {"rack": "a"}})
+        assert "h2" not in site.core.state.hosts
+        await site.blackouts.add({"cidr": "10.0.3.0/24"})
+        await site.control.hosts.set_host("h2", {"addresses": ["10.0.3.3"], "labels": {"rack": "a"}})
+        await site.plan.set_topology(document(*RACKS, cidr="10.0.0.0/15", reserved=["10.1.0.0/24"]))
+
+    run(test)
+
+
 def test_weak_point_6_hosts_that_joined_and_blackouts_stay_over_a_change() -> None:
     async def test(site: Machines) -> None:
         await site.join("h1", "h2", rack="a")

@@ -42,7 +42,12 @@ def _plan(
     diff: Annotated[bool, typer.Option("--diff", help="Compare FILE with the plan in force.")] = False,
     svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Write a drawing of the plan.")] = None,
     device: Annotated[
-        str | None, typer.Option("--device", metavar="NAME", help="Print what this router's or host's daemon is to do.")
+        str | None,
+        typer.Option(
+            "--device",
+            metavar="NAME",
+            help="Print what a router's or host's daemon is to do; without FILE as in force.",
+        ),
     ] = None,
     form: Annotated[Daemon, typer.Option("--format", help="For which daemon, with --device.")] = Daemon.BIRD,
     hosts: Annotated[
@@ -69,7 +74,7 @@ def _plan(
         churn=churn,
         seed=seed,
     )
-    if file is None and not current:
+    if file is None and not current and device is None:
         raise typer.BadParameter("give a FILE, or --current for the plan in force")
     if diff and (file is None or current):
         raise typer.BadParameter("--diff compares a FILE with the plan in force; give a FILE, and not --current")

@@ -16,6 +16,7 @@ from romana.model.report import Observation
 from romana.model.route import DevicePlan, Mismatch, ObservedRoutes, Reach, RouteDifference
 
 LEAVES = "packets to what is unused in it leave by other routes"
+NOT_READ = "BIRD does not have it; `birdc configure` makes it read our file again"
 MOST = 100
 """Differences of one device that are kept."""
 
@@ -172,8 +173,8 @@ def _daemon(planned: Iterable[Prefix], plan: DevicePlan, host: str, seen: Observ
         return
     for prefix in planned:
         if prefix not in said:
-            why = "there is no include file" if seen.announced is None else "it is not in the include file"
-            sentence = f"{prefix} is not announced, because {why}: its rack router discards what is sent to it"
+            why = "BIRD has not read our file; does bird.conf include it?" if seen.announced is None else NOT_READ
+            sentence = f"{prefix} is not announced: {why}; its rack router discards what is sent to it"
             yield _one(host, Mismatch.NOT_ANNOUNCED, prefix, sentence, seen.problem)
     for prefix in sorted(said.difference(plan.originates)):
         sentence = f"{prefix} is announced, but the plan does not give it to this host; the agent withdraws it"

@@ -273,8 +273,27 @@ class _Router(_Device):
             links=self.ospf_links(neighbors),
             area=area,
             accepts=tuple(sorted(accepts)),
+            nearest=self.nearest(),
             ranges={area: tuple(sorted(hidden))} if self.fabric.is_area_border(self.place) else {},
         )
+
+    def nearest(self) -> dict[Prefix, int]:
+        """What routers below originate, with the cost of the way down to them, directly or by another router of this
+        group. While OSPF is not of one mind, a way over a third group would be a loop.
+        """
+        across = {self.name: 0}
+        for link in self.fabric.links_of.get(self.name, ()):
+            other = link.other(self.name)
+            if self.fabric.place_of.get(other) == self.place:
+                across[other] = link.cost
+        costs: dict[str, int] = {}
+        for member, cost in across.items():
+            for link in self.fabric.links_of.get(member, ()):
+                below = self.fabric.place_of.get(link.other(member), "")
+                if below and parent(below) == self.place:
+                    costs[below] = max(costs.get(below, 0), cost + link.cost)
+        found = {prefix: costs[path] for prefix, path in self.router.below.items() if path in costs}
+        return found | {prefix: cost for path, cost in costs.items() for prefix in self.fabric.underlay_at(path)}
 
 
 def parts_of(leaf: Group) -> Iterator[Pattern]:

@@ -47,7 +47,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 def check_change(old: AddressPlan, new: AddressPlan, in_use: InUse) -> Verdict:
     """Whether the new plan may be put in force as a whole: yes when there are no faults."""
-    settled, faults = settle_hosts(new, in_use.hosts, in_use.spans.values())
+    settled, faults = settle_hosts(new, in_use.hosts, in_use.spans.values(), in_use.blackouts)
     check = _Check(old, new, in_use)
     faults += check.networks()
     faults += check.spans(settled)

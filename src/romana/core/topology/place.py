@@ -16,20 +16,21 @@ from romana.model.errors import Fault, Invalid
 from romana.model.topology import AddressPlan, Group, Host, Topology
 
 
-def place_host(plan: AddressPlan, hosts: Mapping[str, Host], host: Host) -> Host:
+def place_host(plan: AddressPlan, hosts: Mapping[str, Host], host: Host, blackouts: Iterable[Prefix] = ()) -> Host:
     """The host with its leaf group in every topology that takes it; `hosts` are all hosts, by name.
 
     A host that the plan names goes where the plan says, any other by its labels. Invalid when no topology takes it, or
-    when another host has one of its addresses.
+    when one of its addresses is another host's, or may be an endpoint's.
     """
-    return Places(plan, (other for name, other in hosts.items() if name != host.name)).place(host)
+    return Places(plan, (other for name, other in hosts.items() if name != host.name), blackouts).place(host)
 
 
 class Places:
     """A plan with the hosts that have a place in it, for placing many hosts one after the other."""
 
-    def __init__(self, plan: AddressPlan, hosts: Iterable[Host] = ()) -> None:
+    def __init__(self, plan: AddressPlan, hosts: Iterable[Host] = (), blackouts: Iterable[Prefix] = ()) -> None:
         self.plan = plan
+        self._kept = (*blackouts, *(cidr for network in plan.networks for cidr in network.reserved))
         self._groups = {topology.name: _by_path(topology.root) for topology in plan.topologies}
         self._planned = {topology.name: {one.name: one for one in topology.hosts} for topology in plan.topologies}
         self._counts: Counter[tuple[str, str]] = Counter()
@@ -81,6 +82,16 @@ class Places:
             Fault(place, f"{address} is also an address of host {self._holders[address]}")
             for address in sorted(host.addresses)
             if address in self._holders
+        ]
+        faults += [
+            Fault(
+                place,
+                f"{address} lies in network {network.name} ({network.cidr}), whose addresses are for endpoints and are "
+                "discarded where nobody has them; give the host another one, or `romana network blackout add` this one",
+            )
+            for address in sorted(host.addresses)
+            for network in self.plan.networks
+            if network.cidr.contains(address) and not any(one.contains(address) for one in self._kept)
         ]
         for name, planned in self._planned.items():
             known = planned.get(host.name)

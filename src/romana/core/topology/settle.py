@@ -56,10 +56,10 @@ class Leaves:
 
 
 def settle_hosts(
-    plan: AddressPlan, hosts: Mapping[str, Host], spans: Iterable[Span]
+    plan: AddressPlan, hosts: Mapping[str, Host], spans: Iterable[Span], blackouts: Iterable[Prefix] = ()
 ) -> tuple[dict[str, Host], list[Fault]]:
     """All hosts with their groups in a plan, and what is wrong with those that are missing."""
-    settler = _Settler(plan, spans)
+    settler = _Settler(plan, spans, blackouts)
     wanted = [settler.wish(host) for _, host in sorted(hosts.items())]
     settled: dict[str, Host] = {}
     faults = settler.faults
@@ -77,9 +77,9 @@ def settle_hosts(
 class _Settler:
     """Finds out which leaf each host needs."""
 
-    def __init__(self, plan: AddressPlan, spans: Iterable[Span]) -> None:
+    def __init__(self, plan: AddressPlan, spans: Iterable[Span], blackouts: Iterable[Prefix]) -> None:
         self.plan = plan
-        self.places = Places(plan)
+        self.places = Places(plan, (), blackouts)
         self.leaves = Leaves(plan)
         self.faults: list[Fault] = []
         self.planned = {topology.name: {one.name: one.group for one in topology.hosts} for topology in plan.topologies}

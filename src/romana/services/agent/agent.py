@@ -234,7 +234,7 @@ class Agent:
         reporter = Reporter(self.settings.host, daemon, self._workers, self._world.control.report)
         reporter.speaker = lambda: self.ledger.view.daemon.speaker
         reporter.trouble = lambda: self.reconciler.problem
-        reporter.again = self.follower.changed.ring
+        reporter.again = self.reconciler.forgotten
         reporter.is_known = lambda: bool(self.follower.epoch)
         return reporter
 

@@ -13,8 +13,9 @@ import structlog
 
 from romana.core.routing import announcements
 from romana.model.address import Prefix
-from romana.model.errors import RomanaError
+from romana.model.errors import RomanaError, Unavailable
 from romana.model.route import ObservedRoutes, RouteKind
+from romana.model.speaker import DaemonPlan
 from romana.model.view import View
 from romana.ports import Clock, RouteDaemon
 from romana.services.agent.follower import Follower
@@ -65,10 +66,16 @@ class Reconciler:
         self._fresh = True
         self._completed = False
         self._said: frozenset[Prefix] | None = None
+        self._told: tuple[frozenset[Prefix], DaemonPlan] | None = None
 
     def disturbed(self) -> None:
         """Somebody else changed what is ours: make a full round now."""
         self._fresh = True
+        self._follower.changed.ring()
+
+    def forgotten(self) -> None:
+        """What the routing daemon has may differ from what it was told: tell it again now."""
+        self._told = None
         self._follower.changed.ring()
 
     def segment_problem(self) -> str:
@@ -83,7 +90,7 @@ class Reconciler:
         """What kernel and routing daemon have now."""
         applied = self.applied
         ours, learned = await self._workers.kernel(self._kernel.routes)
-        said = None if self._daemon is None else await self._workers.slow(self._daemon.read)
+        said = None if self._daemon is None else await self._workers.slow(_said_by, self._daemon)
         return ObservedRoutes(
             blackholes=tuple(sorted(one for one, route in ours.items() if route.kind is RouteKind.BLACKHOLE)),
             via={one: route.next_hops for one, route in sorted(ours.items()) if route.next_hops},
@@ -128,7 +135,7 @@ class Reconciler:
                 self._count(found)
             if synced and self._said is not None and self._said <= announcements(view):
                 self._note_applied(view, stream)  # a daemon that fails holds up nobody else
-            await self._announce(synced=synced)
+            await self._announce(synced=synced, fresh=fresh)
             self._completed = synced
             if synced:
                 self._note_applied(view, stream)
@@ -159,13 +166,27 @@ class Reconciler:
             self.drift += found.total
             log.info("drift put right", ruleset=found.ruleset, routes=found.routes)
 
-    async def _announce(self, *, synced: bool) -> None:
+    async def _announce(self, *, synced: bool, fresh: bool) -> None:
+        """Tell the routing daemon, unless it was told the same in a round before this one, and no full round is due:
+        most rounds are about policy, and the next one waits for this.
+        """
         if self._daemon is None:
             return
-        present = await self._workers.slow(self._daemon.read)
-        held = self.is_held()
-        wanted = announcements(self._ledger.view) if held else frozenset()
-        if held and not synced and present is not None:
-            wanted |= present
-        await self._workers.slow(self._daemon.announce, wanted, self._ledger.view.daemon)
-        self._said = wanted
+        view, held = self._ledger.view, self.is_held()
+        wanted = announcements(view) if held else frozenset()
+        if synced and not fresh and self._told == (wanted, view.daemon):
+            return
+        self._told = None
+        if held and not synced:
+            present = await self._workers.slow(self._daemon.read)
+            wanted |= present or frozenset()
+        await self._workers.slow(self._daemon.announce, wanted, view.daemon)
+        self._said, self._told = wanted, (wanted, view.daemon)
+
+
+def _said_by(daemon: RouteDaemon) -> frozenset[Prefix] | None:
+    """What a daemon really originates; where it does not answer, what it will when it starts. None for neither."""
+    try:
+        return daemon.originated()
+    except Unavailable:
+        return daemon.read()

@@ -50,7 +50,8 @@ class AgentVerbs:
             moved = bool(hello.addresses) and set(hello.addresses) != set(bound.addresses)
             if moved or hello.host not in state.hosts:
                 addresses = hello.addresses or bound.addresses
-                bound = place_host(state.plan, state.hosts, msgspec.structs.replace(bound, addresses=addresses))
+                moved_there = msgspec.structs.replace(bound, addresses=addresses)
+                bound = place_host(state.plan, state.hosts, moved_there, state.blackouts)
                 put_roster(state, draft)
             if bound != state.hosts.get(hello.host):
                 draft.put(HOST, HOST.key(hello.host), bound)

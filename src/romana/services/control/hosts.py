@@ -67,7 +67,7 @@ class HostVerbs:
             draft.read(PLAN_KEY)
             known = state.hosts.get(name, Host(name=name))
             host = msgspec.structs.replace(known, addresses=wanted.addresses, labels=wanted.labels)
-            placed = place_host(state.plan, state.hosts, host)
+            placed = place_host(state.plan, state.hosts, host, state.blackouts)
             if placed != state.hosts.get(name):
                 draft.put(HOST, HOST.key(name), placed)
                 put_roster(state, draft)

@@ -8,7 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from romana.apps.lab.file import FabricKind
+from romana.codec.topology import carved
 from romana.core.routing import RoutePlan
+from romana.core.routing.speakers import speaker
+from romana.model.address import Family
 from romana.model.route import Reach
 from tests.unit.core.routing.fabrics import Cut, Network, fabric, go_away
 
@@ -123,3 +126,41 @@ def test_spines_without_a_link_hand_down_what_is_below_them() -> None:
         "fd00:10:112:8000::/49",
     ]
     assert fabric(FabricKind.EBGP, 1, [(1, 1), (1, 1)]).fabric.routers["/"].specifics == ()
+
+
+def test_ospf_takes_what_routers_below_originate_from_no_further_than_they_are() -> None:
+    def nearest(routes: RoutePlan, name: str) -> dict[str, int]:
+        found = speaker(routes, name)
+        assert found is not None
+        assert found.ospf is not None
+        return {str(prefix): cost for prefix, cost in found.ospf.nearest.items() if prefix.family is Family.V4}
+
+    assert nearest(fabric(FabricKind.OSPF, 2, [(2, 1), (1, 1)]), "s1") == {
+        "10.112.0.0/13": 10,
+        "10.120.0.0/13": 10,
+        "192.168.1.0/24": 10,
+        "192.168.2.0/24": 10,
+    }
+    assert nearest(fabric(FabricKind.OSPF, 2, [(2, 1), (1, 1)]), "r1a") == {}
+    rows = {
+        "version": 1,
+        "networks": [{"name": "n", "cidr": "10.0.0.0/8"}],
+        "topologies": [
+            {
+                "name": "t",
+                "networks": ["n"],
+                "groups": [{"name": "row", "routers": ["ra", "rb"], "groups": [{"name": "rack", "routers": ["tor"]}]}],
+            }
+        ],
+        "routing": {
+            "protocol": "ospf",
+            "links": [
+                {"ends": ["ra", "rb"], "interfaces": ["side", "side"], "cost": 5},
+                {"ends": ["ra", "tor"], "interfaces": ["down", "up1"], "cost": 10},
+                {"ends": ["rb", "tor"], "interfaces": ["down", "up2"], "cost": 30},
+            ],
+        },
+    }
+    routes = RoutePlan(carved(rows))
+    assert nearest(routes, "ra") == {"10.0.0.0/8": 35}  # by rb, when its own link is cut
+    assert nearest(routes, "rb") == {"10.0.0.0/8": 30}

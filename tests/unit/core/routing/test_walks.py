@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from romana.core.routing.plan import RoutePlan
 from romana.core.topology.place import find_group
-from romana.model.address import Prefix
-from romana.model.route import DevicePlan, Reach
+from romana.model.address import Family, Prefix
+from romana.model.route import Away, DevicePlan, Reach
 from romana.model.topology import Group
 from tests.unit.core.routing.worlds import Plans, World, all_plans, claim, go_away, move, some_address, walk, world
 
@@ -32,6 +32,26 @@ def test_a_packet_reaches_who_has_its_address_or_ends_in_one_discard(seed: int, 
             assert end, f"{address} has no route at {passed[-1]}"
             if holder:
                 assert end == holder, (address, passed)
+
+
+@given(SEEDS, st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_an_address_that_nobody_has_ends_at_one_discard_whoever_sends(seed: int, ospf: bool) -> None:
+    here = world(seed, ospf=ospf)
+    routes = here.routes()
+    plans = all_plans(routes)
+    draw = random.Random(seed)
+    for _ in range(12):
+        address = some_address(draw, here)
+        if here.holder(address):
+            continue
+        ends = {source: walk(plans, source, address)[0] for source in plans}
+        for source, end in ends.items():
+            discards = [one for one in plans[end].routes if one.prefix.contains(address)]
+            assert max(discards, key=lambda one: one.prefix.length).reach is Reach.DISCARD, (address, source)
+        flat = {name for name in plans if (seat := routes.seat(name)) is not None and seat.is_flat}
+        assert all(end == source for source, end in ends.items() if source in flat)
+        assert len({routes.place_of(end) for source, end in ends.items() if source not in flat}) <= 1, (address, ends)
 
 
 @given(SEEDS)
@@ -206,3 +226,40 @@ def change(draw: random.Random, here: World, routes: RoutePlan) -> set[str]:
             here.spans[cidr] = msgspec.structs.replace(here.spans[cidr], host=draw.choice(sorted(here.hosts)))
             return routes.put_span(here.spans[cidr])
     return set()
+
+
+def test_the_worlds_are_of_every_shape() -> None:
+    """What is tried above holds little for a shape that no world has."""
+    seen: Counter[str] = Counter()
+    for seed in range(120):
+        here = world(seed)
+        routes = here.routes()
+        fabric = routes.fabric
+        groups = [group for topology in here.plan.topologies for group in below(topology.root)]
+        plans = all_plans(routes)
+        for reach in Reach:
+            seen[reach.value] += any(route.reach is reach for plan in plans.values() for route in plan.routes)
+        seats = [seat for name in here.hosts if (seat := routes.seat(name)) is not None]
+        seen["several routers, with a link"] += any(
+            len(router.members) > 1 and fabric.exchange(path) for path, router in fabric.routers.items()
+        )
+        seen["several routers, handing down"] += any(router.specifics for router in fabric.routers.values())
+        seen["a prefix for a host"] += any(group.sole_host for group in groups)
+        seen["a prefix for a host, announced whole"] += any(
+            group.sole_host and set(group.cidrs.values()) & here.spans.keys() for group in groups
+        )
+        seen["layer 2 alone"] += any(seat.is_flat for seat in seats)
+        seen["layer 2 below a router"] += any(seat.domains and seat.uplinks for seat in seats)
+        seen["several topologies"] += len(here.plan.topologies) > 1
+        seen["spare parts"] += any(group.closed for group in groups)
+        for family in Family:
+            seen[f"spans of {family.name}"] += any(cidr.family is family for cidr in here.spans)
+            seen[f"exceptions of {family.name}"] += any(one.prefix.family is family for one in routes.exceptions())
+        for one in routes.exceptions():
+            seen[f"away: {one.reason.value}"] += 1
+        seen["exceptions around exceptions"] += any(
+            one != other and one.contains(other) for one in here.away for other in here.away
+        )
+    rare = {shape: count for shape, count in seen.items() if count < 5}
+    assert not rare
+    assert seen.keys() >= {f"away: {reason.value}" for reason in Away}

@@ -116,3 +116,15 @@ def test_an_address_belongs_to_one_host() -> None:
         place_host(tree, hosts, Host(name="h2", addresses=address))
     with pytest.raises(Invalid, match=r"topology t knows it by 192\.0\.2\.9"):
         place_host(tree, {}, Host(name="x", addresses=address))
+
+
+def test_a_host_has_no_address_that_an_endpoint_may_get() -> None:
+    tree = plan({"name": "a"}, reserved=["10.0.7.0/24"])
+    own = Host(name="h", addresses=(parse_address("10.0.8.1"),))
+    with pytest.raises(
+        Invalid, match=r"10\.0\.8\.1 lies in network n \(10\.0\.0\.0/16\), whose addresses are for endpoi"
+    ):
+        place_host(tree, {}, own)
+    for apart in ("10.0.7.1", "10.1.0.1", "fd00::1"):
+        assert place_host(tree, {}, Host(name="h", addresses=(parse_address(apart),))).groups == {"t": "/a"}
+    assert place_host(tree, {}, own, [parse_prefix("10.0.8.0/24")]).groups == {"t": "/a"}

@@ -138,6 +138,44 @@ def test_silent_routing_daemon_is_told_when_it_answers_again() -> None:
     run(test)
 
 
+def test_a_routing_daemon_that_refuses_keeps_what_it_has_and_its_words_are_shown() -> None:
+    async def test(site: Site) -> None:
+        await site.until(lambda: site.daemon.running == set(site.agent.ledger.view.spans))
+        before = site.daemon.running
+        site.daemon.refusal = "line 7: syntax error"
+        site.agent.reconciler.disturbed()
+        words = "BIRD refuses: line 7: syntax error"
+        await site.until(lambda: site.agent.status().problems.get("kernel") == words)
+        assert (site.daemon.running, site.daemon.file) == (before, before)
+        await site.add(1)  # endpoints start all the same
+        assert site.agent.reporter is not None
+        assert site.agent.reporter.trouble() == words
+        site.daemon.refusal = ""
+        await site.until(lambda: not site.agent.status().problems)
+
+    run(test)
+
+
+def test_a_round_that_is_not_about_the_routing_daemon_leaves_it_alone() -> None:
+    async def test(site: Site) -> None:
+        await site.add(1)
+        await site.until(lambda: len(site.published()) == 1)
+        await asyncio.sleep(0.02)
+        calls, transactions = site.daemon.calls, site.kernel.filter.transactions
+        await TenancyVerbs(site.control.core).set_tenant("red", {"isolation": "none"})
+        await site.until(lambda: site.kernel.filter.transactions > transactions)
+        await asyncio.sleep(0.02)
+        assert site.daemon.calls == calls
+        site.agent.reconciler.disturbed()
+        await site.until(lambda: site.daemon.calls > calls)
+        await asyncio.sleep(0.02)
+        calls = site.daemon.calls
+        site.agent.reconciler.forgotten()
+        await site.until(lambda: site.daemon.calls > calls)
+
+    run(test)
+
+
 def test_older_view_is_refused() -> None:
     async def test(site: Site) -> None:
         ledger = site.agent.ledger
