@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from romana.apps.lab import build
@@ -33,7 +33,9 @@ def datacentre(file: Path = LAB) -> Iterator[LabRecord]:
     """The lab of a file, up, with its tenants and policies; gone at the end, whatever happens."""
     lab = read_lab(file)
     if lab.file.name in records.names():
-        build.take_down(records.read(lab.file.name))  # of a run that was killed
+        left = records.read(lab.file.name)  # of a run that was killed
+        _thaw(left)
+        build.take_down(left)
     try:
         record = build.build(lab, file, _report).record
         build.make_tenants(record, lab.file.tenants, _report)
@@ -94,14 +96,22 @@ def agent_cpu_ms(record: LabRecord, node: str) -> float:
 @contextmanager
 def agents_frozen(record: LabRecord) -> Iterator[None]:
     """The agents do not run for the length of the block."""
-    agents = [process.pid for name, process in record.programs.items() if name.endswith("/romana-agent")]
-    for pid in agents:
+    for pid in _agents(record):
         os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:
-        for pid in agents:
-            # nsenter, its parent, stops itself with it, and lets it go on with itself.
+        _thaw(record)
+
+
+def _agents(record: LabRecord) -> list[int]:
+    return [process.pid for name, process in record.programs.items() if name.endswith("/romana-agent")]
+
+
+def _thaw(record: LabRecord) -> None:
+    for pid in _agents(record):
+        # nsenter, its parent, stops itself with it, and lets it go on with itself; nobody takes note of its end before.
+        with suppress(FileNotFoundError, ProcessLookupError):
             parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
             for one in (parent, pid):
                 os.kill(one, signal.SIGCONT)

@@ -1,8 +1,9 @@
 """What every benchmark prints and writes.
 
 Owns the form of the JSON: `ratios` (ours to the baseline's), `figures` (absolute, of both), `runs` (each measurement as
-it was taken, in order), `better` (which way each key that has one should go), `goals` (what some of them are to reach)
-and `versions`. A key says its unit, and the unit the direction. Decides nothing about good or bad.
+it was taken, in order), `better` (which way each key that has one should go), `goals` (what some of them are to reach),
+`versions`, and `valid`: whether the run says anything, with its `faults` where it does not. A key says its unit, and
+the unit the direction. Decides nothing about good or bad.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ class Report(msgspec.Struct, kw_only=True):
     versions: dict[str, str] = {}
     better: dict[str, str] = {}
     goals: dict[str, float] = {}
+    valid: bool = True
+    faults: list[str] = []
 
     def measured(self, key: str, values: Sequence[float], goal: float | None = None) -> None:
         """A figure that was taken several times: its median, and from what to what it went."""
@@ -59,7 +62,8 @@ class Report(msgspec.Struct, kw_only=True):
             self.goals[key] = goal
 
     def show(self, json: Path | None) -> None:
-        """Print tables, and write the JSON where it is wanted."""
+        """Print tables, and write the JSON where it is wanted; SystemExit when the run is not valid."""
+        self.valid = not self.faults
         self.better = {key: way for key in (*self.ratios, *self.figures) if (way := better(key))}
         console = Console(width=None if sys.stdout.isatty() else 120)
         for title, values in (("ratio, ours to the baseline's", self.ratios), ("figure", self.figures)):
@@ -69,12 +73,12 @@ class Report(msgspec.Struct, kw_only=True):
             for column in ("spread", "better", "goal"):
                 drawn.add_column(column, no_wrap=True)
             for key, value in values.items():
-                if key.removesuffix("_spread") in values and key.endswith("_spread"):
+                if key.endswith("_spread") and key.removesuffix("_spread") in (*self.ratios, *self.figures):
                     continue
                 drawn.add_row(
                     key,
                     value if isinstance(value, str) else f"{value:,.3g}" if value < 1e4 else f"{value:,.0f}",
-                    str(values.get(f"{key}_spread", "")),
+                    str(self.figures.get(f"{key}_spread", "")),
                     self.better.get(key, ""),
                     f"{self.goals[key]:,g}" if key in self.goals else "",
                 )
@@ -82,6 +86,8 @@ class Report(msgspec.Struct, kw_only=True):
             console.print()
         if json is not None:
             json.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
+        if not self.valid:
+            raise SystemExit("\n".join(f"bench: this run is not valid: {fault}" for fault in self.faults))
 
 
 def better(key: str) -> str:

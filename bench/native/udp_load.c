@@ -1,49 +1,17 @@
 /*
- * One-way UDP over many flows.
+ * One-way UDP from many sources.
  *
- *   udp_load sink PORT SECONDS                      counts what arrives; prints packets per second
- *   udp_load send ADDRESS PORT SECONDS FLOWS        sends small packets as fast as it can, each from a random one of
- *                                                   FLOWS source ports; prints packets per second handed to the kernel
+ *   udp_load sink PORT                      counts what arrives until nothing does any more; prints packets per second
+ *   udp_load send ADDRESS PORT SECONDS      sends small packets as fast as it can, each from a random one of the
+ *                                           sources; prints packets per second handed to the kernel
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netdb.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
+#include "load.h"
+#include <netinet/in.h>
 
-enum { BATCH = 32, SIZE = 64 };
+enum { BATCH = 64, SIZE = 64 };
 
-static double now(void)
-{
-    struct timespec time;
-
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
-
-static void die(const char *what)
-{
-    perror(what);
-    exit(2);
-}
-
-static struct addrinfo *resolve(const char *address, const char *port)
-{
-    struct addrinfo hints = {.ai_socktype = SOCK_DGRAM, .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV}, *found;
-
-    if (!address)
-        hints.ai_flags |= AI_PASSIVE, hints.ai_family = AF_INET6;
-    if (getaddrinfo(address, port, &hints, &found))
-        die("getaddrinfo");
-    return found;
-}
+static const double PATIENCE = 10, QUIET = 0.1; /* seconds: until the first packet, and after the last */
 
 static struct mmsghdr *messages(void)
 {
@@ -58,70 +26,86 @@ static struct mmsghdr *messages(void)
     return result;
 }
 
-static void sink(const char *port, double seconds)
+/* It looks now and then and never waits in the kernel: to wake it would cost the sender's processor more than a packet. */
+static void sink(const char *port)
 {
-    struct addrinfo *here = resolve(NULL, port);
-    struct timeval wait = {.tv_usec = 100000};
+    struct sockaddr_in here = peer("0.0.0.0", port);
+    struct timespec nap = {.tv_nsec = 1000000};
     struct mmsghdr *batch = messages();
-    int fd = socket(here->ai_family, SOCK_DGRAM, 0), room = 8 << 20;
-    double first = 0, last = 0, end = now() + seconds;
+    int fd = socket(AF_INET, SOCK_DGRAM, 0), room = 64 << 20;
+    double first = 0, last = now() + PATIENCE;
     uint64_t count = 0;
 
-    if (fd < 0 || bind(fd, here->ai_addr, here->ai_addrlen))
+    if (fd < 0 || bind(fd, (struct sockaddr *)&here, sizeof here))
         die("bind");
-    setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof room);
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
+    if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof room))
+        die("SO_RCVBUFFORCE");
     puts("ready");
     fflush(stdout);
-    while (now() < end) {
-        int got = recvmmsg(fd, batch, BATCH, MSG_WAITFORONE, NULL);
-        if (got <= 0)
+    while (now() < last + QUIET) {
+        int got = recvmmsg(fd, batch, BATCH, MSG_DONTWAIT, NULL);
+        if (got <= 0) {
+            nanosleep(&nap, NULL);
             continue;
+        }
         last = now();
-        if (!count)
+        if (!first)
             first = last;
-        count += (uint64_t)got;
+        else
+            count += (uint64_t)got;
     }
-    printf("%.0f\n", last > first ? (double)count / (last - first) : 0.0);
+    printf("%.0f\n", count ? (double)count / (last - first) : 0.0);
 }
 
-static void send_all(const char *address, const char *port, double seconds, int flows)
+static void send_all(const char *address, const char *port, double seconds)
 {
-    struct addrinfo *there = resolve(address, port);
+    struct sockaddr_in there = peer(address, port);
     struct mmsghdr *batch = messages();
-    int *sockets = calloc((size_t)flows, sizeof *sockets), room = 1 << 20;
-    uint64_t count = 0;
+    int count, room = 1 << 20, fd = socket(AF_INET, SOCK_DGRAM, 0);
+    const struct sockaddr_in *from = sources(&count);
+    static union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(sizeof(struct in_pktinfo))];
+    } source[BATCH];
+    struct in_pktinfo *said[BATCH];
+    uint64_t done = 0;
     double begin, end;
 
-    for (int i = 0; i < flows; i++) {
-        sockets[i] = socket(there->ai_family, SOCK_DGRAM, 0);
-        if (sockets[i] < 0 || connect(sockets[i], there->ai_addr, there->ai_addrlen))
-            die("connect");
-        setsockopt(sockets[i], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
+    if (fd < 0)
+        die("socket");
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
+    for (int i = 0; i < BATCH; i++) {
+        struct msghdr *message = &batch[i].msg_hdr;
+        message->msg_name = &there;
+        message->msg_namelen = sizeof there;
+        message->msg_control = &source[i];
+        message->msg_controllen = sizeof source[i];
+        source[i].header = (struct cmsghdr){
+            .cmsg_level = IPPROTO_IP, .cmsg_type = IP_PKTINFO, .cmsg_len = CMSG_LEN(sizeof(struct in_pktinfo))};
+        said[i] = (struct in_pktinfo *)CMSG_DATA(&source[i].header);
+        memset(said[i], 0, sizeof *said[i]);
     }
     begin = now();
     end = begin + seconds;
-    while (now() < end)
-        for (int i = 0; i < 16; i++) {
-            int sent = sendmmsg(sockets[rand() % flows], batch, 4, 0);
-            if (sent < 0 && errno != ECONNREFUSED && errno != ENOBUFS && errno != EPERM)
-                die("sendmmsg");
-            count += sent > 0 ? (uint64_t)sent : 0;
-        }
-    printf("%.0f\n", (double)count / (now() - begin));
+    while (now() < end) {
+        for (int i = 0; i < BATCH; i++)
+            said[i]->ipi_spec_dst = from[any((uint32_t)count)].sin_addr;
+        int sent = sendmmsg(fd, batch, BATCH, 0);
+        if (sent < 0 && errno != ECONNREFUSED && errno != ENOBUFS && errno != EPERM)
+            die("sendmmsg");
+        done += sent > 0 ? (uint64_t)sent : 0;
+    }
+    printf("%.0f\n", (double)done / (now() - begin));
 }
 
 int main(int argc, char **argv)
 {
-    struct rlimit files = {.rlim_cur = 65536, .rlim_max = 65536};
-
-    setrlimit(RLIMIT_NOFILE, &files);
-    if (argc == 4 && !strcmp(argv[1], "sink"))
-        sink(argv[2], atof(argv[3]));
-    else if (argc == 6 && !strcmp(argv[1], "send") && atoi(argv[5]) > 0)
-        send_all(argv[2], argv[3], atof(argv[4]), atoi(argv[5]));
+    if (argc == 3 && !strcmp(argv[1], "sink"))
+        sink(argv[2]);
+    else if (argc == 5 && !strcmp(argv[1], "send"))
+        send_all(argv[2], argv[3], atof(argv[4]));
     else {
-        fprintf(stderr, "usage: udp_load sink PORT SECONDS | udp_load send ADDRESS PORT SECONDS FLOWS\n");
+        fprintf(stderr, "usage: udp_load sink PORT | udp_load send ADDRESS PORT SECONDS\n");
         return 2;
     }
     return 0;

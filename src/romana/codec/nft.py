@@ -225,7 +225,6 @@ def _declared(lookup: Lookup) -> str:
     keys = {
         Kind.SOURCE: f"ifname . {address}",
         Kind.OWN: "iface_index",
-        Kind.HOST: "nf_proto",
         Kind.FAILSAFE: "inet_proto . inet_service",
     }
     key = keys.get(lookup.kind, address)
@@ -279,8 +278,9 @@ def _creation(added: Ruleset) -> Iterator[str]:
         noun, _, rest = declaration.partition(" ")
         yield f"create {noun} {TABLE} {name} {{ type {rest.replace(', ', '; flags ')}; }}"
     for name, chain in _own_chains(added).items():
-        words = f' {{ comment "{comment_text(chain.words)}"; }}' if chain.words else ""
-        yield f"create chain {TABLE} {name}{words}"
+        parts = [chain.hook] if chain.hook else []
+        parts += [f'comment "{comment_text(chain.words)}";'] if chain.words else []
+        yield f"create chain {TABLE} {name}" + (f" {{ {' '.join(parts)} }}" if parts else "")
         yield from (f"add rule {TABLE} {name} {rule}" for rule in chain.rules)
 
 
@@ -322,8 +322,6 @@ def _entry(lookup: Lookup, part: Range) -> Entry:
             return single(part.first >> 16, part.first & 0xFFFF)
         case Kind.SPAN:
             return Entry((part.first,), (part.last,))
-        case Kind.HOST:
-            return single(part.first, verdict=ACCEPT if part.verdict == ACCEPT else f"goto {guard_name(part.verdict)}")
     return Entry((part.first,), (part.last,), _verdict(part.verdict))
 
 

@@ -54,11 +54,15 @@ _AMONG_NEIGHBOURS = (
 )
 """What a host cannot do without, whatever policies say; as are IGMP and OSPF."""
 
+_INTO_HOST = ('iifname "lo" accept', "fib daddr type != local accept")
+_OUT_OF_HOST = ('oifname "lo" fib daddr type != unicast accept',)
+"""What is not the host's own traffic with others. What it sends to a service has its way before it has its destination:
+the interface says nothing of it.
+"""
+
 NUMERIC = {
-    "ct state vmap { invalid : drop, established : accept, related : jump related }": (
-        "ct state vmap { 0x1 : drop, 0x2 : accept, 0x4 : jump related }"
-    ),
-    "ct status confirmed": "ct status 0x8",
+    "ct state established,new ct status confirmed": "ct state 0x2,0x8 ct status 0x8",
+    "ct state vmap { invalid : drop, related : jump related }": "ct state vmap { 0x1 : drop, 0x4 : jump related }",
     "ct status dnat": "ct status 0x20",
     "priority dstnat - 10;": "priority -110;",
     "fib daddr type != local": "fib daddr type != 2",
@@ -97,8 +101,7 @@ def base_chains() -> dict[str, Chain]:
             hook="type filter hook prerouting priority -450; policy accept;",  # before fragments are joined, at -400
             rules=(
                 f"iifname {LINKS} goto link_source",
-                'iifname "lo" accept',
-                *(f"{_ip(family)} saddr @spans{family:d} drop" for family in Family),
+                *(f'{_ip(family)} saddr @spans{family:d} iifname != "lo" drop' for family in Family),
             ),
         ),
         "condemn": Chain(
@@ -112,8 +115,8 @@ def base_chains() -> dict[str, Chain]:
             words="what belongs to a connection that was judged already",
             rules=(
                 "ct label 127 drop",
-                "ct state vmap { invalid : drop, established : accept, related : jump related }",
-                "ct status confirmed accept",
+                "ct state established,new ct status confirmed accept",
+                "ct state vmap { invalid : drop, related : jump related }",
             ),
         ),
         "from_endpoints": _ours("iifname", reason="egress", words="rows of what endpoints may send"),
@@ -122,26 +125,22 @@ def base_chains() -> dict[str, Chain]:
         "ingress": _hooked("forward", -5, "oifname", words="what endpoints accept"),
         "input": _hooked("input", -10, "iifname", words="what endpoints may send to this host"),
         "output": _hooked("output", -10, "oifname", words="what endpoints accept from this host"),
-        "host_input": Chain(
-            words="what this host accepts, before a service's destination is put in; its rows are behind a guard",
-            hook="type filter hook prerouting priority dstnat - 10; policy accept;",
-            rules=('iifname "lo" accept', "meta nfproto vmap @host_in"),
-        ),
-        "host_output": Chain(
-            words="what this host may send; to a service at an address of its own, it is what the service leads to",
-            hook="type filter hook output priority filter - 5; policy accept;",
-            rules=('oifname "lo" fib daddr type != unicast accept', "meta nfproto vmap @host_out"),
-        ),
     }
 
 
 def guard_chain(row: str) -> Chain:
-    """What comes before the row of the host's own traffic: what no policy can close; and the end after it."""
+    """The host's own traffic: what no policy can close, then the row, and the end. It is there only where a policy
+    selects the host, so that packets of others meet no chain more.
+
+    What comes is judged before a service's destination is put in; what is sent, after it.
+    """
     ingress = row_direction(row) is Direction.INGRESS
+    place = "prerouting priority dstnat - 10" if ingress else "output priority filter - 5"
     return Chain(
-        words="what no policy about hosts can close, then the row",
+        words=f"what this host {'accepts' if ingress else 'may send'}: what no policy can close, then the row",
+        hook=f"type filter hook {place}; policy accept;",
         rules=(
-            *(("fib daddr type != local accept",) if ingress else ()),
+            *(_INTO_HOST if ingress else _OUT_OF_HOST),
             "jump tracked",
             f"{_AMONG_NEIGHBOURS} accept",
             f"meta l4proto {{ {', '.join(map(str, sorted(ALWAYS)))} }} accept",
@@ -153,7 +152,7 @@ def guard_chain(row: str) -> Chain:
 
 
 def guard_name(row: str) -> str:
-    """The name of the chain before a row of the host's own traffic."""
+    """The name of the base chain that asks a row about the host's own traffic."""
     return f"guard_{row}"
 
 

@@ -242,7 +242,7 @@ def _range(text: str, lookup: Lookup) -> Range:
         protocol, _, port = key.partition(" . ")
         number = _number(protocol) << 16 | _number(port)
         return Range(number, number, ACCEPT)
-    if lookup.kind in (Kind.OWN, Kind.HOST):
+    if lookup.kind is Kind.OWN:
         return Range(_number(key), _number(key), _verdict(value, lookup))
     first, dash, last = key.partition("-")
     verdict = ACCEPT if lookup.kind is Kind.SPAN and not value else _verdict(value, lookup)
@@ -274,12 +274,10 @@ def _verdict(text: str, lookup: Lookup) -> str:
     word, _, target = text.partition(" ")
     if lookup.kind is Kind.ENDPOINT and word == "jump":
         return target
-    if lookup.kind is Kind.HOST and word == "goto" and target.startswith("guard_"):
-        return target.removeprefix("guard_")
     if lookup.kind is not Kind.ENDPOINT and text == ACCEPT:
         return ACCEPT
-    if lookup.kind not in (Kind.ENDPOINT, Kind.HOST) and text == "return":
+    if lookup.kind is not Kind.ENDPOINT and text == "return":
         return DROP
-    if lookup.kind not in (Kind.ENDPOINT, Kind.HOST) and word == "goto":
+    if lookup.kind is not Kind.ENDPOINT and word == "goto":
         return target
     raise ForeignTable(f"verdict not written by this program: {text}")

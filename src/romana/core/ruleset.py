@@ -21,7 +21,7 @@ from romana.model.address import Family, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Fault, Invalid
 from romana.model.policy import Direction
-from romana.model.program import Profile, RowIds, Staged
+from romana.model.program import Profile, Staged
 from romana.model.view import View
 
 ACCEPT, DROP = "accept", "drop"
@@ -29,9 +29,6 @@ ACCEPT, DROP = "accept", "drop"
 
 OWN_HOST = 0
 """The index of the interface through which packets of the host itself come, and those to it go: none."""
-
-NF_PROTO = {Family.V4: 2, Family.V6: 10}
-"""NFPROTO_IPV4 and NFPROTO_IPV6 of linux/netfilter.h."""
 
 BLOCK_LENGTHS_MAX = 3
 """How many distinct block lengths a family may have: each costs every new connection one lookup."""
@@ -65,8 +62,6 @@ class Kind(StrEnum):
     """Disjoint ranges of peer addresses -> verdict of a row."""
     OWN = "own"
     """Interface index (`OWN_HOST`) -> verdict of a row about the host itself."""
-    HOST = "host"
-    """Family of packets of the host's own traffic -> the id of its row; `accept` where no policy governs it."""
     FAILSAFE = "failsafe"
     """Protocol * 65536 + port of the host's own traffic that no policy can close; the value is ignored."""
 
@@ -221,8 +216,8 @@ def desired_ruleset(
     contents = Contents() if contents is None else contents
     shape = _shape(view)
     lodgers = {endpoint.id: endpoint for endpoint in sorted(endpoints, key=lambda endpoint: endpoint.id)}
-    guards = {row: "" for row in (view.host_rows.ingress, view.host_rows.egress) if row in view.rows}
-    rows: dict[str, str] = {row: view.rows[row].words for row in guards}
+    guards = {row: "" for row in (view.host_rows.ingress, view.host_rows.egress) if row}
+    rows: dict[str, str] = {row: view.rows[row].words for row in guards if row in view.rows}
     common: dict[str, dict[Element, str]] = {
         name: {} for name, lookup in lookups(shape).items() if not lookup.is_replaced_whole
     }
@@ -233,7 +228,7 @@ def desired_ruleset(
             common[key.map][key] = value
     local = {*view.spans, *(address for endpoint in lodgers.values() for address in endpoint.addresses)}
     maps: dict[str, Mapping[Element, str]] = dict(common)
-    ranges = _constant_ranges(shape, local, view.host_rows, failsafe)
+    ranges = _constant_ranges(shape, local, failsafe)
     verdicts: set[str] = set()
     for row in sorted(rows):
         content = contents.row(row, view, shape)
@@ -303,7 +298,6 @@ def lookups(shape: Shape, rows: Iterable[str] = (), *, common: bool = True) -> d
             result[f"endpoints_out{family:d}"] = Lookup(Kind.ENDPOINT, family)
             result[f"endpoints_in{family:d}"] = Lookup(Kind.ENDPOINT, family)
         for word in ("in", "out"):
-            result[f"host_{word}"] = Lookup(Kind.HOST, Family.V4)
             result[f"failsafe_{word}"] = Lookup(Kind.FAILSAFE, Family.V4)
     for row in rows:
         result[f"{row}_own"] = Lookup(Kind.OWN, Family.V4, row=row)
@@ -349,16 +343,13 @@ def _shape(view: View) -> Shape:
     return Shape(*(tuple(sorted(lengths[family], reverse=True)) for family in Family))
 
 
-def _constant_ranges(
-    shape: Shape, local: Iterable[Prefix], host_rows: RowIds, failsafe: Failsafe
-) -> dict[str, tuple[Range, ...]]:
+def _constant_ranges(shape: Shape, local: Iterable[Prefix], failsafe: Failsafe) -> dict[str, tuple[Range, ...]]:
     ranges = {
         name: _flatten((prefix, ACCEPT) for prefix in local if prefix.family is lookup.family)
         for name, lookup in lookups(shape).items()
         if lookup.kind is Kind.SPAN
     }
-    for word, row, ports in (("in", host_rows.ingress, failsafe.ingress), ("out", host_rows.egress, failsafe.egress)):
-        ranges[f"host_{word}"] = tuple(Range(number, number, row or ACCEPT) for number in NF_PROTO.values())
+    for word, ports in (("in", failsafe.ingress), ("out", failsafe.egress)):
         keys = sorted({protocol << 16 | port for protocol, port in ports})
         ranges[f"failsafe_{word}"] = tuple(Range(key, key, ACCEPT) for key in keys)
     return ranges

@@ -10,7 +10,7 @@ from romana.codec.nft import COMMENT_MAX, comment_text, icmp_parts, render_chang
 from romana.codec.nft_chains import base_chains, guard_chain, profile_chains, profile_words, row_chain
 from romana.codec.nft_listing import ForeignTable, parse_table
 from romana.core.ruleset import Ruleset, Shape, desired_ruleset, ruleset_changes
-from romana.model.program import Profile
+from romana.model.program import Profile, RowIds
 from tests.fakes.rulesets import HTTP, NOT_HTTP, endpoint, entries, view
 
 WORLD = view({"in_web": entries(f"10.0.0.0/8 {HTTP.id}"), "out_web": entries("0.0.0.0/0 accept")})
@@ -88,6 +88,22 @@ def test_every_way_ends_in_a_verdict_and_what_is_denied_is_told() -> None:
     assert found["related"].rules[-1] == "drop"
     assert found["source"].rules[0].endswith("goto link_source")
     assert not any("drop" in rule for rule in row_chain("in_web", Shape((29,), (122,))).rules)
+
+
+def test_a_guard_is_there_before_the_one_that_it_replaces_goes() -> None:
+    before, after = (
+        desired_ruleset(view({row: entries()}, host_rows=RowIds(row, "")), ()) for row in ("in_old", "in_new")
+    )
+    first, *_, last = [step.text for step in render_changes(ruleset_changes(after, before))]
+    assert "create chain inet romana guard_in_new { type filter hook prerouting" in first
+    assert "add rule inet romana guard_in_new drop" in first
+    assert "guard_in_old" not in first
+    assert "delete chain inet romana guard_in_old" in last
+
+
+def test_a_host_that_no_policy_selects_has_no_chain_about_itself() -> None:
+    hooks = [line for line in render_table(desired_ruleset(WORLD, [endpoint(1)])).splitlines() if " hook " in line]
+    assert len(hooks) == len([chain for chain in base_chains().values() if chain.hook]) == 5
 
 
 def text_of(before: Ruleset, after: Ruleset) -> str:
