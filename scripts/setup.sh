@@ -72,7 +72,9 @@ fi
 version=$(sed -n "s/^__version__ = \"\(.*\)\"/\1/p" src/romana/__init__.py)
 step "compiling"
 compile() { # program, source, compiler and its options
-    [ "$2" -nt "$1" ] || return 0
+    local part newer=
+    for part in "$2" "${2%/*}"/*.h; do [ "$part" -nt "$1" ] && newer=yes; done
+    [ -n "$newer" ] || return 0
     echo "   $2"
     "${@:3}" -O2 -Wall -Wextra -Werror -o "$1.new" "$2"
     mv "$1.new" "$1"
