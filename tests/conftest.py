@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from romana.apps.lab import build
 from romana.apps.lab import record as records
@@ -19,6 +20,9 @@ from tests.probes.etcd import EtcdCluster
 
 MADE_BY = re.compile(r"romt-[a-z]+(\d+)")
 """Labs and network namespaces of tests carry the process that made them in their names."""
+
+settings.register_profile("romana", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("romana")  # how busy the machine is proves nothing
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -138,7 +138,7 @@ def test_a_host_reaches_itself_whatever_policies_say(host: OneHost, servers: lis
     assert arriving(host, servers, "host", HOST) == EVERYTHING
     assert arriving(host, servers, "host", {4: "127.0.0.1", 6: "::1"}) == EVERYTHING
     inside_span = {4: "10.0.0.250", 6: "fd00::fa"}
-    host.ip("host", *(f"address add {address} dev lo" for address in inside_span.values()))
+    host.ip("host", *(f"address add {address} dev lo nodad" for address in inside_span.values()))
     assert arriving(host, servers, "host", inside_span) == EVERYTHING
 
 

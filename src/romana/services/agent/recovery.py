@@ -72,6 +72,7 @@ class Recovery:
         if not welcome.unsettled and not other_store and not other_epoch:
             return False
         self._ledger.epoch = 0
+        self._finding_out |= other_epoch  # nothing begins from here on
         async with self.publishing:
             pass  # from here on nothing is published until all is said
         if welcome.unsettled or other_store:
@@ -87,7 +88,6 @@ class Recovery:
                 self._finding_out = False
                 return False
             log.warning("this host had an agent with another memory; free addresses rest first", epoch=welcome.epoch)
-            self._finding_out = True
             self._ledger.rest_first = True
             self._over_at += self._ledger.book.rest
             if self._ledger.joined:  # a restart before this is over has to begin it again, also without romanad
