@@ -373,7 +373,8 @@ def test_a_plan_without_groups_that_have_hosts_is_said_and_leaves_everything(sit
 
 
 def test_endpoints_in_the_vpcs_own_range_are_refused(site: Site) -> None:
-    plan = json.loads(json.dumps(PLAN).replace("100.96.0.0/11", "10.0.0.0/15"))
+    ours = '"10.0.0.0/15", "reserved": ["10.0.0.0/20"]'  # where the hosts have their own addresses
+    plan = json.loads(json.dumps(PLAN).replace('"100.96.0.0/11"', ours))
     site.build(plan=plan)
     done = site.aws("sync", expect=1)
     assert "overlaps with 10.0.0.0/16, which is the VPC's own" in done.stderr

@@ -54,7 +54,8 @@ class Stage:
 
     def run(self, kill: signal.Signals | None = None, **environment: str) -> str:
         """Set-up's standard error; `kill` ends it in the middle of apt-get."""
-        command = ["unshare", "--mount", "--propagation", "private", "bash", "-uc", INSIDE]
+        heard = ["env", "--default-signal=HUP,INT,TERM"]  # a shell cannot trap what its parent had it ignore
+        command = [*heard, "unshare", "--mount", "--propagation", "private", "bash", "-uc", INSIDE]
         with (self.directory / "stderr").open("w") as stderr:
             running = subprocess.Popen(
                 command, cwd=self.directory, env=self.environment | environment, stdout=stderr, stderr=stderr
