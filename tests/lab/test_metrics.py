@@ -29,7 +29,7 @@ def labelled(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]
 
 
 def test_romanad_counts_routes_hosts_and_sessions(centre: Centre) -> None:
-    expected = sum(len(one["state"]["sessions"]) for one in api.items(centre.record, "/v1/routes/peers"))
+    expected = sum(len(one["state"]["sessions"]) for one in api.get(centre.record, "/v1/routes/peers"))
 
     def missing() -> list[str]:
         up = scraped(centre, "ctl", centre.record.api).get(labelled("sessions", up="yes"), 0)
