@@ -11,6 +11,7 @@ import struct
 import tempfile
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,7 +74,7 @@ def segment_names(count: int) -> list[str]:
     return [datacentre.SEGMENT, *(f"{datacentre.SEGMENT}-{number}" for number in range(1, count))]
 
 
-class _Listener:
+class _Listener(ABC):
     """A thread that reads a socket of a node, as long as the context lasts."""
 
     def __init__(self, record: LabRecord, node: str) -> None:
@@ -92,11 +93,11 @@ class _Listener:
         self._thread.join()
         self._socket.close()
 
-    def _open(self) -> socket.socket:
-        raise NotImplementedError
+    @abstractmethod
+    def _open(self) -> socket.socket: ...
 
-    def _take(self, data: bytes, address: Any) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _take(self, data: bytes, address: Any) -> None: ...
 
     def _read(self) -> None:
         while not self._ended:
