@@ -116,7 +116,10 @@ class Recovery:
                 log.error("an endpoint's addresses are not this host's any more; it is stopped", endpoint=endpoint.id)
                 await self.stop(endpoint)
         for orphan in list(self._ledger.orphans.values()):
-            if not all(map(self._is_own, orphan.addresses)):
+            if not orphan.addresses:
+                log.warning("a link has no address, and nobody knows it; what is left of it goes", link=orphan.link)
+                await self.cut(orphan.link)
+            elif not all(map(self._is_own, orphan.addresses)):
                 log.error("a link has addresses that are not this host's any more; it is cut off", link=orphan.link)
                 await self.cut(orphan.link)
         await self.workers.kernel(self._say_anew)

@@ -190,3 +190,25 @@ def test_a_host_declared_lost_has_no_link_left_that_nobody_knew() -> None:
         await site.until(lambda: site.in_kernel() == (set(), set(), set()))
 
     run(test)
+
+
+def test_what_is_left_of_an_endpoint_that_began_and_ended_since_the_copy_goes() -> None:
+    """Its runtime was answered its DEL, so it will never ask for one again."""
+
+    async def test(site: Site) -> None:
+        await site.add(1)
+        copy = await copied(site)
+        site.control.refusing = True
+        await site.add(2)
+        site.kernel.broken = {"links"}
+        assert await site.delete(2)
+        await set_back(site, copy, noticed=True)
+        site.kernel.broken = set()
+        await site.start(ready=False)
+        assert [orphan.addresses for orphan in site.agent.ledger.orphans.values()] == [()]
+        site.control.refusing = False
+        await site.until(lambda: not site.agent.ledger.orphans and len(site.kernel.plans) == 1)
+        assert await site.delete(1)
+        await site.until(lambda: site.in_kernel() == (set(), set(), set()) and not site.published())
+
+    run(test)
