@@ -1,17 +1,18 @@
 """Worlds for the packet benchmark: how many peers a host knows, how many policies select the target, and their packets.
 
 Owns the tables that romana's own compiler and renderer make for two hosts: the target's, and the one where the peers
-are. Measures nothing.
+are, each with the gate of its lease. Measures nothing.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
 
+from romana.adapters.linux.fence import open_gate
 from romana.codec.nft import render_table
 from romana.codec.policy import read_policies
 from romana.codec.text import parse_prefix
@@ -21,7 +22,7 @@ from romana.core.ruleset import Ruleset, desired_ruleset
 from romana.core.view import ViewSource, host_view
 from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
-from romana.model.ipam import Allocation, Block
+from romana.model.ipam import Allocation, Block, Span
 from romana.model.policy import Policy
 from romana.model.program import Program
 from romana.model.tenancy import Identity, Isolation, Owner, Tenant
@@ -39,6 +40,8 @@ SINGLES = 10
 FAR = "far"
 """A host that is only a name."""
 SEED = 7
+LEASE = 86_400
+"""Seconds for which the gate of a lease is open."""
 
 _OWNER = Owner("bench", "load")
 _TARGET = Identity(owner=_OWNER, labels={"app": "target"})
@@ -133,11 +136,11 @@ def target_table(made: World, target: Place) -> str:
             endpoints={one.id: one for one in singles},
         )
     )
-    ruleset = _ruleset(program, [_endpoint(target.address, _TARGET, target)])
+    ruleset = _ruleset(program, [_endpoint(target.address, _TARGET, target)], [target.address])
     found = sum(len(content) for name, content in ruleset.maps.items() if name.startswith("in_"))
     if found != len(inhabitants):
         raise SystemExit(f"bench: the target's row has {found} elements, not {len(inhabitants)}")
-    return render_table(ruleset)
+    return _gated(ruleset)
 
 
 def sender_table(made: World, sender: Place) -> str:
@@ -149,7 +152,7 @@ def sender_table(made: World, sender: Place) -> str:
             networks=_NETWORKS,
         )
     )
-    return render_table(_ruleset(program, [_endpoint(one, _PEER, sender) for one in made.peers]))
+    return _gated(_ruleset(program, [_endpoint(one, _PEER, sender) for one in made.peers], _beside(SPARED)))
 
 
 def _policy(number: int) -> list[Policy]:
@@ -194,14 +197,26 @@ def _endpoint(address: Prefix, who: Identity, place: Place | None = None) -> End
     )
 
 
-def _ruleset(program: Program, endpoints: list[Endpoint]) -> Ruleset:
+def _gated(ruleset: Ruleset) -> str:
+    return render_table(ruleset) + open_gate(LEASE)
+
+
+def _beside(spared: Prefix) -> Iterator[Prefix]:
+    """All of SPREAD but this part: the spans of the peers' host, so that it knows them by few ranges, as hosts do."""
+    for length in range(SPREAD.length + 1, spared.length + 1):
+        part = spared.supernet(length)
+        yield next(one for one in part.supernet(length - 1).subnets(length) if one != part)
+
+
+def _ruleset(program: Program, endpoints: list[Endpoint], spans: Iterable[Prefix]) -> Ruleset:
+    """`spans` are those of the endpoints' host."""
     host = endpoints[0].host
     identities = {one.identity.id: one.identity for one in endpoints}
     source = ViewSource(
         incarnation="bench",
         revision=1,
         networks=_NETWORKS,
-        spans={},
+        spans={cidr: Span(cidr=cidr, network=_NETWORK.name, host=host) for cidr in spans},
         blocks={
             one.cidr: one for each in endpoints for one in [_block(each.allocations[0].block, each.identity, host)]
         },

@@ -353,7 +353,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     rewritten.
 
     `port` is the destination port, or ICMP type * 256 + code. `asked` are destination and port that the sender wrote,
-    where a service's were put in instead. `key` is the kernel's own name for it.
+    where a service's were put in instead. `key` is the kernel's own name for it, `status` what the kernel says of it.
     """
 
     source: Address
@@ -362,6 +362,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     port: int
     condemned: bool
     key: bytes
+    status: int = 0
     asked: tuple[Address, int] | None = None
 
 
@@ -372,7 +373,7 @@ class Connections(Protocol):
         """The connections that one of these addresses is an end of, or was asked for."""
 
     def condemn(self, connections: Iterable[Connection]) -> int:
-        """Mark them, so that our table drops all their packets; those that cannot be marked are deleted; how many."""
+        """Mark them for a day, so that our table drops all their packets; how many were not."""
 
     def pardon(self, connections: Iterable[Connection]) -> int:
         """Delete them, so that their next packet is judged like that of a new connection; how many."""

@@ -126,25 +126,24 @@ def test_other_namespaces_connections_stay(connections: KernelConnections) -> No
         assert len(tracked()) == 1
 
 
-LABELLED = """
+GATED = """
     nft -f - <<X
-    table inet labels {
-        chain condemn { ct label set 127; }
-        chain gate { type filter hook output priority 10; ct label 127 counter drop; }
+    table inet gated {
+        chain gate { type filter hook output priority 10; ct status 0x400 counter drop; }
     }
 X
 """
 
 
 def dropped() -> int:
-    line = next(line for line in shell("nft list chain inet labels gate").splitlines() if "counter" in line)
+    line = next(line for line in shell("nft list chain inet gated gate").splitlines() if "counter" in line)
     return int(line.split("packets ")[1].split()[0])
 
 
 def test_entries_are_read_as_policy_sees_them_and_condemned_ones_drop_both_ways(
     connections: KernelConnections,
 ) -> None:
-    shell(LABELLED)
+    shell(GATED)
     for family, one, other in (
         (socket.AF_INET, "10.9.0.1", "10.9.0.2"),
         (socket.AF_INET6, "fd09::1", "fd09::2"),
@@ -182,11 +181,22 @@ def test_a_connection_through_a_service_is_read_with_its_endpoint(connections: K
     assert connections.read([parse_address("10.8.8.8")]) == [found]
 
 
-def test_an_entry_without_room_for_a_label_is_deleted(connections: KernelConnections) -> None:
-    flow("10.9.0.1", "10.9.0.2")
-    (found,) = connections.read([parse_address("10.9.0.1")])
-    assert connections.condemn([found]) == 1
-    assert connections.read([parse_address("10.9.0.1")]) == []
+def test_an_entry_that_was_answered_since_it_was_read_is_condemned_for_a_day(connections: KernelConnections) -> None:
+    """What the kernel has seen meanwhile cannot be taken back; what is sent later does not prolong the entry."""
+    with socket.socket(type=socket.SOCK_DGRAM) as here, socket.socket(type=socket.SOCK_DGRAM) as there:
+        here.bind(("10.9.0.1", 4000))
+        there.bind(("10.9.0.2", 53))
+        here.sendto(b"x", ("10.9.0.2", 53))
+        ends = [parse_address("10.9.0.1")]
+        (found,) = connections.read(ends)
+        there.sendto(b"y", ("10.9.0.1", 4000))
+        assert connections.condemn([found]) == 1
+        assert connections.condemn([found]) == 0
+        here.sendto(b"z", ("10.9.0.2", 53))
+    (again,) = connections.read(ends)
+    assert again.condemned
+    left = int(shell("conntrack -L -s 10.9.0.1 2>/dev/null").split()[2])
+    assert 80_000 < left <= 86_400
 
 
 def test_an_icmp_connection_has_its_type_and_code(connections: KernelConnections) -> None:

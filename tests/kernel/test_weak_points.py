@@ -81,11 +81,11 @@ def test_weak_point_18_what_an_endpoint_may_send_is_judged_also_on_its_own_host(
     assert accepted([probe], built[1]) == [True]
 
 
-@pytest.mark.parametrize(("label", "passes"), [(5, True), (126, True), (127, False)])
-def test_only_our_own_label_of_a_connection_means_anything_to_us(
-    host: OneHost, built: tuple[OneHost, list[socket.socket]], label: int, passes: bool
+@pytest.mark.parametrize("mark", ["ct label set 5", "ct label set 127", "ct mark set 0xffffffff", "meta mark set 5"])
+def test_no_mark_that_others_give_a_connection_means_anything_to_us(
+    host: OneHost, built: tuple[OneHost, list[socket.socket]], mark: str
 ) -> None:
     apply(host, {})
     hook = "type filter hook prerouting priority -10"
-    host.nft(f"table inet marks {{\nchain labels {{\n{hook}\nct label set {label}\n}}\n}}")
-    assert accepted([Probe(host.spaces["web"], "tcp", "10.0.0.65", 80)], built[1]) == [passes]
+    host.nft(f"table inet marks {{\nchain marking {{\n{hook}\n{mark}\n}}\n}}")
+    assert accepted([Probe(host.spaces["web"], "tcp", "10.0.0.65", 80)], built[1]) == [True]

@@ -60,8 +60,11 @@ _OUT_OF_HOST = ('oifname "lo" fib daddr type != unicast accept',)
 the interface says nothing of it.
 """
 
+_KNOWN = "ct state established,new ct status & 0x408 == 0x8 accept"
+"""What belongs to a connection that was judged already, and is not condemned (the status has fixed-timeout, 0x400)."""
+
 NUMERIC = {
-    "ct state established,new ct status confirmed": "ct state 0x2,0x8 ct status 0x8",
+    _KNOWN: "ct state 0x2,0x8 ct status 0x8 / 0x8,0x400 accept",
     "ct state vmap { invalid : drop, related : jump related }": "ct state vmap { 0x1 : drop, 0x4 : jump related }",
     "ct status dnat": "ct status 0x20",
     "priority dstnat - 10;": "priority -110;",
@@ -104,18 +107,13 @@ def base_chains() -> dict[str, Chain]:
                 *(f'{_ip(family)} saddr @spans{family:d} iifname != "lo" drop' for family in Family),
             ),
         ),
-        "condemn": Chain(
-            words="never asked: gives every tracked connection room for the label that condemns it",
-            rules=("ct label set 127",),
-        ),
         "related": Chain(
             words="errors about connections; endpoints report only those about their own", rules=tuple(_related())
         ),
         "tracked": Chain(
-            words="what belongs to a connection that was judged already",
+            words="what belongs to a connection that was condemned, to none, or is about one",
             rules=(
-                "ct label 127 drop",
-                "ct state established,new ct status confirmed accept",
+                "ct status 0x400 drop",
                 "ct state vmap { invalid : drop, related : jump related }",
             ),
         ),
@@ -140,6 +138,7 @@ def guard_chain(row: str) -> Chain:
         words=f"what this host {'accepts' if ingress else 'may send'}: what no policy can close, then the row",
         hook=f"type filter hook {place}; policy accept;",
         rules=(
+            _KNOWN,
             *(_INTO_HOST if ingress else _OUT_OF_HOST),
             "jump tracked",
             f"{_AMONG_NEIGHBOURS} accept",
@@ -274,7 +273,8 @@ def _ours(side: str, *, reason: str, words: str) -> Chain:
 
 
 def _hooked(hook: str, priority: int, side: str, *, words: str) -> Chain:
-    """A base chain: what is no packet of our links passes; neighbours are found; the rest is decided for good.
+    """A base chain: what belongs to a connection that was judged, or is no packet of our links, passes; neighbours are
+    found; the rest is decided for good.
 
     What the host sends to a service has its way before it has its destination: the interface says nothing of it.
     """
@@ -291,7 +291,7 @@ def _hooked(hook: str, priority: int, side: str, *, words: str) -> Chain:
     return Chain(
         words=words,
         hook=f"type filter hook {hook} priority filter - {-priority}; policy accept;",
-        rules=(*before.get(hook, (others,)), f"goto {decided}"),
+        rules=(_KNOWN, *before.get(hook, (others,)), f"goto {decided}"),
     )
 
 

@@ -38,9 +38,15 @@ _CONNTRACK = 1 << 8
 _GET, _DELETE, _STATISTICS = _CONNTRACK | 1, _CONNTRACK | 2, _CONNTRACK | 5
 _TUPLE_ORIGINAL, _TUPLE_REPLY, _ID, _ZONE, _FILTER = 1, 2, 12, 18, 25
 _UPDATE = _CONNTRACK | 0  # without NLM_F_CREATE
-_LABELS, _LABELS_MASK = 22, 23
-_CONDEMNED = b"\0" * 15 + b"\x80"
-"""Label 127 of 128, which `docs/ownership.md` lists as ours."""
+_STATUS, _TIMEOUT = 3, 7
+_SEEN_REPLY, _ASSURED, _FIXED_TIMEOUT = 1 << 1, 1 << 2, 1 << 10
+_CONDEMNED = _FIXED_TIMEOUT | _ASSURED | _SEEN_REPLY
+"""What a condemned entry has of a status: the bit that our table drops by, whose meaning to the kernel is that packets
+no longer prolong the entry; and what the kernel may set at any moment, and refuses to take back. It makes room for new
+connections by dropping others first.
+"""
+_REMEMBERED = 86_400
+"""Seconds for which an entry is condemned: then what is still sent is judged like a new connection."""
 _TUPLE_IP, _TUPLE_PROTOCOL = 1, 2
 _PROTOCOL_NUMBER, _SOURCE_PORT, _DESTINATION_PORT = 1, 2, 3
 _ICMP_TYPE, _ICMP_CODE, _ICMPV6_TYPE, _ICMPV6_CODE = 5, 6, 8, 9
@@ -104,17 +110,17 @@ class KernelConnections:
         return [_connection(reply.payload) for reply in replies if not wanted.isdisjoint(_ends(reply.payload))]
 
     def condemn(self, connections: Iterable[Connection]) -> int:
-        """Set the label that our table drops by; entries from before our table have no room for it, and are deleted."""
-        listed = list(connections)
-        label = attribute(_LABELS, _CONDEMNED) + attribute(_LABELS_MASK, _CONDEMNED)
-        refused = self._netlink.execute([Request(_UPDATE, 0, one.key + label) for one in listed])
-        without_room = []
-        for index, refusal in refused.items():
-            if refusal.errno == errno.ENOSPC:
-                without_room.append(listed[index])
-            elif refusal.errno != errno.ENOENT:
+        """Set the bit of the status that our table drops by."""
+        kept = attribute(_TIMEOUT, _REMEMBERED.to_bytes(4, "big"))
+        requests = [
+            Request(_UPDATE, 0, one.key + kept + attribute(_STATUS, (one.status | _CONDEMNED).to_bytes(4, "big")))
+            for one in connections
+        ]
+        refused = self._netlink.execute(requests)
+        for refusal in refused.values():
+            if refusal.errno not in (errno.ENOENT, errno.EPERM):  # gone, or condemned already
                 fail(refusal, "condemning tracked connections")
-        return len(listed) - len(refused) + self.pardon(without_room)
+        return len(requests) - len(refused)
 
     def pardon(self, connections: Iterable[Connection]) -> int:
         """Delete entries."""
@@ -183,14 +189,15 @@ def _connection(payload: bytes) -> Connection:
         port = int.from_bytes(answered.get(_SOURCE_PORT, b""), "big")
     asked_port = int.from_bytes(said.get(_DESTINATION_PORT, b""), "big")
     named = b"".join(attribute(key, found[key]) for key in (_TUPLE_ORIGINAL, _ZONE) if key in found)
-    labels = found.get(_LABELS, b"")
+    status = int.from_bytes(found.get(_STATUS, b""), "big")
     return Connection(
         source=_address(family, source),
         destination=_address(family, destination),
         protocol=said.get(_PROTOCOL_NUMBER, b"\0")[0],
         port=port,
-        condemned=len(labels) == len(_CONDEMNED) and bool(labels[-1] & _CONDEMNED[-1]),
+        condemned=bool(status & _FIXED_TIMEOUT),
         key=payload[:1] + b"\0\0\0" + named,
+        status=status,
         asked=None if asked == destination else (_address(family, asked), asked_port),
     )
 

@@ -29,6 +29,12 @@ _GATE = "".join(
 )
 
 
+def open_gate(seconds: int) -> str:
+    """What makes the gate, or keeps it, and opens it for so many seconds from now, as nft text."""
+    elements = ", ".join(f"{family} timeout {seconds}s" for family in ("ipv4", "ipv6"))
+    return f"{_GATE}flush set {TABLE} held\nadd element {TABLE} held {{ {elements} }}\n"
+
+
 class NftFence:
     """The gate of the network namespace of the thread that makes it."""
 
@@ -45,8 +51,7 @@ class NftFence:
 
     def hold(self, seconds: int) -> None:
         """Keep it open for so many seconds from now."""
-        elements = ", ".join(f"{family} timeout {seconds}s" for family in ("ipv4", "ipv6"))
-        self._run(f"{_GATE}flush set {TABLE} held\nadd element {TABLE} held {{ {elements} }}\n")
+        self._run(open_gate(seconds))
 
     def cut(self) -> None:
         """Close it."""
