@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -96,6 +97,29 @@ def test_a_span_more_is_told_whatever_its_length(sides: tuple[Side, Side]) -> No
         routes.put_span(Span(cidr=parse_prefix(f"10.112.{third}.0/22"), network="v4", host="h11"))
         host.announce(routes)
         until(lambda third=third: f"10.112.{third}.0/22 via 192.0.2.1" in tor.routes(), 5)  # type: ignore[misc]
+
+
+def test_a_span_more_is_told_alone(sides: tuple[Side, Side]) -> None:
+    """BIRD tells all again when a filter is another one; from 256 on, the rest waits until something wakes BIRD."""
+    routes = plan()
+    for number in range(300):
+        routes.put_span(Span(cidr=parse_prefix("10.113.0.0/16").subnet(28, number), network="v4", host="h11"))
+    start(sides, routes)
+    tor, host = sides
+    until(lambda: tor.routes().count("/28 via 192.0.2.1") >= 300)
+    before = updates(tor)
+    routes.put_span(Span(cidr=parse_prefix("10.114.0.0/28"), network="v4", host="h11"))
+    host.announce(routes)
+    until(lambda: "10.114.0.0/28 via 192.0.2.1" in tor.routes(), 5)
+    assert updates(tor) == before + 1
+
+
+def updates(side: Side) -> int:
+    """How often its one neighbour told a device of a route."""
+    (told,) = re.findall(
+        r"^\S+ +BGP .*?Import updates: +(\d+)", side.ask("show protocols all"), re.DOTALL | re.MULTILINE
+    )
+    return int(told)
 
 
 def test_link_local_neighbours_are_found_and_carry_both_families(sides: tuple[Side, Side]) -> None:

@@ -52,24 +52,16 @@ def render(speaker: Speaker, prefixes: Collection[Prefix] = (), local: Local | N
     Sessions whose neighbour's address is not known yet are left out. Without `local` the text is for a person, who puts
     passwords and link-local addresses where it says. Invalid for a password that BIRD cannot read.
     """
-    known = {one for session in speaker.sessions for one in session.tells}
-    # what the agent announces beside its view, before it has heard of romanad again, goes everywhere
-    more = [Pattern.exactly(one) for one in prefixes if Pattern.exactly(one) not in known]
     source = speaker.originates if not speaker.is_host else tuple(sorted(prefixes))
     parts = [
         _head(speaker),
         *(_kernel(speaker, family) for family in Family),
         *statics("romana" if speaker.is_host else "aggregates", source),
         *([_bfd()] if _wants_bfd(speaker) else []),
-        *(text for session in speaker.sessions for text in _session(speaker, _with(session, more), local)),
+        *(text for session in speaker.sessions for text in _session(speaker, session, source, local)),
         *(_ospf(speaker, speaker.ospf, family, source, local) for family in Family if speaker.ospf is not None),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _with(session: Session, more: Iterable[Pattern]) -> Session:
-    own = [one for one in more if one.within.family in session.families]
-    return msgspec.structs.replace(session, tells=(*session.tells, *own)) if own else session
 
 
 def check_password(text: str, path: str) -> str:
@@ -125,7 +117,7 @@ protocol bfd {{
 }}"""
 
 
-def _session(speaker: Speaker, session: Session, local: Local | None) -> Iterator[str]:
+def _session(speaker: Speaker, session: Session, source: Collection[Prefix], local: Local | None) -> Iterator[str]:
     remote = session.remote or (SOMEBODY if local is None else local.neighbors.get(session.interface))
     if remote is None and session.listen is None:
         yield f"# {session.name}: nobody was found on {session.interface} yet"
@@ -145,7 +137,7 @@ def _session(speaker: Speaker, session: Session, local: Local | None) -> Iterato
         # what lives in this host's own rack, away from it, comes back to its AS (RFC 7938, section 5.2.2)
         *(["allow local as 1;"] if speaker.is_host and session.asn != speaker.asn else []),
         *_option_lines(session.options, local),
-        *(line for family in session.families for line in _bgp_channel(speaker, session, family)),
+        *(line for family in session.families for line in _bgp_channel(speaker, session, source, family)),
     ]
     yield "\n".join([f"protocol bgp '{session.name}' {{", *(f"    {line}" for line in lines), "}"])
 
@@ -177,14 +169,15 @@ def _password(path: str, local: Local | None) -> str:
     return f'"the content of {path}"' if local is None else f'"{check_password(local.passwords[path], path)}"'
 
 
-def _bgp_channel(speaker: Speaker, session: Session, family: Family) -> Iterator[str]:
+def _bgp_channel(speaker: Speaker, session: Session, source: Collection[Prefix], family: Family) -> Iterator[str]:
     inward = ""
     if session.relation is Relation.BESIDE:
         inward = f"bgp_local_pref = {LESS_PREFERRED}; bgp_community.add(({WELL_KNOWN['no-advertise']})); "
     outward = "".join(f"{_community(text)}; " for text in session.options.communities)
     yield f"{_channel(family)} {{"
     yield f"    import filter {{ {_only(session.accepts, family, inward)}reject; }};"
-    yield f"    export filter {{ {_only(session.tells, family, outward)}reject; }};"
+    told = _own(speaker, session, source, family, outward) if speaker.is_host else _only(session.tells, family, outward)
+    yield f"    export filter {{ {told}reject; }};"
     if session.asn == speaker.asn:
         yield "    next hop self;"
     if family is Family.V4 and session.is_found_out:
@@ -197,8 +190,22 @@ def _community(text: str) -> str:
     return f"bgp_{'large_' if len(parts) == 3 else ''}community.add(({','.join(parts)}))"
 
 
-def _only(patterns: Iterable[Pattern], family: Family, first: str = "") -> str:
-    """The statements that accept what matches.
+def _own(speaker: Speaker, session: Session, source: Iterable[Prefix], family: Family, first: str) -> str:
+    """The statements that accept what a host originates, also what its agent announces before it has heard of romanad
+    again, without what the plan tells other neighbours alone.
+
+    They name where routes come from: with a set of them, each new one would be another filter, and BIRD tells all
+    routes again when its filter is another one.
+    """
+    own = {Pattern.exactly(one) for one in source}
+    elsewhere = {one for other in speaker.sessions for one in other.tells}.difference(session.tells)
+    kept = _only(sorted(own & elsewhere), family, verdict="reject")
+    others = _only((one for one in session.tells if one not in own), family, first)
+    return f'{kept}if proto = "romana{int(family)}" then {{ {first}accept; }} {others}'
+
+
+def _only(patterns: Iterable[Pattern], family: Family, first: str = "", verdict: str = "accept") -> str:
+    """The statements that accept what matches, or reject it.
 
     The second one never holds; its number tells the set from others. BIRD asks a session's routes again only when its
     filter is another one, and up to 2.0.12 takes two sets for one when they differ only in prefixes whose length is no
@@ -208,7 +215,7 @@ def _only(patterns: Iterable[Pattern], family: Family, first: str = "") -> str:
     if not listed:
         return ""
     number = NO_LENGTH + zlib.crc32(listed.encode()) // 2
-    return f"if net ~ [ {listed} ] then {{ {first}accept; }} if net.len = {number} then reject; "
+    return f"if net ~ [ {listed} ] then {{ {first}{verdict}; }} if net.len = {number} then reject; "
 
 
 def _pattern(pattern: Pattern) -> str:
