@@ -8,7 +8,7 @@ is
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -22,6 +22,8 @@ from romana.model.tenancy import Identity
 from romana.model.topology import Network
 from romana.model.view import IdentityRows, RowHead, View, ViewChange
 
+K = TypeVar("K")
+V = TypeVar("V")
 SECTIONS = ("networks", "spans", "blocks", "identities", "rows", "profiles", "retired", "uses", "via")
 """The fields of a view that are plain mappings; `entries` is the one of two levels."""
 PLAIN = ("draining", "audit", "cut", "announced", "host_rows", "flows", "discards", "daemon")
@@ -155,14 +157,12 @@ def apply_change(view: View, change: ViewChange) -> View:
         return change.put
     sections: dict[str, Any] = {}
     for section in SECTIONS:
-        gone = set(getattr(change, f"delete_{section}"))
-        kept = {key: value for key, value in getattr(view, section).items() if key not in gone}
-        sections[section] = {**kept, **getattr(change.put, section)}
+        gone, put = getattr(change, f"delete_{section}"), getattr(change.put, section)
+        sections[section] = _changed(getattr(view, section), put, gone)
     entries = {row: found for row, found in view.entries.items() if row in sections["rows"]}
     for row in {*change.put.entries, *change.delete_entries} & set(sections["rows"]):
-        removed = set(change.delete_entries.get(row, ()))
-        kept = {prefix: profile for prefix, profile in entries.get(row, {}).items() if prefix not in removed}
-        entries[row] = {**kept, **change.put.entries.get(row, {})}
+        put, gone = change.put.entries.get(row, {}), change.delete_entries.get(row, ())
+        entries[row] = _changed(entries.get(row, {}), put, gone)
     return View(
         incarnation=change.put.incarnation,
         revision=change.put.revision,
@@ -170,3 +170,14 @@ def apply_change(view: View, change: ViewChange) -> View:
         **{name: getattr(change.put, name) for name in PLAIN},
         **sections,
     )
+
+
+def _changed(section: dict[K, V], put: dict[K, V], gone: Iterable[K]) -> dict[K, V]:
+    """A section after a message; the same object when the message says nothing of it."""
+    removed = [key for key in gone if key in section]
+    if not put and not removed:
+        return section
+    found = section.copy()
+    for key in removed:
+        del found[key]
+    return found | put

@@ -74,6 +74,9 @@ class Kernel:
         self.unreachable: tuple[Prefix, ...] = ()
         """What is beside this host and has no next hop in a network of it."""
         self._under: Mapping[Prefix, Route] = {}  # the routes that are there beside endpoints'
+        self._sources: tuple[object, ...] = ()  # the parts of the view that they were made of
+        self._believed = False  # whether the kernel has exactly these, as far as is known
+        self._connected: Collection[Prefix] | None = None  # this host's networks; None: to be read
         self._blocks: frozenset[Prefix] = frozenset()
         self._forgotten: Mapping[Prefix, Retired] = {}
         self._complete = False
@@ -182,11 +185,10 @@ class Kernel:
         if self._complete:
             self._forget_retired()
             self.condemnation.plumbed(view, tuple(self._endpoints.values()))
-        beside = self._beside()
-        if fresh or beside != self._under:
-            routes, missing = self._plumb_routes(beside)
-            return Drift(ruleset=ruleset, routes=routes, missing_links=missing)
-        return Drift(ruleset=ruleset)
+        if fresh:
+            self._believed, self._connected = False, None
+        routes, missing = self._plumb_routes()
+        return Drift(ruleset=ruleset, routes=routes, missing_links=missing)
 
     def _take_in(self, view: View) -> None:
         """Make it the view. What others did with the addresses of a new block is over: their connections go, at once
@@ -239,14 +241,42 @@ class Kernel:
         """Those of single addresses, which an endpoint's routes replace while it is there."""
         return {address: self._under[address] for address in endpoint.addresses if address in self._under}
 
+    def _plumb_routes(self) -> tuple[int, tuple[str, ...]]:
+        """Only what the view changes, as long as the kernel is believed; else everything that is there is read.
+
+        Answers how many routes were changed, and the links of endpoints that are not there, where they were read.
+        """
+        view = self._view
+        sources = (view.via, view.spans, view.announced, view.discards)
+        if self._believed and sources == self._sources:
+            return 0, ()
+        beside = self._beside()
+        believed, self._believed = self._believed, False
+        missing: tuple[str, ...] = ()
+        changes = diff(beside, self._under)
+        if not believed or self._is_about_endpoints(changes):
+            changes, missing = self._compared(beside)
+        if changes:
+            self._ports.routes.apply(changes)
+        self._under, self._sources, self._believed = beside, sources, self._complete
+        return len(changes), missing
+
     def _beside(self) -> dict[Prefix, Route]:
         """The routes that should be there beside endpoints'."""
         view = self._view
-        found = host_routes(view, self._ports.routes.connected() if view.via else ())
+        if view.via and self._connected is None:
+            self._connected = self._ports.routes.connected()
+        found = host_routes(view, self._connected or ())
         self.unreachable = tuple(sorted(view.via.keys() - found.keys()))
         return found
 
-    def _plumb_routes(self, beside: Mapping[Prefix, Route]) -> tuple[int, tuple[str, ...]]:
+    def _is_about_endpoints(self, changes: Changes[Prefix, Route]) -> bool:
+        """Whether a route of an endpoint may be in the place of one of these."""
+        alone = {one for one in (*changes.add, *changes.replace, *changes.remove) if one.is_address}
+        return bool(alone) and any(one in alone for endpoint in self._endpoints.values() for one in endpoint.addresses)
+
+    def _compared(self, beside: Mapping[Prefix, Route]) -> tuple[Changes[Prefix, Route], tuple[str, ...]]:
+        """What to change of all that the kernel has, and the links that are not there."""
         links = self._ports.links.read()
         desired: dict[Prefix, Route] = dict(beside)
         missing = []
@@ -256,12 +286,7 @@ class Kernel:
             else:
                 missing.append(endpoint.link)
         changes = diff(desired, self._ports.routes.read())
-        if not self._complete:
-            changes = Changes(changes.add, changes.replace, {})
-        if changes:
-            self._ports.routes.apply(changes)
-        self._under = beside
-        return len(changes), tuple(missing)
+        return changes if self._complete else Changes(changes.add, changes.replace, {}), tuple(missing)
 
     def _enforce(self, endpoint: Endpoint) -> None:
         ingress, egress = self._rows(endpoint)

@@ -69,3 +69,17 @@ def test_an_endpoints_route_takes_the_place_of_its_blackhole_and_leaves_it_again
         assert parse_address("10.1.0.200") not in site.kernel.routing
 
     run(test)
+
+
+def test_a_view_that_begins_or_ends_to_announce_an_endpoints_address_leaves_its_route() -> None:
+    async def test(site: Site) -> None:
+        endpoint = (await site.add(1)).endpoint
+        view = site.agent.ledger.view
+        kernel = Kernel(site.kernel.ports, [endpoint])
+        kernel.plumb(view, complete=True, fresh=True)
+        before = dict(site.kernel.routing)
+        for announced in (endpoint.addresses, ()):
+            kernel.plumb(msgspec.structs.replace(view, announced=announced), complete=True, fresh=False)
+            assert site.kernel.routing == before
+
+    run(test)

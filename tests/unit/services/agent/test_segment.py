@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
 from romana.codec.text import parse_prefix
+from romana.model.address import Prefix
 from romana.model.route import Mismatch, Route, RouteCheck, RouteKind
 from romana.model.view import Hello
 from romana.services.control.routes import route_check
@@ -72,6 +76,35 @@ def test_without_routers_the_whole_network_is_discarded_where_nobody_has_it() ->
         whole = parse_prefix("10.1.0.0/24")
         assert site.kernel.routing[whole] == Route(prefix=whole, kind=RouteKind.BLACKHOLE)
         assert whole not in site.daemon.running
+
+    run(test, FLAT, NETWORKS)
+
+
+def test_a_change_reads_nothing_that_is_there_and_what_failed_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = 0
+
+    async def test(site: Site) -> None:
+        routes = site.kernel.ports.routes
+        read = routes.read
+
+        def counted() -> Mapping[Prefix, Route]:
+            nonlocal reads
+            reads += 1
+            return read()
+
+        monkeypatch.setattr(routes, "read", counted)
+        await join(site, "h2")
+        await site.until(lambda: len(via(site)) == 2)
+        assert not reads
+        site.kernel.broken.add("routes")
+        await join(site, "h3")
+        await site.until(lambda: "no buffer space" in site.agent.reconciler.problem)
+        site.kernel.routing.clear()
+        site.kernel.broken.clear()
+        await site.until(
+            lambda: len(via(site)) == 4 and site.kernel.routing.keys() >= site.agent.ledger.view.spans.keys()
+        )
+        assert reads
 
     run(test, FLAT, NETWORKS)
 
