@@ -19,6 +19,7 @@ from romana.core.routing import RoutePlan
 from romana.core.topology import listed_hosts
 from romana.model.errors import Unavailable
 from romana.model.ipam import Span
+from tests.probes.agenthost import PROGRAMS
 from tests.probes.birds import LINK, Side, address, link, until
 from tests.probes.spaces import shell, spaces, within
 
@@ -198,6 +199,62 @@ def test_graceful_restart_keeps_the_routes_of_a_killed_bird(sides: tuple[Side, S
         assert "10.112.0.0/13 via 192.0.2.0" in host.routes()
         assert "10.112.1.0/24 via 192.0.2.1" in tor.routes()
         time.sleep(0.1)
+
+
+@pytest.mark.parametrize("protocol", ["ebgp", "ospf"])
+def test_a_clean_up_ends_all_that_is_ours_and_nothing_else(sides: tuple[Side, Side], protocol: str) -> None:
+    tor, host = sides
+    link(tor.space, "to-them", host.space, "to-those")
+    address(tor.space, to_them="192.0.2.2/31")
+    address(host.space, to_those="192.0.2.3/31")
+    theirs(tor, "192.0.2.2", "192.0.2.3", "203.0.113.0/25")
+    theirs(host, "192.0.2.3", "192.0.2.2", "203.0.113.128/25")
+    routes = plan(protocol)
+    start(sides, routes)
+    until(lambda: "10.112.1.0/24 via 192.0.2.1" in tor.routes() and "10.112.0.0/13 via 192.0.2.0" in host.routes(), 25)
+    until(lambda: "203.0.113.128/25" in tor.ask("show route") and "203.0.113.0/25" in host.ask("show route"))
+    others = [line for line in host.routes().splitlines() if "203.0.113.0/25" in line]
+    assert len(others) == (protocol == "ebgp")  # with OSPF, no other protocol's routes go into the kernel
+    with within(host.space):
+        shell("ip route add blackhole 10.112.1.0/24 proto 146; ip route add blackhole 198.18.0.0/15")
+    assert "what" in clean_up(host)
+    until(lambda: "10.112.1.0/24" not in tor.routes() and "198.51.100.2" not in tor.routes())
+    until(lambda: "10.112." not in host.routes() and "198.51.100.1" not in host.routes())
+    assert "blackhole 198.18.0.0/15" in host.routes()
+    assert [line for line in host.routes().splitlines() if "203.0.113.0/25" in line] == others
+    assert "203.0.113.128/25" in tor.ask("show route")
+    assert host.ask("show protocols").count("Established") == 1
+    assert host.bird.originated() == frozenset()
+    left = (host.directory / "romana.conf").read_text()
+    assert left.startswith("# Left by romana-agent --cleanup: no route of romana is announced here any more.\n")
+    host.stop()
+    host.start()
+    until(lambda: "203.0.113.0/25" in host.ask("show route"))
+    assert "nothing of romana's agent was here" in clean_up(host)
+
+
+def theirs(side: Side, local: str, remote: str, prefix: str) -> None:
+    """A session and a route of the machine's own, beside what the agent writes."""
+    with (side.directory / "bird.conf").open("a") as file:
+        file.write(
+            f"protocol static mine {{ ipv4; route {prefix} blackhole; }}\n"
+            f"protocol bgp them {{ local {local} as 65100; neighbor {remote} as 65100; connect delay time 1;"
+            ' ipv4 { import all; export where proto = "mine"; }; }\n'
+        )
+
+
+def clean_up(side: Side) -> str:
+    """What `romana-agent --cleanup` prints in the side's namespace."""
+    files = {word: side.directory / word for word in ("state", "agent.sock", "romana-cni", "romana.conflist")}
+    configuration = side.directory / "agent.toml"
+    bird = f'include = "{side.directory}/romana.conf"\nsocket = "{side.directory}/bird.ctl"\n'
+    configuration.write_text(
+        f'[agent]\nhost = "{side.name}"\nstate = "{files["state"]}"\nsocket = "{files["agent.sock"]}"\n'
+        f'[cni]\nplugin = "{files["romana-cni"]}"\nconflist = "{files["romana.conflist"]}"\n'
+        f'[bird]\nwrite = "everything"\n{bird}'
+    )
+    with within(side.space):
+        return shell(f"{PROGRAMS}/romana-agent --config {configuration} --cleanup")
 
 
 def test_links_that_go_and_come_are_news_and_ours_are_not() -> None:

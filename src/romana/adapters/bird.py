@@ -14,7 +14,7 @@ from pathlib import Path
 
 from romana.adapters.bird_forms import Form, Prefixes
 from romana.adapters.files import replace_file
-from romana.codec.bird import STATICS, ControlReply, read_routes
+from romana.codec.bird import STATICS, ControlReply, cleared_text, read_routes
 from romana.codec.bird_status import (
     OLDEST,
     link_states,
@@ -84,8 +84,22 @@ class Bird:
         """
         text = self._form.write(prefixes, plan or DaemonPlan()).encode()
         before = self._include.read_bytes() if self._include.exists() else None
-        if before == text == self._taken:
-            return
+        if not before == text == self._taken:
+            self._replace(before, text)
+
+    def withdraw(self) -> bool:
+        """Take everything of ours out of our file for good and have BIRD take that in; whether there was anything.
+
+        The file stays, because bird.conf names it. Unavailable as `announce`.
+        """
+        if not self._include.exists():
+            return False
+        before = self._include.read_bytes()
+        text = cleared_text(before.decode(errors="replace") if self._form.has_statics else "").encode()
+        self._replace(before, text)
+        return before != text
+
+    def _replace(self, before: bytes | None, text: bytes) -> None:
         self._taken = None
         self._put(text)
         try:
@@ -97,17 +111,6 @@ class Bird:
             self._restore(before)
             raise Unavailable(f"BIRD refuses {self._include}: {_shown(reply.words)}")
         self._taken = text
-
-    def withdraw(self) -> bool:
-        """Empty our file for good and have BIRD take that in; whether there was one.
-
-        The file stays, empty, because bird.conf names it.
-        """
-        if not self._include.exists():
-            return False
-        self._form = Prefixes()
-        self.announce(())
-        return True
 
     def state(self, speaker: Speaker | None = None) -> DaemonState:
         """BIRD's version, and all that it speaks to; Unavailable when it does not answer."""

@@ -16,6 +16,8 @@ from romana.model.address import Family, Prefix
 STATICS = tuple(f"romana{family:d}" for family in Family)
 """The static protocols of the include file."""
 _ROUTE = re.compile(r"^\s*route\s+(\S+)\s+blackhole;$", re.MULTILINE)
+_NEEDED = re.compile(r"^(router id|protocol (device|direct|kernel))\b", re.MULTILINE)
+_COMMENT = re.compile(r"^#.*\n", re.MULTILINE)
 _REPLY = re.compile(rb"^(\d{4})([ -])(.*)$")
 
 
@@ -26,6 +28,21 @@ def include_text(prefixes: Collection[Prefix]) -> str:
         '# In bird.conf, export these routes by: where proto = "romana4" (or "romana6").',
     ]
     return "\n".join([*lines, *statics("romana", prefixes)]) + "\n"
+
+
+def cleared_text(text: str) -> str:
+    """What a clean-up leaves of a file of ours: nothing that originates, tells or learns.
+
+    What protocols of the machine's own may need of it stays, as it is: the router id, and the protocols that know
+    interfaces and bring routes into the kernel, of which BIRD has one each.
+    """
+    parts = (_COMMENT.sub("", part) for part in text.split("\n\n"))
+    kept = [part for part in parts if _NEEDED.search(part) is not None]
+    lines = [
+        "# Left by romana-agent --cleanup: no route of romana is announced here any more.",
+        "# Remove this file together with the line of bird.conf that includes it.",
+    ]
+    return "\n\n".join(["\n".join(lines), *kept, *statics("romana", ())]) + "\n"
 
 
 def statics(name: str, prefixes: Collection[Prefix]) -> list[str]:

@@ -197,9 +197,10 @@ def _own(speaker: Speaker, session: Session, source: Iterable[Prefix], family: F
     They name where routes come from: with a set of them, each new one would be another filter, and BIRD tells all
     routes again when its filter is another one.
     """
-    own = {Pattern.exactly(one) for one in source}
-    elsewhere = {one for other in speaker.sessions for one in other.tells}.difference(session.tells)
-    kept = _only(sorted(own & elsewhere), family, verdict="reject")
+    own = {Pattern.exactly(one) for one in source if one.family is family}
+    untold = own.difference(session.tells)
+    elsewhere = {one for other in speaker.sessions for one in other.tells} if untold else set()
+    kept = _only(sorted(untold & elsewhere), family, verdict="reject")
     others = _only((one for one in session.tells if one not in own), family, first)
     return f'{kept}if proto = "romana{int(family)}" then {{ {first}accept; }} {others}'
 

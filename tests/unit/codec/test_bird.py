@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from romana.codec.bird import ControlReply, include_text, read_include
+from romana.codec.bird import ControlReply, cleared_text, include_text, read_include
 from romana.codec.text import parse_prefix
 from romana.model.address import Family, Prefix
 
@@ -20,6 +20,13 @@ def test_include_names_both_protocols() -> None:
 def test_include_is_read_back(parts: frozenset[tuple[Family, int]]) -> None:
     prefixes = frozenset(Prefix(family, value << (family.bits - 24), 24) for family, value in parts)
     assert read_include(include_text(prefixes)) == prefixes
+
+
+def test_what_a_clean_up_leaves_has_no_prefixes_and_is_left_by_the_next_one() -> None:
+    text = cleared_text(include_text({parse_prefix("10.1.0.0/24")}))
+    assert read_include(text) == frozenset()
+    assert "protocol static romana4 {" in text
+    assert cleared_text(text) == text
 
 
 def test_reply_ends_with_a_blank_after_the_code() -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 import msgspec
 
 import romana
-from romana.adapters.bird import Bird
 from romana.adapters.files import replace_file
 from romana.adapters.linux.fence import NftFence
 from romana.adapters.linux.links import KernelLinks
 from romana.adapters.linux.nftables import NftTable
 from romana.adapters.linux.routes import KernelRoutes
 from romana.apps.agent.config import AgentConfig, mark_file
+from romana.apps.agent.joints import bird_of
 from romana.codec.cni import VERSIONS
 from romana.core.diff import Changes
 from romana.model.errors import NotFound, RomanaError, Unavailable
@@ -56,11 +56,11 @@ def find_plugin() -> Path:
 def clean_up(settings: AgentConfig) -> Iterator[str]:
     """Take away what `docs/ownership.md` lists for a host, saying each thing that was there.
 
-    Links first, so that nothing is open when the rules go. Unavailable, after everything else was tried, when
-    something stays.
+    What is announced first, as long as it is discarded here; links before the rules, so that nothing is open without
+    them. Unavailable, after everything else was tried, when something stays.
     """
     problems = []
-    for step in (_links, _routes, _table, _bird, _files):
+    for step in (_bird, _links, _routes, _table, _files):
         try:
             yield from step(settings)
         except (RomanaError, OSError) as error:
@@ -100,8 +100,8 @@ def _table(_: AgentConfig) -> Iterator[str]:
 
 
 def _bird(settings: AgentConfig) -> Iterator[str]:
-    if settings.bird.include and Bird(Path(settings.bird.include), Path(settings.bird.socket)).withdraw():
-        yield f"prefixes in {settings.bird.include}"
+    if settings.bird.include and bird_of(settings).withdraw():
+        yield f"what {settings.bird.include} has BIRD announce"
 
 
 def _files(settings: AgentConfig) -> Iterator[str]:
