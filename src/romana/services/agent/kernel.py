@@ -171,11 +171,11 @@ class Kernel:
         """The host's side of a link, None when there is none."""
         return self._ports.links.read().get(link)
 
-    def plumb(self, view: View, *, complete: bool, fresh: bool) -> Drift:
+    def plumb(self, view: View, *, complete: bool, fresh: bool, left: frozenset[Prefix] = frozenset()) -> Drift:
         """Make table and routes as the view says; answers what was not as it had been left.
 
         `complete` allows removals, from now on. `fresh` reads everything first; without it only what the view changes
-        is looked at.
+        is looked at. What `left` this host a moment ago is discarded as if it were here.
         """
         self._take_in(view)
         self._complete = self._complete or complete
@@ -187,7 +187,7 @@ class Kernel:
             self.condemnation.plumbed(view, tuple(self._endpoints.values()))
         if fresh:
             self._believed, self._connected = False, None
-        routes, missing = self._plumb_routes()
+        routes, missing = self._plumb_routes(left)
         return Drift(ruleset=ruleset, routes=routes, missing_links=missing)
 
     def _take_in(self, view: View) -> None:
@@ -241,16 +241,16 @@ class Kernel:
         """Those of single addresses, which an endpoint's routes replace while it is there."""
         return {address: self._under[address] for address in endpoint.addresses if address in self._under}
 
-    def _plumb_routes(self) -> tuple[int, tuple[str, ...]]:
+    def _plumb_routes(self, left: frozenset[Prefix]) -> tuple[int, tuple[str, ...]]:
         """Only what the view changes, as long as the kernel is believed; else everything that is there is read.
 
         Answers how many routes were changed, and the links of endpoints that are not there, where they were read.
         """
         view = self._view
-        sources = (view.via, view.spans, view.announced, view.discards)
+        sources = (view.via, view.spans, view.announced, view.discards, left)
         if self._believed and sources == self._sources:
             return 0, ()
-        beside = self._beside()
+        beside = self._beside(left)
         believed, self._believed = self._believed, False
         missing: tuple[str, ...] = ()
         changes = diff(beside, self._under)
@@ -261,12 +261,12 @@ class Kernel:
         self._under, self._sources, self._believed = beside, sources, self._complete
         return len(changes), missing
 
-    def _beside(self) -> dict[Prefix, Route]:
+    def _beside(self, left: Collection[Prefix]) -> dict[Prefix, Route]:
         """The routes that should be there beside endpoints'."""
         view = self._view
         if view.via and self._connected is None:
             self._connected = self._ports.routes.connected()
-        found = host_routes(view, self._connected or ())
+        found = host_routes(view, self._connected or (), left)
         self.unreachable = tuple(sorted(view.via.keys() - found.keys()))
         return found
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import structlog
 
-from romana.core.routing import announcements
+from romana.core.routing import announcements, departed
 from romana.model.address import Prefix
 from romana.model.errors import RomanaError, Unavailable
 from romana.model.route import ObservedRoutes, RouteKind
@@ -24,6 +24,10 @@ from romana.services.agent.ledger import Ledger
 from romana.services.agent.work import Backoff, Workers
 
 log = structlog.get_logger()
+LEAVING = 2
+"""Seconds, and up to one more, in which what left this host is discarded here, or its packets would go round between
+this host and whoever sends it here still. OSPF's routers calculate once a second, after they were told.
+"""
 
 
 class Reconciler:
@@ -67,6 +71,8 @@ class Reconciler:
         self._completed = False
         self._said: frozenset[Prefix] | None = None
         self._told: tuple[frozenset[Prefix], DaemonPlan] | None = None
+        self._plumbed = ledger.view
+        self._left: dict[Prefix, int] = {}  # until when it is discarded
 
     def disturbed(self) -> None:
         """Somebody else changed what is ours: make a full round now."""
@@ -91,8 +97,9 @@ class Reconciler:
         applied = self.applied
         ours, learned = await self._workers.kernel(self._kernel.routes)
         said = None if self._daemon is None else await self._workers.slow(_said_by, self._daemon)
+        black = {one for one, route in ours.items() if route.kind is RouteKind.BLACKHOLE}
         return ObservedRoutes(
-            blackholes=tuple(sorted(one for one, route in ours.items() if route.kind is RouteKind.BLACKHOLE)),
+            blackholes=tuple(sorted(black.difference(self._left))),
             via={one: route.next_hops for one, route in sorted(ours.items()) if route.next_hops},
             learned=tuple(sorted(learned)),
             announced=None if said is None else tuple(sorted(said)),
@@ -109,10 +116,11 @@ class Reconciler:
         clock: Clock = self._ledger.clock
         full = clock.boottime()
         while True:
-            rung = await self._follower.changed.wait(self._every)
+            leaving = bool(self._left)
+            rung = await self._follower.changed.wait(1.0 if leaving else self._every)
             if not self._ledger.has_view:
                 continue
-            if not rung or clock.boottime() - full >= self._every:
+            if not (rung or leaving) or clock.boottime() - full >= self._every:
                 self._fresh = True
             fresh, self._fresh = self._fresh, False
             if await self.round(fresh=fresh):
@@ -157,8 +165,19 @@ class Reconciler:
         if view.retired or not self.is_held():
             self._follower.beat.ring()
 
+    def _leave(self, view: View) -> frozenset[Prefix]:
+        """What left this host a moment ago."""
+        now = self._ledger.clock.boottime()
+        if self._daemon is not None:
+            self._left |= dict.fromkeys(departed(self._plumbed, view), now + LEAVING)
+        here = announcements(view)
+        self._left = {one: until for one, until in self._left.items() if until >= now and one not in here}
+        self._plumbed = view
+        return frozenset(self._left)
+
     def _plumb(self, complete: bool, fresh: bool) -> Drift:
-        return self._kernel.plumb(self._ledger.view, complete=complete, fresh=fresh)
+        view = self._ledger.view
+        return self._kernel.plumb(view, complete=complete, fresh=fresh, left=self._leave(view))
 
     def _count(self, found: Drift) -> None:
         self.missing_links = found.missing_links

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
-from romana.codec.text import parse_prefix
-from romana.core.routing.host import host_routes
+import msgspec
+import pytest
+
+from romana.codec.text import parse_address, parse_prefix
+from romana.core.routing.host import departed, host_routes
+from romana.model.fabric import Protocol
 from romana.model.ipam import Span
 from romana.model.route import RouteKind
+from romana.model.speaker import DaemonPlan, Speaker
 from romana.model.view import View
 
 
@@ -19,3 +24,13 @@ def test_a_blackhole_for_each_own_span_in_order() -> None:
 
 def test_a_view_without_spans_has_no_routes() -> None:
     assert host_routes(View()) == {}
+
+
+@pytest.mark.parametrize(("protocol", "leaves"), [("ospf", True), ("ebgp", False)])
+def test_what_left_is_discarded_where_others_take_their_time(protocol: str, leaves: bool) -> None:
+    lone = parse_prefix("10.1.0.200/32")
+    speaker = Speaker(name="h1", is_host=True, protocol=Protocol(protocol), asn=0, router_id=parse_address("192.0.2.1"))
+    before, after = View(announced=(lone,)), View(daemon=DaemonPlan(speaker=speaker))
+    assert departed(before, after) == (frozenset({lone}) if leaves else frozenset())
+    assert departed(before, msgspec.structs.replace(after, announced=(lone,))) == frozenset()
+    assert (lone in host_routes(after, (), departed(before, after))) == leaves
