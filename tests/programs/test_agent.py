@@ -315,6 +315,17 @@ def test_flushed_ruleset_is_put_back_at_once(ready: AgentHost) -> None:
     assert not ready.reaches("two", other[0])
 
 
+def test_flushed_routes_are_put_back_at_once(ready: AgentHost) -> None:
+    one = ready.add_pod("one")
+    ready.add_pod("two")
+    wait(lambda: ready.endpoints() == ["one", "two"], "published")
+    assert ready.reaches("two", one[0])
+    for family in ("-4", "-6"):
+        flushed = ["ip", "netns", "exec", ready.host, "ip", family, "route", "flush", "proto", "146"]
+        subprocess.run(flushed, check=True)
+    wait(lambda: all(ready.reaches("two", address) for address in one), "the routes are back", 5)
+
+
 def test_agent_without_a_plan_says_so_and_takes_no_pod(host: AgentHost) -> None:
     host.add_space("host")
     host.start_agent(ready=False)

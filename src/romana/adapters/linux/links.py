@@ -68,6 +68,11 @@ class KernelLinks:
         self._next = _INDEXES.start + secrets.randbelow(len(_INDEXES) // 2)
         self._lock = threading.Lock()
 
+    @property
+    def port(self) -> int:
+        """The netlink port that changes of the host's side come from (see `route_events`)."""
+        return self._host.port
+
     def close(self) -> None:
         """Release the sockets; links stay."""
         self._host.close()

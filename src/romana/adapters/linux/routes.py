@@ -27,6 +27,11 @@ class KernelRoutes:
     def __init__(self) -> None:
         self._netlink = Netlink()
 
+    @property
+    def port(self) -> int:
+        """The netlink port that changes of routes come from (see `route_events`)."""
+        return self._netlink.port
+
     def close(self) -> None:
         """Release the socket; routes stay."""
         self._netlink.close()

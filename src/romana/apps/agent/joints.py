@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ import structlog
 from romana.adapters.bird import Bird
 from romana.adapters.bird_forms import Everything, Form, Prefixes, Template
 from romana.adapters.linux.discovery import find_router
+from romana.adapters.linux.events import KernelEvents
 from romana.adapters.linux.host import KernelHost
 from romana.adapters.linux.link_events import LinkEvents
+from romana.adapters.linux.route_events import RouteEvents
 from romana.apps.agent.config import AgentConfig
 from romana.apps.agent.server import AgentServer
 from romana.codec.text import parse_address
@@ -26,7 +28,7 @@ log = structlog.get_logger()
 COMMAND = "ROMANA_AGENT_COMMAND"
 """The environment entry by which `romana-agent status` asks the running agent; runtimes never set it."""
 SETTLING = 0.2
-"""Seconds after news of a link in which more of it is one piece of news."""
+"""Seconds after news of a link or a route in which more of it is one piece of news."""
 
 
 def bird_of(settings: AgentConfig) -> Bird:
@@ -65,27 +67,29 @@ async def until_stopped(
     server: AgentServer,
     moved: Callable[[], None],
     monitor: Coroutine[Any, Any, None],
+    ports: Callable[[], Collection[int]],
 ) -> None:
-    """Run an agent until SIGTERM or SIGINT, or until it ends with an error; `moved` is called after news of links.
-    `monitor` is answered meanwhile.
+    """Run an agent until SIGTERM or SIGINT, or until it ends with an error; `moved` is called after news of links, and
+    of routes of ours that come from other netlink `ports`. `monitor` is answered meanwhile.
     """
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    events = LinkEvents()
+    listening = (LinkEvents(), RouteEvents(ports))
     waiting: list[asyncio.TimerHandle] = []
 
     def tell() -> None:
         waiting.clear()
         moved()
 
-    def noticed() -> None:
+    def noticed(events: KernelEvents) -> None:
         if events.changed() and not waiting:
             waiting.append(loop.call_later(SETTLING, tell))
 
     await server.start()
-    loop.add_reader(events.fileno(), noticed)
+    for events in listening:
+        loop.add_reader(events.fileno(), noticed, events)
     running = asyncio.create_task(loops)
     running.add_done_callback(lambda _: stopped.set())
     beside = asyncio.create_task(monitor)
@@ -93,10 +97,11 @@ async def until_stopped(
         await stopped.wait()
     finally:
         await server.stop()
-        loop.remove_reader(events.fileno())
+        for events in listening:
+            loop.remove_reader(events.fileno())
+            events.close()
         for timer in waiting:
             timer.cancel()
-        events.close()
         running.cancel()
         beside.cancel()
         ended, _ = await asyncio.gather(running, beside, return_exceptions=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -72,9 +72,11 @@ async def _run(settings: AgentConfig) -> None:
         release.callback(table.close)
         fence = NftFence()
         release.callback(fence.close)
+        links = release.enter_context(KernelLinks())
+        routes = release.enter_context(KernelRoutes())
         ports = KernelPorts(
-            links=release.enter_context(KernelLinks()),
-            routes=release.enter_context(KernelRoutes()),
+            links=links,
+            routes=routes,
             filter=table,
             connections=release.enter_context(KernelConnections()),
             fence=fence,
@@ -86,10 +88,11 @@ async def _run(settings: AgentConfig) -> None:
         async with RomanadClient(settings.romanad.url) as control:
             world = World(kernel=ports, state=state, control=control, clock=clock, daemon=bird)
             agent = Agent(_settings(settings), world, Workers(ThreadWorker(kernel), ThreadWorker(slow)))
-            await _serve(settings, agent, table)
+            await _serve(settings, agent, table, frozenset((links.port, routes.port)))
 
 
-async def _serve(settings: AgentConfig, agent: Agent, table: NftTable) -> None:
+async def _serve(settings: AgentConfig, agent: Agent, table: NftTable, ports: Collection[int]) -> None:
+    """`ports` are the netlink ports that our changes of routes come from."""
     mtu = settings.agent.mtu or KernelHost().uplink_mtu()
     cni = Cni(agent, settings.cni, mtu)
 
@@ -128,7 +131,8 @@ async def _serve(settings: AgentConfig, agent: Agent, table: NftTable) -> None:
     log.info("ready", host=agent.settings.host, socket=settings.agent.socket, mtu=mtu, version=__version__)
     try:
         server = AgentServer(Path(settings.agent.socket), answer)
-        await until_stopped(agent.run(), server, moved, monitoring(settings.metrics.listen, metrics, problem))
+        monitor = monitoring(settings.metrics.listen, metrics, problem)
+        await until_stopped(agent.run(), server, moved, monitor, lambda: ports)
     finally:
         loop.remove_reader(events.fileno())
         events.close()

@@ -70,4 +70,4 @@ async def _run(settings: AgentConfig) -> None:
             log.info("ready", router=router, socket=settings.agent.socket, version=__version__)
             server = AgentServer(Path(settings.agent.socket), answer)
             monitor = monitoring(settings.metrics.listen, metrics, problem)
-            await until_stopped(agent.run(), server, agent.disturbed, monitor)
+            await until_stopped(agent.run(), server, agent.disturbed, monitor, lambda: (routes.port,))
