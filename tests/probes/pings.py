@@ -63,6 +63,12 @@ class Pings:
         self._pods = pods
         self._interval = interval
 
+    def again(self, pods: dict[str, tuple[str, tuple[str, ...]]]) -> None:
+        """Go on between these pods instead."""
+        self.__exit__()
+        self._pods = pods
+        self.__enter__()
+
     def __enter__(self) -> Self:
         program = [sys.executable, "-m", "tests.probes.pinger", json.dumps(self._pods), str(self._interval)]
         self._process = subprocess.Popen(
