@@ -25,7 +25,7 @@ from tests.lab.sites import Site, site
 from tests.probes.pings import Pings
 from tests.soak import routing_faults as faults
 from tests.soak import routing_moves as moves
-from tests.soak.routing_bench import PATIENCE, Bench, Trial, judge
+from tests.soak.routing_bench import Bench, Trial, judge
 
 INTERVAL = 0.1
 Fault = Callable[[Bench], Trial | None]
@@ -84,7 +84,7 @@ def play(bench: Bench, name: str, fault: Fault) -> None:
     worst = [result.worst() for result in trial.results]
     shown = " and ".join(f"{seconds:.1f} s" for seconds in worst)
     print(f"  {name:9} {trial.words}: without connectivity for {shown}", flush=True)
-    wrong = judge(trial, PATIENCE[bench.site.lab.file.fabric])
+    wrong = judge(trial, bench.site.lab.file.fabric)
     time.sleep(1)
     if bench.lap().lossy(lambda pair: not trial.crosses(pair) or name != "lost"):
         wrong.append("packets are lost after it is over")

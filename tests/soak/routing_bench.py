@@ -17,20 +17,25 @@ PATIENCE = {"ebgp": 1.0, "ibgp": 1.0, "ospf": 3.0}
 """Seconds that a pair with another way may be without connectivity: carrier loss and a session more, or two of OSPF's
 calculations, which BIRD makes once a second.
 """
+ROUNDS = {"ebgp": 2, "ibgp": 2, "ospf": 30}
+"""Pings of one sender that may go round when what they are for moves: as many as in some milliseconds, or in two of
+OSPF's calculations.
+"""
 Crosses = Callable[[Pair], bool]
 
 
 class Trial(msgspec.Struct, kw_only=True):
     """A fault: what was done, which pairs cross it, whether they have another way, and what was lost.
 
-    Where it `wavers`, packets to what moves may go round for a moment: OSPF's routers calculate their routes once a
-    second, not all at once (micro-loops, RFC 5715).
+    Where it `wavers`, packets of others to what moves may go round for a moment, and pings to the addresses that are
+    `moving`, as many of each sender as in `ROUNDS`: routers learn of it one after the other (micro-loops, RFC 5715).
     """
 
     words: str
     crosses: Crosses
     spared: bool
     wavers: bool = False
+    moving: tuple[str, ...] = ()
     results: list[Result] = []
 
 
@@ -102,13 +107,17 @@ class Bench:
         self.site.start_romanad()
 
 
-def judge(trial: Trial, patience: float) -> list[str]:
-    """What is wrong with a fault's results, as sentences."""
+def judge(trial: Trial, fabric: str) -> list[str]:
+    """What is wrong with a fault's results on such a fabric, as sentences."""
     wrong = []
     for result in trial.results:
-        wrong += result.harm(trial.crosses)
+        wrong += result.harm(trial.crosses, trial.moving)
+        for address in trial.moving:
+            count, senders = result.exceeded.get(address, 0), len({pair.source for pair in result.pairs}) - 1
+            if count > ROUNDS[fabric] * senders:
+                wrong.append(f"{count} pings to {address} of {senders} senders went round: {result.rounds}")
         if result.strays and not trial.wavers:
             wrong.append(f"{result.strays} packets to what moves went round: {result.rounds}")
-        if trial.spared and result.worst() > patience:
+        if trial.spared and result.worst() > PATIENCE[fabric]:
             wrong.append(f"pairs with another way were without connectivity for {result.worst():.1f} s")
     return wrong

@@ -22,7 +22,7 @@ def span(bench: Bench) -> Trial:
         words=f"host {host} moves from {home} to {rack} with its spans, and back",
         crosses=bench.of(host),
         spared=False,
-        wavers=bench.site.lab.file.fabric == "ospf",
+        moving=tuple(one.text for one in bench.site.pods[host].addresses),
     )
     spans = {one["cidr"] for one in api.items(bench.site.record, "/v1/spans") if one["host"] == host}
     for place, away in ((rack, spans), (home, set[str]())):
@@ -34,6 +34,10 @@ def span(bench: Bench) -> Trial:
         trial.results.append(bench.lap())
         shown = "; ".join(f"{one['prefix']} on {', '.join(one['devices'])}" for one in found)
         print(f"    {host} in {place}, exceptions: {shown or 'none'}", flush=True)
+        circling = sum(trial.results[-1].exceeded.values())
+        print(
+            f"    {trial.results[-1].worst():.1f} s without connectivity, {circling} pings to it went round", flush=True
+        )
         time.sleep(2)
         after = bench.lap()
         assert not after.lossy(), f"not reached in {place}: {after.lossy()[:4]}"

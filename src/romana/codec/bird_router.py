@@ -25,6 +25,8 @@ from romana.model.speaker import Ospf, OspfLink, Relation, Session, Speaker
 LESS_PREFERRED = 50
 """LOCAL_PREF of what comes from another router of the group; everything else has BIRD's 100."""
 RESTART_SECONDS = 120
+FALLBACK, LAST = "fallback", 1
+"""The static protocols of discards that give way to whatever is learned, and their preference."""
 METRIC = 512
 """Of the kernel's routes: larger than that of a network that the device has an address of, also with IPv6 (256)."""
 BFD = (100, 3)
@@ -60,6 +62,7 @@ def render(speaker: Speaker, prefixes: Collection[Prefix] = (), local: Local | N
         _head(speaker),
         *(_kernel(speaker, family) for family in Family),
         *statics("romana" if speaker.is_host else "aggregates", source),
+        *(statics(FALLBACK, speaker.fallbacks, LAST) if speaker.fallbacks else ()),
         *([_bfd()] if _wants_bfd(speaker) else []),
         *(text for session in speaker.sessions for text in _session(speaker, _with(session, more), local)),
         *(_ospf(speaker, speaker.ospf, family, source, local) for family in Family if speaker.ospf is not None),
@@ -182,9 +185,10 @@ def _bgp_channel(speaker: Speaker, session: Session, family: Family) -> Iterator
     if session.relation is Relation.BESIDE:
         inward = f"bgp_local_pref = {LESS_PREFERRED}; bgp_community.add(({WELL_KNOWN['no-advertise']})); "
     outward = "".join(f"{_community(text)}; " for text in session.options.communities)
+    ours = "" if speaker.is_host else f'if proto = "{FALLBACK}{int(family)}" then reject; '
     yield f"{_channel(family)} {{"
     yield f"    import filter {{ {_only(session.accepts, family, inward)}reject; }};"
-    yield f"    export filter {{ {_only(session.tells, family, outward)}reject; }};"
+    yield f"    export filter {{ {ours}{_only(session.tells, family, outward)}reject; }};"
     if session.asn == speaker.asn:
         yield "    next hop self;"
     if family is Family.V4 and session.is_found_out:

@@ -30,18 +30,18 @@ def grow(record: LabRecord, old: Lab, new: Lab) -> LabRecord:
 
 
 def move(record: LabRecord, old: Lab, new: Lab, host: str) -> LabRecord:
-    """A host that is in another rack in the new lab: its programs are stopped, the topology document says where it
-    goes, it is cabled there, and starts with the configuration that romanad prints for its daemon. Its endpoints run on.
+    """A host that is in another rack in the new lab: its programs are stopped, it is cabled there, the topology
+    document says where it is, and it starts with the configuration that romanad prints. Its endpoints run on.
     """
     keys = [f"{host}/{program}" for program in (programs.AGENT, "bird")]
     end([record.programs[key] for key in keys if key in record.programs], signal.SIGTERM)
     kept = {key: process for key, process in record.programs.items() if key not in keys}
     record = msgspec.structs.replace(record, programs=kept)
     records.write(record)
-    _put_topology(record, new, host)
     for family in ("-4", "-6"):  # its daemon left them, for its next start
         run(record.process(host), ["ip", family, "route", "flush", "proto", "bird"])
     relink(record, old.fabric, new.fabric)
+    _put_topology(record, new, host)
     try:
         said = api.get(record, f"/v1/routes/configuration?device={host}&format=bird")
     except NotFound:  # on a layer 2 network it speaks to nobody

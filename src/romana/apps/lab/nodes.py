@@ -10,6 +10,7 @@ machine changes.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from romana.apps.lab.record import LabRecord, Process
-from romana.apps.lab.wiring import BRIDGE, Fabric, Interface, Node
+from romana.apps.lab.wiring import BRIDGE, Fabric, Interface, Link, Node
 from romana.model.errors import NotFound, Unavailable
 
 FIRST_INDEX = 1000
@@ -201,8 +202,7 @@ def link_nodes(record: LabRecord, fabric: Fabric) -> None:
     """
     for name in fabric.nodes:
         lines = [
-            f"link add {link.above.name} index {index} type veth peer name {link.below.name} "
-            f"netns {record.nodes[link.below.node].pid}"
+            _link_line(record, link, index)
             for index, link in enumerate(fabric.links, FIRST_INDEX)
             if link.above.node == name
         ]
@@ -210,6 +210,14 @@ def link_nodes(record: LabRecord, fabric: Fabric) -> None:
             _ip(record.nodes[name], lines)
     for name in fabric.nodes:
         _ip(record.nodes[name], _address_lines(fabric, name))
+
+
+def _link_line(record: LabRecord, link: Link, index: int) -> str:
+    """The lower end has the same MAC address whenever it is made: it stands for a card."""
+    below = link.below
+    card = hashlib.sha256(f"{below.node}/{below.name}".encode()).digest()[:5].hex(":")
+    peer = f"peer name {below.name} address 02:{card} netns {record.nodes[below.node].pid}"
+    return f"link add {link.above.name} index {index} type veth {peer}"
 
 
 def relink(record: LabRecord, old: Fabric, new: Fabric) -> None:
@@ -222,13 +230,10 @@ def relink(record: LabRecord, old: Fabric, new: Fabric) -> None:
             _ip(record.nodes[link.below.node], [f"link delete {link.below.name}"])
     fresh = [link for link in new.links if link not in old.links]
     for link in fresh:
-        above, below = record.nodes[link.above.node], record.nodes[link.below.node]
+        above = record.nodes[link.above.node]
         known = json.loads(run(above, ["ip", "-json", "link"]))
         index = max(FIRST_INDEX, *(one["ifindex"] + 1 for one in known))
-        _ip(
-            above,
-            [f"link add {link.above.name} index {index} type veth peer name {link.below.name} netns {below.pid}"],
-        )
+        _ip(above, [_link_line(record, link, index)])
     for name, node in new.nodes.items():
         before = old.nodes.get(name)
         ends = [one for link in fresh for one in link.ends if one.node == name]
