@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,13 +50,16 @@ def having(*hosts: str) -> Callable[[Pair], bool]:
     return lambda pair: pair.source in hosts or pair.destination in hosts
 
 
-def suffered(words: str, result: Result, crosses: Callable[[Pair], bool] = nobody) -> float:
+def suffered(
+    words: str, result: Result, crosses: Callable[[Pair], bool] = nobody, moving: Collection[str] = ()
+) -> float:
     """The longest time without connectivity in a fault's result, in seconds, which the end of the run shows.
 
-    Fails when a pair lost a packet that does not cross the fault, or when a packet went round.
+    Fails when a pair lost a packet that does not cross the fault, or when a packet went round that was not for one of
+    the `moving` addresses.
     """
     SUFFERED.append((words, result.worst(), len(result.lossy()), len(result.pairs)))
-    assert result.harm(crosses) == []
+    assert result.harm(crosses, moving) == []
     assert result.strays == 0
     return result.worst()
 
