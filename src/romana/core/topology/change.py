@@ -123,7 +123,6 @@ class _Check:
 
     def spans(self, hosts: Mapping[str, Host]) -> Iterator[Fault]:
         leaves = Leaves(self.new)
-        roots = {network: one.root.cidrs for one in self.new.topologies for network in one.networks}
         lost: dict[tuple[str, str], list[Prefix]] = {}
         for span in self.in_use.spans.values():
             if span.host == SERVER or span.network not in self.after:
@@ -131,18 +130,10 @@ class _Check:
             leaf = leaves.of(hosts[span.host], span.network) if span.host in hosts else None
             if leaf is not None and leaf.cidrs[span.network].contains(span.cidr):
                 continue
-            if leaf is None or span.cidr not in self.away:
+            if leaf is not None and span.cidr in self.away:
+                yield from self.unreachable(leaves, span)
+            else:
                 lost.setdefault((span.host, span.network), []).append(span.cidr)
-                continue
-            over = leaves.over(span.network, span.cidr)
-            around = roots[span.network].get(span.network)
-            if around is None or not around.contains(span.cidr):
-                sentence = f"{self.weight([span.cidr])} of network {span.network} would be in no group, where nothing"
-                yield Fault(f"hosts.{span.host}", f"{sentence} leads to it; keep the network's groups around it")
-            elif over is not None and (over.sole_host or over.cidrs[span.network] == span.cidr):
-                whose = f"in the part of host {over.sole_host} alone" if over.sole_host else f"all of group {over.path}"
-                sentence = f"{self.weight([span.cidr])} of network {span.network} would be {whose}, so it cannot be"
-                yield Fault(f"hosts.{span.host}", f"{sentence} away from it; empty the host first")
         for (host, network), cidrs in sorted(lost.items()):
             own = leaves.of(hosts[host], network) if host in hosts else None
             given = f"{own.cidrs[network]}, group {own.path}" if own else "none"
@@ -151,6 +142,18 @@ class _Check:
                 f"holds {self.weight(cidrs)} of network {network}, outside the group the new plan gives it ({given}); "
                 f"{leaves.words(network, cidrs[0])}; keep its group's CIDR, {move_words(host)}, or empty it first",
             )
+
+    def unreachable(self, leaves: Leaves, span: Span) -> Iterator[Fault]:
+        """Why a span that is away from its host's group cannot have a route of its own."""
+        place, what = f"hosts.{span.host}", f"{self.weight([span.cidr])} of network {span.network}"
+        roots = (one.root for one in self.new.topologies if span.network in one.networks)
+        over = leaves.over(span.network, span.cidr)
+        if not any(root.cidrs[span.network].contains(span.cidr) for root in roots if span.network in root.cidrs):
+            sentence = f"{what} would be in no group, where nothing leads to it"
+            yield Fault(place, f"{sentence}; keep the network's groups around it")
+        elif over is not None and (over.sole_host or over.cidrs[span.network] == span.cidr):
+            whose = f"in the part of host {over.sole_host} alone" if over.sole_host else f"all of group {over.path}"
+            yield Fault(place, f"{what} would be {whose}, so it cannot be away from it; empty the host first")
 
     def reserved(self) -> Iterator[Fault]:
         """Addresses in use that the new plan reserves and the old one did not."""
