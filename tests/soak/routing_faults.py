@@ -76,13 +76,7 @@ def router_off(bench: Bench) -> Trial:
     rack = bench.rack_of[router]
     spared = len(bench.routers[rack]) > 1
     trial = Trial(words=f"router {router} off, on again", crosses=bench.within(rack), spared=spared)
-    switch_off(bench, router)
-    time.sleep(3)
-    trial.results.append(bench.lap())
-    switch_on(bench, router)
-    bench.settled()
-    trial.results.append(bench.lap())
-    return trial
+    return off_and_on(bench, trial, router)
 
 
 def spine_off(bench: Bench) -> Trial:
@@ -93,10 +87,14 @@ def spine_off(bench: Bench) -> Trial:
         crosses=lambda pair: bench.rack_of[pair.source] != bench.rack_of[pair.destination],
         spared=len(bench.spines) > 1,
     )
-    switch_off(bench, spine)
+    return off_and_on(bench, trial, spine)
+
+
+def off_and_on(bench: Bench, trial: Trial, node: str) -> Trial:
+    switch_off(bench, node)
     time.sleep(3)
     trial.results.append(bench.lap())
-    switch_on(bench, spine)
+    switch_on(bench, node)
     bench.settled()
     trial.results.append(bench.lap())
     return trial
