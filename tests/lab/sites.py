@@ -14,7 +14,7 @@ import msgspec
 
 from romana.apps.lab import api, build, change, planned, programs
 from romana.apps.lab import record as records
-from romana.apps.lab.file import LabEndpoint
+from romana.apps.lab.file import FabricKind, LabEndpoint
 from romana.apps.lab.nodes import end, run, way_to_control
 from romana.apps.lab.pods import Pod, add_pod, add_pods, namespace
 from romana.apps.lab.reading import Lab, read_lab
@@ -192,7 +192,24 @@ class Site:
     def sessions_missing(self) -> list[str]:
         """What a BIRD has no session with, a sentence each."""
         names = [key.removesuffix("/bird") for key in self.record.programs if key.endswith("/bird")]
-        return programs.sessions_missing(self.record, names)
+        found = programs.sessions_missing(self.record, names)
+        return found or [one for name in names for one in self._links_missing(name, names)]
+
+    def _links_missing(self, name: str, names: Collection[str]) -> list[str]:
+        """The links of a node over which its OSPF has no neighbour, where that is what it speaks."""
+        if self.lab.file.fabric is not FabricKind.OSPF:
+            return []
+        ends = [link.ends for link in self.fabric.links if {end.node for end in link.ends} <= set(names)]
+        wanted = {end.name for pair in ends for end in pair if end.node == name}
+        lines = [
+            line.split()
+            for family in (4, 6)
+            for line in self.run(
+                name, "birdc", "-s", programs.BIRD_SOCKET, f"show ospf neighbors ospf{family}"
+            ).splitlines()
+        ]
+        full = [line[4] for line in lines if len(line) > 4 and line[2].startswith("Full")]
+        return [f"{name}: {one} has no neighbour" for one in wanted if full.count(one) < 2]
 
     def settle(self, seconds: float = 30) -> None:
         """Wait until every kernel is as planned."""

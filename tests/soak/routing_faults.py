@@ -119,13 +119,16 @@ def switch_on(bench: Bench, node: str) -> None:
 
 
 def bird(bench: Bench) -> Trial:
-    """BIRD is killed anywhere, and starts again: graceful restart, which OSPF has for planned restarts alone."""
+    """BIRD is killed anywhere, and starts again: graceful restart, which OSPF has for planned restarts alone. With
+    OSPF a host's packets may go round meanwhile: its routers lose it one after the other, and each believes the other.
+    """
     node = bench.choice.choice([key.partition("/")[0] for key in bench.site.record.programs if key.endswith("/bird")])
     ospf = bench.site.lab.file.fabric == "ospf"
     trial = Trial(
         words=f"BIRD on {node} killed, back after a second",
         crosses=bench.through(node) if ospf else lambda _: False,
         spared=not ospf,
+        moving=tuple(one.text for one in bench.site.pods[node].addresses) if ospf and node in bench.hosts else (),
     )
     bench.site.kill(node, "bird")
     time.sleep(1)

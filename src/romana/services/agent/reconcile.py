@@ -184,7 +184,7 @@ class Reconciler:
         if held and not synced:
             present = await self._workers.slow(self._daemon.read)
             wanted |= present or frozenset()
-        keep = not synced and _is_whole(view)
+        keep = held and not synced and _is_whole(view)
         await self._workers.slow(partial(self._daemon.announce, wanted, view.daemon, keep=keep))
         self._said, self._told = wanted, (wanted, view.daemon)
 
