@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -93,8 +94,10 @@ class Bench:
         if self.kept is None:
             self.site.until_checked(60)
             return
-        wait("routes", lambda: self.site.differences(self.kept), seconds=60)
-        wait("sessions", self.site.sessions_missing, seconds=60)
+        for _ in range(2):  # OSPF tells of a lost neighbour and of the same one found again seconds apart
+            wait("sessions", self.site.sessions_missing, seconds=60)
+            wait("routes", lambda: self.site.differences(self.kept), seconds=60)
+            time.sleep(1)
 
     @contextmanager
     def without_romanad(self) -> Iterator[None]:
