@@ -88,7 +88,7 @@ def test_a_session_that_is_down_is_said_with_its_reason(fabric: Site) -> None:
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Two spines, and a rack with two routers beside one with one: every aggregate but a rack's has two originators."""
     racks = [
-        {"name": "rack1", "routers": ["t1a", "t1b"], "hosts": ["h11", "h12"]},
+        {"name": "rack1", "routers": ["t1a", "t1b"], "hosts": ["h11", "h12", "h13"]},
         {"name": "rack2", "router": "t2", "hosts": ["h21"]},
     ]
     with site(tmp_path_factory.mktemp("pair"), "hp", racks, spines=["s1", "s2"], spare=2) as found:
@@ -131,13 +131,13 @@ def away(found: Site) -> set[tuple[str, str]]:
 
 
 def test_a_host_moves_to_another_rack_with_its_spans_and_back(pair: Site) -> None:
-    spans = {(one["cidr"], "h12") for one in api.items(pair.record, "/v1/spans") if one["host"] == "h12"}
+    spans = {(one["cidr"], "h13") for one in api.items(pair.record, "/v1/spans") if one["host"] == "h13"}
     for rack, exceptions in (("rack2", spans), ("rack1", set[tuple[str, str]]())):
         with pair.pings() as pings:
-            pair.move("h12", rack)
+            pair.move("h13", rack)
             pair.until_checked()
-            moving = [one.text for one in pair.pods["h12"].addresses]
-            assert suffered(f"two ways: h12 moves to {rack}", pings.lap(), having("h12"), moving) < 10
+            moving = [one.text for one in pair.pods["h13"].addresses]
+            assert suffered(f"two ways: h13 moves to {rack}", pings.lap(), having("h13"), moving) < 10
             time.sleep(0.5)
             assert pings.lap().lossy() == []
         assert away(pair) == exceptions
@@ -163,4 +163,4 @@ def test_a_rack_router_that_dies_is_not_missed(pair: Site) -> None:
         during = pings.lap()
         time.sleep(1)
         suffered("two ways: a rack router died, after it", pings.lap())
-    assert suffered("two ways: a rack router died", during, having("h11", "h12")) < 1.0
+    assert suffered("two ways: a rack router died", during, having("h11", "h12", "h13")) < 1.0
