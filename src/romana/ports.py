@@ -432,8 +432,9 @@ class RouteDaemon(Protocol):
         file. Unavailable when it does not answer.
         """
 
-    def announce(self, prefixes: Collection[Prefix], plan: DaemonPlan | None = None) -> None:
+    def announce(self, prefixes: Collection[Prefix], plan: DaemonPlan | None = None, *, keep: bool = False) -> None:
         """Write our include file and have the daemon take it in; `plan` is for files that have more than the prefixes.
+        To `keep` it, a file that has all of these prefixes already is taken in as it is, with all that it has.
 
         Unavailable with the daemon's own words when it refuses; then the old file stays. Done already is success.
         """

@@ -107,6 +107,19 @@ def test_what_is_announced_is_originated_and_read_back(daemon: Daemon) -> None:
     assert daemon.originates(frozenset())
 
 
+def test_a_file_that_is_to_be_kept_is_taken_in_as_it_is_when_it_has_all(daemon: Daemon) -> None:
+    fewer = frozenset(sorted(SPANS)[1:])
+    daemon.port.announce(fewer, keep=True)
+    assert daemon.port.read() == fewer
+    daemon.port.announce(SPANS, keep=True)
+    assert daemon.port.read() == SPANS
+    daemon.port.announce(fewer, keep=True)
+    assert daemon.port.read() == SPANS
+    assert daemon.originates(SPANS)
+    daemon.port.announce(fewer)
+    assert daemon.originates(fewer)
+
+
 def test_refused_file_is_put_back_with_the_words_of_bird(tmp_path: Path) -> None:
     with bird(tmp_path) as name:
         port = Bird(tmp_path / "romana.conf", tmp_path / "bird.ctl")

@@ -22,6 +22,8 @@ class FakeRouteDaemon:
         self.refusal = ""
         self.calls = 0
         """Of `read` and `announce`."""
+        self.written = 0
+        """How often the file was written."""
 
     def come_back(self) -> None:
         self.away = False
@@ -40,11 +42,13 @@ class FakeRouteDaemon:
             raise Unavailable("BIRD does not answer")
         return DaemonState(daemon="a fake", sessions=self.sessions)
 
-    def announce(self, prefixes: Collection[Prefix], plan: DaemonPlan | None = None) -> None:
+    def announce(self, prefixes: Collection[Prefix], plan: DaemonPlan | None = None, *, keep: bool = False) -> None:
         self.calls += 1
         if self.refusal:
             raise Unavailable(f"BIRD refuses: {self.refusal}")
-        self.file = frozenset(prefixes)
+        if not (keep and self.file is not None and self.file >= frozenset(prefixes)):
+            self.file = frozenset(prefixes)
+            self.written += 1
         if self.away:
             raise Unavailable("BIRD does not answer")
         self.running, self.plan = self.file, plan

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from romana.apps.lab import api
 from romana.apps.lab.nodes import end
 from romana.apps.lab.waiting import wait
 from tests.lab.conftest import Centre
@@ -87,10 +88,10 @@ def test_a_session_that_is_down_is_said_with_its_reason(fabric: Site) -> None:
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Two spines, and a rack with two routers beside one with one: every aggregate but a rack's has two originators."""
     racks = [
-        {"name": "rack1", "routers": ["t1a", "t1b"], "hosts": ["h11", "h12"]},
+        {"name": "rack1", "routers": ["t1a", "t1b"], "hosts": ["h11", "h12", "h13"]},
         {"name": "rack2", "router": "t2", "hosts": ["h21"]},
     ]
-    with site(tmp_path_factory.mktemp("pair"), "hp", racks, spines=["s1", "s2"]) as found:
+    with site(tmp_path_factory.mktemp("pair"), "hp", racks, spines=["s1", "s2"], spare=2) as found:
         yield found
 
 
@@ -124,6 +125,36 @@ def test_no_single_link_of_several_ways_stops_anybody(
     assert suffered(f"two ways: link {one} - {other} mended", mended, crosses) < 1.0
 
 
+def away(found: Site) -> set[tuple[str, str]]:
+    """What `romana route exceptions` lists: prefixes with their hosts."""
+    return {(one["prefix"], one["host"]) for one in api.get(found.record, "/v1/routes/exceptions")}
+
+
+def test_a_host_moves_to_another_rack_with_its_spans_and_back(pair: Site) -> None:
+    spans = {(one["cidr"], "h13") for one in api.items(pair.record, "/v1/spans") if one["host"] == "h13"}
+    for rack, exceptions in (("rack2", spans), ("rack1", set[tuple[str, str]]())):
+        with pair.pings() as pings:
+            pair.move("h13", rack)
+            pair.until_checked()
+            moving = [one.text for one in pair.pods["h13"].addresses]
+            assert suffered(f"two ways: h13 moves to {rack}", pings.lap(), having("h13"), moving) < 10
+            time.sleep(0.5)
+            assert pings.lap().lossy() == []
+        assert away(pair) == exceptions
+
+
+def test_a_rack_joins_and_nobody_else_loses_a_packet(pair: Site) -> None:
+    with pair.pings() as pings:
+        pair.grow({"name": "rack3", "router": "t3", "hosts": ["h31"]})
+        pair.until_checked()
+        suffered("two ways: a rack joins", pings.lap())
+        pings.again(pair.places())
+        time.sleep(1)
+        result = pings.lap()
+    assert {"h31"} < {pair.source for pair in result.pairs}
+    assert result.lossy() == []
+
+
 def test_a_rack_router_that_dies_is_not_missed(pair: Site) -> None:
     """Its links go with it."""
     with pair.pings() as pings:
@@ -132,4 +163,4 @@ def test_a_rack_router_that_dies_is_not_missed(pair: Site) -> None:
         during = pings.lap()
         time.sleep(1)
         suffered("two ways: a rack router died, after it", pings.lap())
-    assert suffered("two ways: a rack router died", during, having("h11", "h12")) < 1.0
+    assert suffered("two ways: a rack router died", during, having("h11", "h12", "h13")) < 1.0

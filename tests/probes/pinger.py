@@ -11,6 +11,7 @@ import socket
 import struct
 import sys
 import time
+from collections import Counter
 from typing import Any
 
 from romana.adapters.linux.netns import inside, opened
@@ -47,7 +48,8 @@ class Pinger:
             for family in [socket.AF_INET6 if ":" in address else socket.AF_INET]
         ]
         self.tick = 0
-        self.exceeded = self.strays = 0
+        self.exceeded: Counter[str] = Counter()
+        self.strays = 0
         self.rounds: set[str] = set()
         self.answered: list[list[int]] = [[] for _ in self.targets]
 
@@ -82,7 +84,8 @@ class Pinger:
                     self.settle()
                     print(json.dumps(self.result(first)), flush=True)
                     first = self.tick + 1
-                    self.exceeded = self.strays = 0
+                    self.strays = 0
+                    self.exceeded.clear()
                     self.rounds.clear()
                     self.answered = [[] for _ in self.targets]
                     following = time.monotonic()
@@ -125,10 +128,10 @@ class Pinger:
                 inner = packet[start + 8 :]
                 size = 40 if family == socket.AF_INET6 else (inner[0] & 15) * 4
                 ours = inner[size] in ECHO[family][:2] and inner[size + 4 : size + 6] == MARK
-                self.exceeded += ours
                 self.strays += not ours
                 first, length = (8, 16) if family == socket.AF_INET6 else (12, 4)
                 ends = [socket.inet_ntop(family, inner[at : at + length]) for at in (first, first + length)]
+                self.exceeded[ends[1]] += ours
                 self.rounds.add(f"{' > '.join(ends)} at {sender[0]}")
             elif kind == ECHO[family][1] and packet[start + 4 : start + 6] == MARK:
                 index, tick = struct.unpack_from("!II", packet, start + 8)

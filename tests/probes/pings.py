@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Self
 
@@ -32,12 +32,13 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What all pairs lost, and how many pings went round until their TTL was over; `strays` are packets of others, sent
-    by one of the pods, that did. `rounds` are examples of both: from where to where, and the router that gave up.
+    """What all pairs lost, and how many pings went round until their TTL was over, by the address that they were for;
+    `strays` are packets of others, sent by one of the pods, that did. `rounds` are examples of both: from where to
+    where, and the router that gave up.
     """
 
     pairs: dict[Pair, Loss]
-    exceeded: int
+    exceeded: dict[str, int] = {}
     strays: int = 0
     rounds: tuple[str, ...] = ()
 
@@ -49,11 +50,14 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         """Those of some pairs that lost a ping."""
         return [pair for pair, loss in self.pairs.items() if which(pair) and loss.lost]
 
-    def harm(self, crosses: Callable[[Pair], bool]) -> list[str]:
-        """What no fault may do, whatever it is, as sentences; `crosses` are the pairs that it may disturb."""
+    def harm(self, crosses: Callable[[Pair], bool], moving: Collection[str] = ()) -> list[str]:
+        """What no fault may do, whatever it is, as sentences; `crosses` are the pairs that it may disturb, and packets
+        to the addresses that are `moving` may go round.
+        """
         disturbed = self.lossy(lambda pair: not crosses(pair))
         found = [f"{len(disturbed)} pairs that do not cross it lost packets: {disturbed[:4]}"] if disturbed else []
-        return [*found, f"{self.exceeded} packets went round: {self.rounds}"] if self.exceeded else found
+        circling = sum(count for address, count in self.exceeded.items() if address not in moving)
+        return [*found, f"{circling} packets went round: {self.rounds}"] if circling else found
 
 
 class Pings:
@@ -62,6 +66,12 @@ class Pings:
     def __init__(self, pods: dict[str, tuple[str, tuple[str, ...]]], interval: float = 0.05) -> None:
         self._pods = pods
         self._interval = interval
+
+    def again(self, pods: dict[str, tuple[str, tuple[str, ...]]]) -> None:
+        """Go on between these pods instead."""
+        self.__exit__()
+        self._pods = pods
+        self.__enter__()
 
     def __enter__(self) -> Self:
         program = [sys.executable, "-m", "tests.probes.pinger", json.dumps(self._pods), str(self._interval)]

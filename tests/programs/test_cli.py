@@ -86,6 +86,23 @@ def test_the_plan_is_shown_as_it_was_carved(romana: Romana) -> None:
     assert "span:      /117" in romana("network", "show", "pods6").splitlines()
 
 
+def test_a_host_moves_with_its_span_by_word_alone_and_back(romana: Romana) -> None:
+    other = PLAN.replace("hosts: [h11, h12]", "hosts: [h12, h13]").replace("hosts: [h21]", "hosts: [h11, h21]")
+    assert "romana topology apply --move h11" in romana.fails(
+        "topology", "apply", "-", stdin=other, status=ExitStatus.INVALID
+    )
+    said = romana("topology", "apply", "--dry-run", "--move", "h11", "-", stdin=other).splitlines()
+    assert ["host", "h11", "in", "datacentre", "/rack1", "/rack2"] in [line.split() for line in said]
+    assert romana.json("route", "exceptions") == []
+    assert "1 host(s) moved" in romana("topology", "apply", "--move", "h11", "-", stdin=other)
+    away = romana.json("route", "exceptions")
+    assert [(one["reason"], one["host"], one["home"]) for one in away] == [("span-away", "h11", "/rack1")] * 2
+    told = romana.fails("topology", "apply", "--move", "h99", "-", stdin=PLAN, status=ExitStatus.INVALID)
+    assert "moving: no host 'h99'" in told
+    romana("topology", "apply", "-", stdin=PLAN)
+    assert romana.json("route", "exceptions") == []
+
+
 def test_checking_a_plan_needs_no_romanad_and_a_dry_run_changes_nothing(romana: Romana) -> None:
     other = PLAN.replace("10.112.0.0/12", "10.96.0.0/11").replace("pods4", "more4")
     assert "10.112.0.0/12" in Romana("unix:///nowhere")("topology", "check", "-", stdin=other)

@@ -76,14 +76,18 @@ class Bird:
             found |= read_routes(reply.lines)
         return frozenset(found)
 
-    def announce(self, prefixes: Collection[Prefix], plan: DaemonPlan | None = None) -> None:
-        """Write the file and have BIRD take it in; nothing when BIRD runs with it already.
+    def announce(self, prefixes: Collection[Prefix], plan: DaemonPlan | None = None, *, keep: bool = False) -> None:
+        """Write the file and have BIRD take it in; nothing when BIRD runs with it already. To `keep` it, a file that
+        has all of these prefixes already is taken in as it is.
 
         Unavailable when BIRD refuses it or is too old (then the old file is back), or when no BIRD answers (then the
         new file stays, for BIRD's next start), or when the file cannot be made.
         """
-        text = self._form.write(prefixes, plan or DaemonPlan()).encode()
         before = self._include.read_bytes() if self._include.exists() else None
+        if keep and before is not None and (self.read() or frozenset()) >= frozenset(prefixes):
+            text = before
+        else:
+            text = self._form.write(prefixes, plan or DaemonPlan()).encode()
         if not before == text == self._taken:
             self._replace(before, text)
 

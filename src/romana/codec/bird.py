@@ -45,13 +45,16 @@ def cleared_text(text: str) -> str:
     return "\n\n".join(["\n".join(lines), *kept, *statics("romana", ())]) + "\n"
 
 
-def statics(name: str, prefixes: Collection[Prefix]) -> list[str]:
-    """One static protocol a family that originates the prefixes, `<name>4` and `<name>6`."""
+def statics(name: str, prefixes: Collection[Prefix], preference: int | None = None) -> list[str]:
+    """One static protocol a family that originates the prefixes, `<name>4` and `<name>6`; of routes with the same
+    prefix BIRD uses the one with the highest preference.
+    """
+    more = "" if preference is None else f" {{ preference {preference}; }}"
     return [
         "\n".join(
             [
                 f"protocol static {name}{family:d} {{",
-                f"    ipv{family:d};",
+                f"    ipv{family:d}{more};",
                 *(
                     f"    route {prefix.supernet(prefix.length)} blackhole;"
                     for prefix in sorted(prefixes)

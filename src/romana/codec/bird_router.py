@@ -25,6 +25,8 @@ from romana.model.speaker import Ospf, OspfLink, Relation, Session, Speaker
 LESS_PREFERRED = 50
 """LOCAL_PREF of what comes from another router of the group; everything else has BIRD's 100."""
 RESTART_SECONDS = 120
+FALLBACK, LAST = "fallback", 1
+"""The static protocols of discards that give way to whatever is learned, and their preference."""
 METRIC = 512
 """Of the kernel's routes: larger than that of a network that the device has an address of, also with IPv6 (256)."""
 BFD = (100, 3)
@@ -57,6 +59,7 @@ def render(speaker: Speaker, prefixes: Collection[Prefix] = (), local: Local | N
         _head(speaker),
         *(_kernel(speaker, family) for family in Family),
         *statics("romana" if speaker.is_host else "aggregates", source),
+        *(statics(FALLBACK, speaker.fallbacks, LAST) if speaker.fallbacks else ()),
         *([_bfd()] if _wants_bfd(speaker) else []),
         *(text for session in speaker.sessions for text in _session(speaker, session, source, local)),
         *(_ospf(speaker, speaker.ospf, family, source, local) for family in Family if speaker.ospf is not None),
@@ -174,9 +177,14 @@ def _bgp_channel(speaker: Speaker, session: Session, source: Collection[Prefix],
     if session.relation is Relation.BESIDE:
         inward = f"bgp_local_pref = {LESS_PREFERRED}; bgp_community.add(({WELL_KNOWN['no-advertise']})); "
     outward = "".join(f"{_community(text)}; " for text in session.options.communities)
+    ours = "" if speaker.is_host else f'if proto = "{FALLBACK}{int(family)}" then reject; '
     yield f"{_channel(family)} {{"
     yield f"    import filter {{ {_only(session.accepts, family, inward)}reject; }};"
-    told = _own(speaker, session, source, family, outward) if speaker.is_host else _only(session.tells, family, outward)
+    told = (
+        _own(speaker, session, source, family, outward)
+        if speaker.is_host
+        else ours + _only(session.tells, family, outward)
+    )
     yield f"    export filter {{ {told}reject; }};"
     if session.asn == speaker.asn:
         yield "    next hop self;"

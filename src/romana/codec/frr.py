@@ -18,6 +18,8 @@ from romana.model.speaker import Ospf, OspfLink, Relation, Session, Speaker
 
 WORDS = {Family.V4: "ip", Family.V6: "ipv6"}
 MOST_PATHS = 64
+LAST = 250
+"""The distance of a discard that gives way to whatever is learned."""
 
 
 def render(speaker: Speaker, prefixes: Collection[Prefix] = ()) -> str:
@@ -51,7 +53,9 @@ ipv6 forwarding"""
 def _statics(speaker: Speaker) -> str:
     """A router's discard routes; a host's own are its agent's."""
     own = [] if speaker.is_host else sorted(speaker.originates)
-    return "\n".join(f"{WORDS[one.family]} route {_cidr(one)} blackhole" for one in own)
+    lines = [f"{WORDS[one.family]} route {_cidr(one)} blackhole" for one in own]
+    lines += [f"{WORDS[one.family]} route {_cidr(one)} blackhole {LAST}" for one in speaker.fallbacks]
+    return "\n".join(lines)
 
 
 def _filters(session: Session) -> str:

@@ -76,7 +76,8 @@ class Speaker(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A device that runs a routing daemon.
 
     A router has a discard route under what it `originates`, and announces it; a host announces what its agent says.
-    `loopbacks` are its own addresses, where it has links; packets that it sends itself have them as source.
+    `loopbacks` are its own addresses, where it has links; packets that it sends itself have them as source. Under
+    `fallbacks` it has discard routes for the time in which it has no other, and announces none of them.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Speaker(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     router_id: Address
     loopbacks: tuple[Address, ...] = ()
     originates: tuple[Prefix, ...] = ()
+    fallbacks: tuple[Prefix, ...] = ()
     sessions: tuple[Session, ...] = ()
     ospf: Ospf | None = None
 

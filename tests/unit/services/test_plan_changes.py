@@ -13,6 +13,7 @@ from romana.codec.text import parse_prefix
 from romana.core.topology import PlanChange
 from romana.model.errors import Conflict, Exhausted, Invalid
 from romana.model.ipam import SERVER, Span
+from romana.model.route import Away
 from romana.model.topology import Host
 from romana.ports import Transaction
 from romana.services.control import plan as plan_module
@@ -135,7 +136,8 @@ def test_a_dry_run_names_what_moves_and_what_would_be_orphaned_and_writes_nothin
         assert str(refusal) == (
             "hosts.h2: holds 10.0.128.0/24 (1 block(s), 1 endpoint(s)) of network n, outside the group the new plan "
             "gives it (10.0.64.0/18, group /b); 10.0.128.0/24 is to be in /spare-3, which is closed; "
-            "keep its group's CIDR, or empty the host first"
+            "keep its group's CIDR, or move it with what it holds (`romana topology apply --move h2`), "
+            "or empty it first"
         )
         assert {(one.group, str(one.before), str(one.after)) for one in change.groups} == {
             ("/a", "10.0.0.0/17", "10.0.0.0/18"),
@@ -157,6 +159,39 @@ def test_what_is_put_in_force_is_what_the_dry_run_said() -> None:
         assert [(move.host, move.before, move.after) for move in said.hosts] == [("h1", "/a", "/x")]
         assert (await site.plan.set_topology(renamed))[1] == said
         assert site.core.state.hosts["h1"].groups == {"t": "/x"}
+
+    run(test)
+
+
+def test_a_host_moves_with_its_spans_which_are_exceptions_until_they_are_empty_or_it_is_back() -> None:
+    async def test(site: Machines) -> None:
+        away = document(RACKS[0], {"name": "b", "hosts": ["h1", "x"]})
+        home = document({"name": "a", "hosts": ["h1", "x"]}, RACKS[1])
+        await site.plan.set_topology(home)
+        await site.join("h1")
+        await site.join("h2", rack="b")
+        assert await site.allocate("pod", "h1") == "10.0.0.0"
+        before = await site.contents()
+        with pytest.raises(Invalid, match=r"hosts\.h1: is listed in group /b .* --move h1"):
+            await site.plan.set_topology(away)
+        said = site.plan.preview(away, ("h1",))[1]
+        assert [(move.host, move.before, move.after) for move in said.hosts] == [("h1", "/a", "/b")]
+        assert said.refusals == ()
+        assert await site.contents() == before
+        assert (await site.plan.set_topology(away, ("h1",)))[1] == said
+        routes = site.core.state.routes
+        (lone,) = routes.exceptions()
+        assert (str(lone.prefix), lone.host, lone.reason, lone.home) == ("10.0.0.0/24", "h1", Away.SPAN, "/a")
+        assert routes.exceptions_of("h1") == (lone.prefix,)
+        assert await site.allocate("same-owner", "h1") == "10.0.0.1"
+        assert (await site.allocate("new-owner", "h1", "u:s")).startswith("10.0.128."), "new blocks are where it is"
+        await site.plan.set_topology(away)
+        with pytest.raises(
+            Invalid, match=r"hosts\.h1: is listed in group /a of topology t, but holds 10\.0\.128\.0/24"
+        ):
+            await site.plan.set_topology(home)
+        await site.plan.set_topology(home, ("h1",))
+        assert [str(one.prefix) for one in routes.exceptions()] == ["10.0.128.0/24"]
 
     run(test)
 

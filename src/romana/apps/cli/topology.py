@@ -135,11 +135,18 @@ def topology_apply(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what it would change, and what forbids it.")
     ] = False,
+    move: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST", help="A host that goes to its group in it with the spans it holds; may be repeated."
+        ),
+    ] = None,
 ) -> None:
     """Put a topology document in force: ours (`version: 1`) or Romana v2's. All of it, or nothing."""
     document = read_document(file)
     try:
-        answer = session.put("topology", document, dry_run="true" if dry_run else None)
+        moving = ",".join(move or ()) or None
+        answer = session.put("topology", document, dry_run="true" if dry_run else None, moving=moving)
     except Invalid as error:
         raise in_file(file, error) from error
     plan, change = answer["plan"], answer["change"]

@@ -58,11 +58,10 @@ def make_fabric(lab: Lab, fabric: Fabric, path: Path, report: Report) -> LabReco
     record = LabRecord(
         name=lab.file.name,
         file=str(path.resolve()),
-        roles={name: node.role for name, node in fabric.nodes.items()},
         api=f"http://{fabric.api.text}:9600",
     )
     records.create(record)
-    record = _start_nodes(record, fabric)
+    record = start_nodes_of(record, fabric)
     link_nodes(record, fabric)
     report(f"{len(fabric.nodes)} nodes in namespaces of their own, {len(fabric.links)} links")
     record = programs.start_birds(record, lab)
@@ -72,10 +71,14 @@ def make_fabric(lab: Lab, fabric: Fabric, path: Path, report: Report) -> LabReco
     return record
 
 
-def _start_nodes(record: LabRecord, fabric: Fabric) -> LabRecord:
+def start_nodes_of(record: LabRecord, fabric: Fabric) -> LabRecord:
+    """Start the nodes of a fabric that do not run yet."""
     (control,) = fabric.roles("control")
-    started = start_nodes(list(fabric.nodes), control.name, record.directory / "log")
-    record = msgspec.structs.replace(record, nodes={name: process for name, (_, process) in started.items()})
+    names = [name for name in fabric.nodes if name not in record.nodes]
+    started = start_nodes(names, control.name, record.directory / "log")
+    nodes = {**record.nodes, **{name: process for name, (_, process) in started.items()}}
+    roles = {name: node.role for name, node in fabric.nodes.items()}
+    record = msgspec.structs.replace(record, nodes=nodes, roles=roles)
     records.write(record)
     release(popen for popen, _ in started.values())
     return record

@@ -10,6 +10,8 @@ machine changes.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -19,7 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from romana.apps.lab.record import LabRecord, Process
-from romana.apps.lab.wiring import BRIDGE, Fabric
+from romana.apps.lab.wiring import BRIDGE, Fabric, Interface, Link, Node
 from romana.model.errors import NotFound, Unavailable
 
 FIRST_INDEX = 1000
@@ -200,8 +202,7 @@ def link_nodes(record: LabRecord, fabric: Fabric) -> None:
     """
     for name in fabric.nodes:
         lines = [
-            f"link add {link.above.name} index {index} type veth peer name {link.below.name} "
-            f"netns {record.nodes[link.below.node].pid}"
+            _link_line(record, link, index)
             for index, link in enumerate(fabric.links, FIRST_INDEX)
             if link.above.node == name
         ]
@@ -211,24 +212,74 @@ def link_nodes(record: LabRecord, fabric: Fabric) -> None:
         _ip(record.nodes[name], _address_lines(fabric, name))
 
 
+def _link_line(record: LabRecord, link: Link, index: int) -> str:
+    """The lower end has the same MAC address whenever it is made: it stands for a card."""
+    below = link.below
+    card = hashlib.sha256(f"{below.node}/{below.name}".encode()).digest()[:5].hex(":")
+    peer = f"peer name {below.name} address 02:{card} netns {record.nodes[below.node].pid}"
+    return f"link add {link.above.name} index {index} type veth {peer}"
+
+
+def relink(record: LabRecord, old: Fabric, new: Fabric) -> None:
+    """Make the links of nodes that are up as the new fabric says: what is the same in the old one is not touched.
+
+    Nodes that only the new one has are up, and have nothing yet.
+    """
+    for link in old.links:
+        if link not in new.links:
+            _ip(record.nodes[link.below.node], [f"link delete {link.below.name}"])
+    fresh = [link for link in new.links if link not in old.links]
+    for link in fresh:
+        above = record.nodes[link.above.node]
+        known = json.loads(run(above, ["ip", "-json", "link"]))
+        index = max(FIRST_INDEX, *(one["ifindex"] + 1 for one in known))
+        _ip(above, [_link_line(record, link, index)])
+    for name, node in new.nodes.items():
+        before = old.nodes.get(name)
+        ends = [one for link in fresh for one in link.ends if one.node == name]
+        if before is None:
+            lines = _address_lines(new, name)
+        else:
+            lines = [line for one in ends for line in _end_lines(node, one)]
+            if before != node:
+                gone = _own_lines(before, "delete")
+                lines = [*gone, *_own_lines(node), *lines, *_gateway_lines(node)]
+        if lines:
+            _ip(record.nodes[name], lines)
+
+
 def _address_lines(fabric: Fabric, name: str) -> list[str]:
     node = fabric.nodes[name]
-    own = () if node.is_switched else node.loopbacks
-    lines = [f"address add {address.text}/{address.length} dev lo" for address in own]
+    lines = _own_lines(node)
     if node.role == "switch":
         lines += [f"link add {BRIDGE} type bridge", f"link set {BRIDGE} up"]
-    for end_ in fabric.interfaces(name):
-        for address, shared in zip(end_.addresses, end_.shared, strict=False):
-            quick = " nodad" if address.family == 6 else ""
-            lines.append(f"address add {address.text}/{address.length - shared} dev {end_.name}{quick}")
-        master = f" master {BRIDGE}" if node.role == "switch" else ""
-        lines.append(f"link set {end_.name}{master} up")
+    lines += [line for one in fabric.interfaces(name) for line in _end_lines(node, one)]
+    lines += _gateway_lines(node)
+    if node.role == "spine":
+        lines += way_to_control(fabric, name)
+    return lines
+
+
+def _own_lines(node: Node, verb: str = "add") -> list[str]:
+    own = () if node.is_switched else node.loopbacks
+    return [f"address {verb} {address.text}/{address.length} dev lo" for address in own]
+
+
+def _end_lines(node: Node, end_: Interface) -> list[str]:
+    lines = []
+    for address, shared in zip(end_.addresses, end_.shared, strict=False):
+        quick = " nodad" if address.family == 6 else ""
+        lines.append(f"address add {address.text}/{address.length - shared} dev {end_.name}{quick}")
+    master = f" master {BRIDGE}" if node.role == "switch" else ""
+    return [*lines, f"link set {end_.name}{master} up"]
+
+
+def _gateway_lines(node: Node) -> list[str]:
+    lines = []
     for family, everywhere in ((4, "0.0.0.0/0"), (6, "::/0")):
         hops = [f"nexthop via {address.text}" for address in node.gateways if address.family == family]
         if hops:
             lines.append(f"route add {everywhere} {' '.join(hops)}")
-    if node.role == "spine":
-        lines += way_to_control(fabric, name)
     return lines
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -40,18 +40,24 @@ SECONDS = 30
 """How long programs may take until they do their work."""
 
 
-def start_birds(record: LabRecord, lab: Lab) -> LabRecord:
-    """Start the routing daemons, as a person would before there is a control plane, and wait for their sessions.
+def start_birds(record: LabRecord, lab: Lab, nodes: Collection[str] | None = None) -> LabRecord:
+    """Start the routing daemons of some nodes or all, as a person would before there is a control plane, and wait for
+    their sessions.
 
     The agents write the same configuration again, and keep it up.
     """
-    speakers = day_zero(lab)
+    speakers = {name: one for name, one in day_zero(lab).items() if nodes is None or name in nodes}
     for name, one in speakers.items():
-        _write(record, name, BIRD_INCLUDE, render(one))
-        _write(record, name, "/etc/bird/bird.conf", f'include "{BIRD_INCLUDE}";\n')
-        record = _start(record, name, "bird", BIRD)
-    wait("sessions", lambda: _sessions_missing(record, list(speakers)), seconds=SECONDS)
+        record = start_bird(record, name, render(one))
+    wait("sessions", lambda: sessions_missing(record, list(speakers)), seconds=SECONDS)
     return record
+
+
+def start_bird(record: LabRecord, node: str, text: str) -> LabRecord:
+    """Start a node's BIRD with this configuration."""
+    _write(record, node, BIRD_INCLUDE, text)
+    _write(record, node, "/etc/bird/bird.conf", f'include "{BIRD_INCLUDE}";\n')
+    return restart_bird(record, node, graceful=False)
 
 
 def day_zero(lab: Lab) -> dict[str, Speaker]:
@@ -78,14 +84,17 @@ def start_romanad(record: LabRecord, fabric: Fabric) -> LabRecord:
     return record
 
 
-def start_agents(record: LabRecord, fabric: Fabric) -> LabRecord:
-    """Start an agent on every host and router, and wait until each has its view and its kernel is as it should be."""
-    for node in fabric.roles("host", "spine", "router"):
+def start_agents(record: LabRecord, fabric: Fabric, nodes: Collection[str] | None = None) -> LabRecord:
+    """Start an agent on some hosts and routers or all, and wait until each has its view and its kernel is as it should
+    be.
+    """
+    chosen = [node for node in fabric.roles("host", "spine", "router") if nodes is None or node.name in nodes]
+    for node in chosen:
         daemon = f"{node.name}/bird" in record.programs
         text = _agent_configuration(node, record.api, daemon=daemon)
         _write(record, node.name, "/etc/romana/agent.toml", text)
         record = _start(record, node.name, AGENT, [_installed(AGENT)])
-    wait_for_agents(record)
+    wait_for_agents(record, *(node.name for node in chosen))
     return record
 
 
@@ -171,7 +180,8 @@ def _write(record: LabRecord, node: str, path: str, text: str) -> None:
     Path(f"/proc/{record.process(node).pid}/root{path}").write_text(text)
 
 
-def _sessions_missing(record: LabRecord, names: list[str]) -> list[str]:
+def sessions_missing(record: LabRecord, names: list[str]) -> list[str]:
+    """What the BIRDs of these nodes have no session with, a sentence each."""
     with ThreadPoolExecutor(4) as pool:
         found = pool.map(lambda name: _sessions_of(record, name), names)
     return [sentence for sentences in found for sentence in sentences]

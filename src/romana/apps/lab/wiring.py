@@ -134,7 +134,9 @@ def _routed(file: LabFile, parts: tuple[tuple[Prefix, ...], ...]) -> Fabric:
 def _rack(
     rack: Rack, spines: tuple[str, ...], parts: tuple[Prefix, ...], switch: str
 ) -> tuple[dict[str, Node], list[Link]]:
-    """A rack's routers and hosts, with their links: to spines, to each other, to hosts or the switch."""
+    """A rack's routers and hosts, with their links: to spines, to each other, to hosts or the switch. Those of a host
+    come after those of the hosts before it, so that one more at the end changes no other.
+    """
     routers = rack.all_routers
     own = {name: _own(parts, number) for number, name in enumerate((*routers, *rack.hosts), 1)}
     gateways = tuple(address for router in routers for address in own[router]) if switch else ()
@@ -152,12 +154,12 @@ def _rack(
     }
     number = itertools.count()
     links = [_link(spine, router, parts, next(number)) for router in routers for spine in spines]
+    links += [_link(one, other, parts, next(number)) for one, other in itertools.combinations(routers, 2)]
     if switch:
         links += [_port(switch, node, parts) for node in nodes.values()]
         nodes = {switch: Node(name=switch, role="switch", rack=rack.name), **nodes}
     else:
-        links += [_link(router, host, parts, next(number)) for router in routers for host in rack.hosts]
-    links += [_link(one, other, parts, next(number)) for one, other in itertools.combinations(routers, 2)]
+        links += [_link(router, host, parts, next(number)) for host in rack.hosts for router in routers]
     return nodes, links
 
 

@@ -66,6 +66,10 @@ class Call(msgspec.Struct):
             raise Invalid(Fault(name, f"expected true or false, got {value!r}"))
         return value == "true"
 
+    def words(self, name: str) -> tuple[str, ...]:
+        """A query parameter that is a list with commas between its words; empty when it is not given."""
+        return tuple(word for word in self.query.get(name, "").split(",") if word)
+
     def number(self, name: str, default: int) -> int:
         """A query parameter that is a whole number, not negative; Invalid for anything else."""
         value = self.query.get(name, str(default))

@@ -41,10 +41,11 @@ def _topology(core: Core) -> list[Endpoint]:
     verbs = PlanVerbs(core)
 
     async def put_topology(call: Call) -> TopologyChanged:
+        moving = call.words("moving")
         if call.flag("dry_run"):
-            plan, change = verbs.preview(call.document())
+            plan, change = verbs.preview(call.document(), moving)
             return TopologyChanged(plan=plan, document="", change=change)
-        plan, change = await verbs.set_topology(call.document())
+        plan, change = await verbs.set_topology(call.document(), moving)
         return TopologyChanged(plan=plan, document=core.state.plan_document, change=change)
 
     async def get_topology(_call: Call) -> TopologyAnswer:
@@ -62,11 +63,12 @@ def _topology(core: Core) -> list[Endpoint]:
         Endpoint(
             method="PUT",
             path="/v1/topology",
-            summary="Put a topology document in force, or with dry_run say what it would change",
+            summary="Put a topology document in force, or with dry_run say what it would change; hosts that are moving "
+            "(names with commas between them) take their spans to their group in it",
             handler=put_topology,
             takes=dict[str, Any],
             gives=TopologyChanged,
-            query=("dry_run",),
+            query=("dry_run", "moving"),
         ),
     ]
 

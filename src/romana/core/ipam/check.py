@@ -202,7 +202,9 @@ class Checker:
         group = self._groups[span.host].get(span.network)
         if group is None:
             return f"is of network {span.network}, in which the host has no group; let the host drain"
-        return "" if group.contains(span.cidr) else f"lies outside the host's group {group}; let the host drain"
+        if group.contains(span.cidr):
+            return ""
+        return f"lies outside the host's group {group}, so that it takes routes of its own; let the host drain"
 
     def _in_static(self, block: Block) -> str:
         network = self._networks.get(block.network)

@@ -106,7 +106,15 @@ class _Draft:
                 self.blocks.setdefault(block.network, {})[cidr] = block
         self.spans: dict[str, list[Prefix]] = {}
         for cidr, span in sorted(state.spans.items()):
-            self.spans.setdefault(span.network, []).append(cidr)
+            if self.is_home(span):
+                self.spans.setdefault(span.network, []).append(cidr)
+
+    def is_home(self, span: Span) -> bool:
+        """Whether new blocks may come from a span: one that the host took along to another group is to become empty,
+        but where ids place blocks, because an owner has one block a host.
+        """
+        group = self.state.group_cidrs.get(span.network)
+        return group is None or group.contains(span.cidr) or self.state.networks[span.network].bits is not None
 
     def changes(self, answer: tuple[Prefix, ...]) -> ClaimChanges:
         return ClaimChanges(

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from romana.core.routing.fabric import ROOT, parent, way_up
 from romana.core.routing.neighbors import Neighbor, Neighborhood, session_name
 from romana.core.routing.plan import RoutePlan
+from romana.core.routing.segment import segment_routes
 from romana.model.address import Address, Family, Prefix
 from romana.model.fabric import Pattern, Protocol
 from romana.model.route import DevicePlan, Reach
@@ -59,6 +60,7 @@ class _Device:
             router_id=_router_id(self.name, self.around.addresses_of(self.name)),
             loopbacks=self.own,
             originates=self.originates(),
+            fallbacks=self.fallbacks(),
             sessions=tuple(one for each in neighbors for one in self.sessions(each)) if bgp else (),
             ospf=None if bgp else self.ospf(neighbors),
         )
@@ -91,6 +93,9 @@ class _Device:
 
     def originates(self) -> tuple[Prefix, ...]:
         raise NotImplementedError
+
+    def fallbacks(self) -> tuple[Prefix, ...]:
+        return ()
 
     def accepts(self, neighbor: Neighbor) -> Iterator[Pattern]:
         raise NotImplementedError
@@ -178,6 +183,15 @@ class _Router(_Device):
 
     def originates(self) -> tuple[Prefix, ...]:
         return (*self.plan.originates, *self.fabric.underlay_at(self.place))
+
+    def fallbacks(self) -> tuple[Prefix, ...]:
+        """Exceptions on hosts right below. When such a host is gone nobody else has them, and the aggregates would lead
+        their packets up again, to whoever still sends them here. Further up they lead home, which may know another way.
+        """
+        own = segment_routes(self.routes, self.name)
+        hosts = self.hosts()
+        away = (one for one in self.plan.routes if one.exception and one.toward in hosts)
+        return tuple(one.prefix for one in away if one.prefix not in own)
 
     def accepts(self, neighbor: Neighbor) -> Iterator[Pattern]:
         match neighbor.relation:

@@ -1,19 +1,20 @@
 """Changing a plan while endpoints live: what would be orphaned, said before anything is done.
 
 Owns the comparison of a new plan with what is in use. Refuses to change anything. Invariant: after a change without
-faults every span lies in its host's leaf group and outside static ranges, every reservation in a static range, and
-none of what is in use in a network that its tenant may no longer use, or in a CIDR that is reserved only now.
+faults every span lies in its host's leaf group, or in another group by somebody's word, and outside static ranges,
+every reservation in a static range, and none of what is in use in a network that its tenant may no longer use, or in a
+CIDR that is reserved only now.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
-from romana.core.topology.settle import Leaves, settle_hosts
+from romana.core.topology.settle import Leaves, move_words, settle_hosts
 from romana.model.address import Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Fault
@@ -45,10 +46,18 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     faults: tuple[Fault, ...] = ()
 
 
-def check_change(old: AddressPlan, new: AddressPlan, in_use: InUse) -> Verdict:
-    """Whether the new plan may be put in force as a whole: yes when there are no faults."""
-    settled, faults = settle_hosts(new, in_use.hosts, in_use.spans.values(), in_use.blackouts)
-    check = _Check(old, new, in_use)
+def check_change(old: AddressPlan, new: AddressPlan, in_use: InUse, moving: Collection[str] = ()) -> Verdict:
+    """Whether the new plan may be put in force as a whole: yes when there are no faults.
+
+    Hosts that are `moving` go to their group in it with the spans that they have; these, and those that were away from
+    their host's group before, stay where they are in the network.
+    """
+    before = Leaves(old)
+    away = {cidr for cidr, span in in_use.spans.items() if span.host in moving or _is_away(before, in_use, span)}
+    follows = [span for cidr, span in in_use.spans.items() if cidr not in away]
+    settled, faults = settle_hosts(new, in_use.hosts, follows, in_use.blackouts, moving)
+    faults += [Fault("moving", f"no host {name!r}") for name in sorted(set(moving) - in_use.hosts.keys())]
+    check = _Check(old, new, in_use, away)
     faults += check.networks()
     faults += check.spans(settled)
     faults += check.reserved()
@@ -61,11 +70,12 @@ def check_change(old: AddressPlan, new: AddressPlan, in_use: InUse) -> Verdict:
 class _Check:
     """The comparisons, each as a generator of faults."""
 
-    def __init__(self, old: AddressPlan, new: AddressPlan, in_use: InUse) -> None:
+    def __init__(self, old: AddressPlan, new: AddressPlan, in_use: InUse, away: Collection[Prefix] = ()) -> None:
         self.before = {network.name: network for network in old.networks}
         self.after = {network.name: network for network in new.networks}
         self.new = new
         self.in_use = in_use
+        self.away = away
 
     def networks(self) -> Iterator[Fault]:
         """Networks that go away or are divided in another way, while spans of them are claimed or just given back."""
@@ -118,7 +128,11 @@ class _Check:
             if span.host == SERVER or span.network not in self.after:
                 continue
             leaf = leaves.of(hosts[span.host], span.network) if span.host in hosts else None
-            if leaf is None or not leaf.cidrs[span.network].contains(span.cidr):
+            if leaf is not None and leaf.cidrs[span.network].contains(span.cidr):
+                continue
+            if leaf is not None and span.cidr in self.away:
+                yield from self.unreachable(leaves, span)
+            else:
                 lost.setdefault((span.host, span.network), []).append(span.cidr)
         for (host, network), cidrs in sorted(lost.items()):
             own = leaves.of(hosts[host], network) if host in hosts else None
@@ -126,8 +140,20 @@ class _Check:
             yield Fault(
                 f"hosts.{host}",
                 f"holds {self.weight(cidrs)} of network {network}, outside the group the new plan gives it ({given}); "
-                f"{leaves.words(network, cidrs[0])}; keep its group's CIDR, or empty the host first",
+                f"{leaves.words(network, cidrs[0])}; keep its group's CIDR, {move_words(host)}, or empty it first",
             )
+
+    def unreachable(self, leaves: Leaves, span: Span) -> Iterator[Fault]:
+        """Why a span that is away from its host's group cannot have a route of its own."""
+        place, what = f"hosts.{span.host}", f"{self.weight([span.cidr])} of network {span.network}"
+        roots = (one.root for one in self.new.topologies if span.network in one.networks)
+        over = leaves.over(span.network, span.cidr)
+        if not any(root.cidrs[span.network].contains(span.cidr) for root in roots if span.network in root.cidrs):
+            sentence = f"{what} would be in no group, where nothing leads to it"
+            yield Fault(place, f"{sentence}; keep the network's groups around it")
+        elif over is not None and (over.sole_host or over.cidrs[span.network] == span.cidr):
+            whose = f"in the part of host {over.sole_host} alone" if over.sole_host else f"all of group {over.path}"
+            yield Fault(place, f"{what} would be {whose}, so it cannot be away from it; empty the host first")
 
     def reserved(self) -> Iterator[Fault]:
         """Addresses in use that the new plan reserves and the old one did not."""
@@ -228,6 +254,13 @@ class _Check:
             elif not now.cidr.contains(cidr) or now.cidr == cidr:
                 sentence = f"is to be a part of network {blackout.network}, which becomes {now.cidr}"
                 yield Fault(place, f"{sentence}; remove the blackout first")
+
+
+def _is_away(leaves: Leaves, in_use: InUse, span: Span) -> bool:
+    """Whether a span is in another group than its host."""
+    host = in_use.hosts.get(span.host)
+    leaf = None if host is None else leaves.of(host, span.network)
+    return leaf is not None and not leaf.cidrs[span.network].contains(span.cidr)
 
 
 def _shape(network: Network) -> tuple[object, ...]:

@@ -1,17 +1,18 @@
-"""The places of all hosts in a new plan: a host follows its spans.
+"""The places of all hosts in a new plan: a host follows its spans, unless it moves with them.
 
 Owns the order in which hosts are settled: those that keep a place first, then the others, so that they spread over what
-is left. Invariant: a host with spans is in the leaf that contains all of them, or there is a fault.
+is left. Invariant: a host with spans is in the leaf that contains all of them, but for those that are away from their
+group, or there is a fault.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
-from romana.core.topology.place import Places, is_open_to, leaves
+from romana.core.topology.place import Places, is_open_to, leaves, listed_hosts
 from romana.model.address import Prefix
 from romana.model.errors import Fault, Invalid
 from romana.model.ipam import Span
@@ -56,10 +57,18 @@ class Leaves:
 
 
 def settle_hosts(
-    plan: AddressPlan, hosts: Mapping[str, Host], spans: Iterable[Span], blackouts: Iterable[Prefix] = ()
+    plan: AddressPlan,
+    hosts: Mapping[str, Host],
+    spans: Iterable[Span],
+    blackouts: Iterable[Prefix] = (),
+    moving: Collection[str] = (),
 ) -> tuple[dict[str, Host], list[Fault]]:
-    """All hosts with their groups in a plan, and what is wrong with those that are missing."""
-    settler = _Settler(plan, spans, blackouts)
+    """All hosts with their groups in a plan, and what is wrong with those that are missing.
+
+    `spans` are those that hosts follow. Hosts that are `moving` forget where they were: they go where the plan lists
+    them, with the addresses that it gives them there, or by their labels.
+    """
+    settler = _Settler(plan, spans, blackouts, moving)
     wanted = [settler.wish(host) for _, host in sorted(hosts.items())]
     settled: dict[str, Host] = {}
     faults = settler.faults
@@ -77,8 +86,12 @@ def settle_hosts(
 class _Settler:
     """Finds out which leaf each host needs."""
 
-    def __init__(self, plan: AddressPlan, spans: Iterable[Span], blackouts: Iterable[Prefix]) -> None:
+    def __init__(
+        self, plan: AddressPlan, spans: Iterable[Span], blackouts: Iterable[Prefix], moving: Collection[str]
+    ) -> None:
         self.plan = plan
+        self.listed = {one.name: one for one in listed_hosts(plan)}
+        self.moving = moving
         self.places = Places(plan, (), blackouts)
         self.leaves = Leaves(plan)
         self.faults: list[Fault] = []
@@ -89,6 +102,9 @@ class _Settler:
 
     def wish(self, host: Host) -> Host:
         """The host with the groups that it needs because of its spans, and those that it may keep."""
+        if host.name in self.moving:
+            listed = self.listed.get(host.name, Host(name=host.name))
+            return msgspec.structs.replace(host, groups=listed.groups, addresses=listed.addresses or host.addresses)
         groups: dict[str, str] = {}
         for topology in self.plan.topologies:
             mine = [span for span in self.held.get(host.name, ()) if span.network in topology.networks]
@@ -99,7 +115,7 @@ class _Settler:
                 path = self.around(topology, host, mine)
                 if planned is not None and path not in (None, planned):
                     sentence = f"is listed in group {planned} of topology {topology.name}, but holds {mine[0].cidr}"
-                    advice = f"list it in {path}, where that is, or empty it first"
+                    advice = f"list it in {path}, where that is, {move_words(host.name)}, or empty it first"
                     self.faults.append(Fault(f"hosts.{host.name}", f"{sentence}; {advice}"))
             if path is not None:
                 groups[topology.name] = path
@@ -117,6 +133,11 @@ class _Settler:
         """Whether the host has to find a place in some topology."""
         found = (self.places.group(name, host.groups.get(name, "")) for name in self.planned)
         return not all(leaf is not None and is_open_to(leaf, host) for leaf in found)
+
+
+def move_words(host: str) -> str:
+    """How to say that a host takes its spans along."""
+    return f"or move it with what it holds (`romana topology apply --move {host}`)"
 
 
 def _holds(leaf: Group, spans: Iterable[Span]) -> bool:

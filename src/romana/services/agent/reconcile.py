@@ -8,6 +8,7 @@ is now. Invariant: health is the last round that worked.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
@@ -188,6 +189,9 @@ class Reconciler:
     async def _announce(self, *, synced: bool, fresh: bool) -> None:
         """Tell the routing daemon, unless it was told the same in a round before this one, and no full round is due:
         most rounds are about policy, and the next one waits for this.
+
+        Before the first view since the start, a file that has what is to be announced stays: who moved the host wrote
+        it, or we did, and what we remember may be older.
         """
         if self._daemon is None:
             return
@@ -199,8 +203,14 @@ class Reconciler:
         if held and not synced:
             present = await self._workers.slow(self._daemon.read)
             wanted |= present or frozenset()
-        await self._workers.slow(self._daemon.announce, wanted, view.daemon)
+        keep = held and not synced and _is_whole(view)
+        await self._workers.slow(partial(self._daemon.announce, wanted, view.daemon, keep=keep))
         self._said, self._told = wanted, (wanted, view.daemon)
+
+
+def _is_whole(view: View) -> bool:
+    """Whether the daemon's file depends on nothing but the view; else it has to be written as the device is now."""
+    return view.daemon.speaker is None or not view.daemon.speaker.learned_interfaces
 
 
 def _said_by(daemon: RouteDaemon) -> frozenset[Prefix] | None:

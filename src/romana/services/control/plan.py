@@ -6,6 +6,8 @@ writes the plan, the hosts whose groups change, and what lies in static ranges t
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from romana.codec.json import encode
 from romana.codec.records import HOST, NUMBERS, PLAN, PLAN_KEY, ROSTER_KEY, StoredPlan
 from romana.codec.topology import carved
@@ -26,12 +28,15 @@ class PlanVerbs:
     def __init__(self, core: Core) -> None:
         self._core = core
 
-    async def set_topology(self, document: object) -> tuple[AddressPlan, PlanChange]:
-        """Put a topology document in force, and say what that changed. Invalid with every fault."""
+    async def set_topology(self, document: object, moving: Collection[str] = ()) -> tuple[AddressPlan, PlanChange]:
+        """Put a topology document in force, and say what that changed. Invalid with every fault.
+
+        Hosts that are `moving` take the spans that they hold to their group in it.
+        """
         plan, stored = _carved(document)
 
         def decide(state: State, draft: Draft) -> PlanChange:
-            verdict = check_change(state.plan, plan, in_use(state))
+            verdict = check_change(state.plan, plan, in_use(state), moving)
             if verdict.faults:
                 raise Invalid(*verdict.faults)
             draft.read(ROSTER_KEY)
@@ -49,13 +54,13 @@ class PlanVerbs:
         _, change = await self._core.commit(decide)
         return plan, change
 
-    def preview(self, document: object) -> tuple[AddressPlan, PlanChange]:
+    def preview(self, document: object, moving: Collection[str] = ()) -> tuple[AddressPlan, PlanChange]:
         """What a topology document would carve and change, and why it would be refused; Invalid for one that carves
         nothing.
         """
         plan, _ = _carved(document)
         state = self._core.state
-        verdict = check_change(state.plan, plan, in_use(state))
+        verdict = check_change(state.plan, plan, in_use(state), moving)
         return plan, plan_change(state.plan, plan, state.hosts, verdict.hosts, verdict.faults)
 
 

@@ -320,6 +320,18 @@ def test_bits_put_a_block_where_host_tenant_and_segment_say() -> None:
     assert len(cluster.blocks[parse_prefix("10.1.18.0/24")].identities) == 2
 
 
+def test_new_blocks_come_from_the_group_where_the_host_is_but_where_ids_place_them() -> None:
+    cluster = Cluster(N4, h={"n4": "10.0.0.0/17"})
+    assert cluster.claim() == ["10.0.0.0/29"]
+    cluster.groups["h"] = {"n4": "10.0.128.0/17"}
+    assert cluster.claim() == ["10.0.0.0/29"], "it has room"
+    assert cluster.claim(identity("db")) == ["10.0.128.0/29"]
+    bits = Cluster(bits_network(), h={"b": "10.0.0.0/9"})
+    assert bits.claim() == ["10.0.0.0/24"]
+    bits.groups["h"] = {"b": "10.128.0.0/9"}
+    assert bits.claim(identity("db")) == ["10.0.1.0/24"]
+
+
 def test_bits_placement_works_in_the_other_family() -> None:
     cluster = Cluster(bits_network("fd00::/64", host=16, tenant=16, segment=16, endpoint=12, space=4))
     assert cluster.claim(identity("s", "t")) == ["fd00::/112"]

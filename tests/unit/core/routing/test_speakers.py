@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from romana.apps.lab.file import FabricKind
+from romana.codec.bird_router import render
 from romana.codec.topology import carved
 from romana.core.routing import RoutePlan
 from romana.core.routing.speakers import speaker
@@ -164,3 +165,17 @@ def test_ospf_takes_what_routers_below_originate_from_no_further_than_they_are()
     routes = RoutePlan(carved(rows))
     assert nearest(routes, "ra") == {"10.0.0.0/8": 35}  # by rb, when its own link is cut
     assert nearest(routes, "rb") == {"10.0.0.0/8": 30}
+
+
+@pytest.mark.parametrize("kind", list(FabricKind)[:3])
+def test_what_is_away_on_a_host_is_discarded_by_its_own_routers_when_they_have_no_way(kind: FabricKind) -> None:
+    routes = fabric(kind, 2, [(2, 2), (2, 1)])
+    routes.put_exception(go_away(random.Random(1), routes))
+    (one,) = routes.exceptions()
+    own = routes.fabric.routers[next(path for path in one.devices if path in routes.fabric.routers)].members
+    for name in routes.fabric.devices:
+        said = speaker(routes, name)
+        assert said is not None
+        assert said.fallbacks == ((one.prefix,) if name in own else ())
+        text = render(said)
+        assert ("protocol static fallback" in text) == (name in own)

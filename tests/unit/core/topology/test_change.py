@@ -121,7 +121,8 @@ def test_the_same_plan_and_a_deeper_one_change_nothing() -> None:
         pytest.param(plan(*RACKS, root={"spare": 6}), "outside the group the new plan gives it", id="smaller-racks"),
         pytest.param(
             plan({"name": "a", "hosts": ["h", "x"]}, {"name": "b"}),
-            "hosts.h: is listed in group /a of topology t, but holds 10.0.128.0/24; list it in /b, where that is",
+            "hosts.h: is listed in group /a of topology t, but holds 10.0.128.0/24; list it in /b, where that is, "
+            "or move it with what it holds (`romana topology apply --move h`), or empty it first",
             id="listed-elsewhere",
         ),
         pytest.param(
@@ -164,6 +165,81 @@ def test_a_host_without_spans_goes_where_the_new_plan_lists_it() -> None:
     new = plan({"name": "a", "hosts": ["h", "x"]}, {"name": "b"})
     assert live.refusals(new) == []
     assert live.group(new) == "/a"
+
+
+@pytest.mark.parametrize(
+    ("new", "group"),
+    [
+        pytest.param(plan({"name": "a", "hosts": ["h", "x"]}, {"name": "b"}), "/a", id="listed"),
+        pytest.param(plan({"name": "a"}, {"name": "b", "assignment": {"never": "met"}}), "/a", id="by-labels"),
+        pytest.param(plan(*RACKS, root={"spare": 6}), "/a", id="its-span-in-a-spare-part"),
+    ],
+)
+def test_a_host_that_is_moving_takes_its_spans_along(new: AddressPlan, group: str) -> None:
+    live = Live()
+    verdict = check_change(live.plan, new, live.in_use(), moving=("h",))
+    assert verdict.faults == ()
+    assert verdict.hosts["h"].groups == {"t": group}
+
+
+def test_a_host_that_is_moving_has_the_addresses_that_the_plan_gives_it_there() -> None:
+    live = Live()
+    live.hosts["h"] = msgspec.structs.replace(live.hosts["h"], addresses=(parse_address("192.0.2.1"),))
+    new = plan({"name": "a", "hosts": [{"name": "h", "addresses": ["198.51.100.1"]}, "x"]}, {"name": "b"})
+    assert any("topology t knows it by 198.51.100.1" in words for words in live.refusals(new))
+    verdict = check_change(live.plan, new, live.in_use(), moving=("h",))
+    assert verdict.faults == ()
+    assert verdict.hosts["h"].addresses == (parse_address("198.51.100.1"),)
+
+
+def test_what_is_away_stays_so_over_other_changes_until_its_host_is_back() -> None:
+    live = Live()
+    moved = plan({"name": "a", "hosts": ["h", "x"]}, {"name": "b"})
+    live.hosts = check_change(live.plan, moved, live.in_use(), moving=("h",)).hosts
+    live.plan = moved
+    assert live.refusals(moved) == []
+    larger = plan({"name": "a", "hosts": ["h", "x", "y"]}, {"name": "b"}, {"name": "c"}, {"name": "d"})
+    assert check_change(live.plan, larger, live.in_use()).hosts["h"].groups == {"t": "/a"}
+    claimed = parse_prefix("10.0.1.0/24")
+    back = plan({"name": "a", "hosts": ["x", "y"]}, {"name": "b", "hosts": ["h", "z"]})
+    assert check_change(live.plan, back, live.in_use()).hosts["h"].groups == {"t": "/b"}
+    live.spans[claimed] = Span(cidr=claimed, network="n", host="h")
+    assert "holds 10.0.1.0/24" in live.refusals(back)[0]
+
+
+@pytest.mark.parametrize(
+    ("new", "words"),
+    [
+        pytest.param(
+            plan({"name": "a"}, {"name": "b", "hosts": ["z"]}),
+            "hosts.h: 10.0.128.0/24 (1 block(s), 1 endpoint(s)) of network n would be in the part of host z alone",
+            id="sole-host",
+        ),
+        pytest.param(
+            plan(
+                {"name": "b", "cidrs": {"n": "10.0.128.0/24"}},
+                {"name": "a", "cidrs": {"n": "10.0.0.0/17"}, "hosts": ["h", "x"]},
+                span_length=24,
+            ),
+            "would be all of group /b",
+            id="whole-group",
+        ),
+        pytest.param(
+            plan(*RACKS, cidr="10.1.0.0/16"), "would be in no group, where nothing leads to it", id="other-cidr"
+        ),
+        pytest.param(plan(*RACKS, root={"networks": ["m"]}, name="m"), "is not in the new plan", id="network-gone"),
+        pytest.param(plan(*RACKS, static=["10.0.128.0/28"]), "static: 10.0.128.0/28 covers", id="static"),
+    ],
+)
+def test_what_cannot_be_away_is_refused(new: AddressPlan, words: str) -> None:
+    live = Live()
+    assert words in str(check_change(live.plan, new, live.in_use(), moving=("h",)).faults[0])
+
+
+def test_a_host_that_is_not_there_does_not_move() -> None:
+    live = Live()
+    verdict = check_change(live.plan, live.plan, live.in_use(), moving=("hh",))
+    assert [str(fault) for fault in verdict.faults] == ["moving: no host 'hh'"]
 
 
 def test_hosts_that_lose_their_place_spread_over_what_the_others_left() -> None:

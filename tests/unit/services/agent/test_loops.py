@@ -54,6 +54,27 @@ def test_nothing_is_removed_before_the_first_view_and_strays_go_with_it() -> Non
     run(test)
 
 
+def test_a_file_that_was_put_there_before_the_start_stays_until_the_first_view() -> None:
+    async def test(site: Site) -> None:
+        spans = set(site.agent.ledger.view.spans)
+        await site.until(lambda: site.daemon.running == spans)
+        await site.stop()
+        written = site.daemon.written
+        site.control.leave()
+        await site.start(ready=False)
+        await site.until(lambda: site.agent.reconciler.last_success is not None)
+        assert site.daemon.written == written
+        await site.stop()
+        site.daemon.file = frozenset()
+        await site.start(ready=False)
+        await site.until(lambda: site.daemon.file == frozenset(spans))
+        assert site.daemon.written == written + 1, "one without its spans does not"
+        site.control.come_back()
+        await site.until(lambda: site.daemon.written == written + 2)
+
+    run(test)
+
+
 def test_restart_changes_nothing_in_the_kernel() -> None:
     async def test(site: Site) -> None:
         await site.add(1)
