@@ -76,9 +76,7 @@ class Judgement:
         safe = self._failsafe
         if source in self._own:
             return (protocol, port) in safe.egress or (protocol, source_port) in safe.ingress
-        return destination in self._own and (
-            (protocol, port) in safe.ingress or (protocol, source_port) in safe.egress
-        )
+        return destination in self._own and ((protocol, port) in safe.ingress or (protocol, source_port) in safe.egress)
 
     def _host_accepts(self, source: Address, destination: Address, port: int, protocol: int) -> bool:
         row = self._view.host_rows.ingress

@@ -15,7 +15,8 @@ class AgentSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     mode: `host`, or `router` for a router of the plan: no endpoints, only its routing daemon and routes.
     host: the host's or router's name in the topology; empty for the machine's own name.
-    addresses: the host's own addresses in the underlay, for others to reach it; empty for those of its uplinks.
+    addresses: the host's own addresses in the underlay, by which others reach it and policies know it; empty for those
+        of its uplinks or, where there is no default route, of its loopback interface.
     labels: the host's labels, by which it joins a group where the topology does not name it.
     state: the directory of the agent's memory, on a local disk.
     socket: the UNIX socket that the CNI plugin talks to; beside it lies a small file (`.mark`) by which the agent
