@@ -247,6 +247,20 @@ def test_policies_are_applied_shown_explained_and_removed(romana: Romana, tmp_pa
     assert "tcp/99999" in told
 
 
+@pytest.mark.parametrize("verb", ["apply", "impact"])
+def test_several_files_are_taken_whole_or_not_at_all_and_each_fault_names_its_file(
+    romana: Romana, tmp_path: Path, verb: str
+) -> None:
+    good, bad, two = (tmp_path / name for name in ("good.yaml", "bad.yaml", "two.yaml"))
+    good.write_text(POLICY.replace("web-to-db", "first"))
+    bad.write_text(POLICY.replace("tcp/5432", "tcp/99999"))
+    two.write_text(f"{POLICY.replace('web-to-db', 'second')}\n---\n{POLICY.replace('tcp/5432', 'tcp/0')}")
+    told = romana.fails("policy", verb, str(good), str(bad), str(two), status=ExitStatus.INVALID)
+    assert f"{bad}: ingress[0].ports[0]: " in told
+    assert f"{two}: [1].ingress[0].ports[0]: " in told
+    assert all(one["id"] not in ("first", "second") for one in romana.json("policy", "list"))
+
+
 def test_the_list_says_whom_and_what_a_policy_is_about(romana: Romana) -> None:
     about = {"host": {"host": ["h1"], "labels": {"role": "edge"}}, "tenant": {"tenant": "blue"}}
     for name, whom in about.items():
@@ -268,7 +282,9 @@ def test_verify_proves_or_shows_a_connection(romana: Romana, tmp_path: Path) -> 
     assert "there is no tenant 'blu'" in told
     told = romana("verify", "-", stdin="segment blue/x never reaches outside", expect=ExitStatus.UNEXPECTED_VERDICT)
     assert "there is no segment 'blue/x'" in told
-    assert "line 1: 'hello' is no statement" in romana.fails("verify", "-", stdin="hello", status=ExitStatus.INVALID)
+    assert "standard input: line 1: 'hello' is no statement" in romana.fails(
+        "verify", "-", stdin="hello", status=ExitStatus.INVALID
+    )
 
 
 @pytest.mark.parametrize("staged", [False, True])
@@ -292,6 +308,9 @@ def test_trace_explains_both_ends_and_checks_an_expectation(romana: Romana) -> N
     assert lines[0].startswith("tcp/80 from web-1")
     assert any(line.startswith("sender: egress") for line in lines)
     assert any(line.startswith("receiver: ingress") for line in lines)
+    assert romana("trace", "h11", "web-1", "tcp/80").startswith("tcp/80 from h11 (192.168.1.1) to web-1")
+    told = romana.fails("trace", "h12", "web-1", "tcp/80", status=ExitStatus.NOT_FOUND)
+    assert "neither an address nor an endpoint nor a host" in told
     verdict = romana.json("trace", "8.8.8.8", "web-1", "tcp/80")["verdict"]
     assert verdict is False
     romana("trace", "8.8.8.8", "web-1", "tcp/80", "--expect", "deny")

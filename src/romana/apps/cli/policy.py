@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from romana.apps.cli.failure import ExitStatus
-from romana.apps.cli.session import Session, command, in_file, name_in_path, read_documents, read_text
+from romana.apps.cli.session import GivenDocuments, Session, command, in_file, name_in_path, read_text
 from romana.apps.cli.table import Column
 from romana.model.errors import Invalid
 
@@ -88,14 +88,12 @@ def policy_apply(
         list[str], typer.Argument(metavar="FILE...", help="JSON or YAML; - is standard input.", show_default=False)
     ],
 ) -> None:
-    """Put policies in force: native ones (`version: 1`) and Kubernetes NetworkPolicies. All of a file, or nothing."""
-    read = [(file, read_documents(file)) for file in files]
-    applied: list[Any] = []
-    for file, documents in read:
-        try:
-            applied += session.post("policies", documents if len(documents) != 1 else documents[0])
-        except Invalid as error:
-            raise in_file(file, error) from error
+    """Put policies in force: native ones (`version: 1`), Kubernetes' NetworkPolicies and ClusterNetworkPolicies, and
+    Romana v2's. All that the files have, or nothing.
+    """
+    given = GivenDocuments(files)
+    with given.placed():
+        applied = session.post("policies", given.documents)
     names = ", ".join(policy["id"] for policy in applied)
     session.say(f"in force: {names or 'nothing, the documents hold no policy'}", applied)
 
@@ -110,11 +108,16 @@ def policy_remove(
         session.say(f"policy {name} removed")
 
 
+def _traffic_text(words: str) -> str:
+    """Traffic as a profile names it: the one that accepts all of it is `accept`."""
+    return "everything" if words == "accept" else words
+
+
 PAIR = (
     Column("from", "source"),
     Column("to", "destination"),
-    Column("opens", "opened"),
-    Column("closes", "closed"),
+    Column("opens", lambda item: _traffic_text(item["opened"])),
+    Column("closes", lambda item: _traffic_text(item["closed"])),
 )
 
 
@@ -127,8 +130,9 @@ def policy_impact(
     remove: Annotated[list[str] | None, typer.Option(metavar="POLICY", help="Would be taken out of force.")] = None,
 ) -> None:
     """Say which pairs of owners a change would open and close, before it is made. Nothing is changed."""
-    documents = [document for file in files or () for document in read_documents(file)]
-    answer = session.post("policy-impact", {"policies": documents, "remove": remove or []})
+    given = GivenDocuments(files or ())
+    with given.placed():
+        answer = session.post("policy-impact", {"policies": given.documents, "remove": remove or []})
     if not session.is_table:
         session.say("", answer)
         return
@@ -144,7 +148,7 @@ def add_trace(app: typer.Typer) -> None:
     command(app, "watch")(_watch)
 
 
-End = Annotated[str, typer.Argument(help="An address, or an endpoint's name or id.", show_default=False)]
+End = Annotated[str, typer.Argument(help="An address, an endpoint's name or id, or a host.", show_default=False)]
 
 
 def _trace(
@@ -179,7 +183,11 @@ def _verify(
 
     Exits with status 8 when one does not hold.
     """
-    findings = session.post("verify", {"statements": read_text(file)})
+    text = read_text(file)
+    try:
+        findings = session.post("verify", {"statements": text})
+    except Invalid as error:
+        raise in_file(file, error) from error
     for one in findings if session.is_table else ():
         word = typer.style("holds ", fg="green") if one["holds"] else typer.style("FAILS ", fg="red")
         typer.echo(f"{word} {one['text']}: {one['sentence']}")

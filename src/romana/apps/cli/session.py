@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -178,6 +180,36 @@ def read_document(file: str) -> object:
     if len(found) != 1:
         raise in_file(file, Invalid(Fault("", f"expected one document, found {len(found)}")))
     return found[0]
+
+
+class GivenDocuments:
+    """The documents of several files, as one list that is asked about at once."""
+
+    def __init__(self, files: Sequence[str]) -> None:
+        """Reads them. Invalid, naming the file, when one is neither JSON nor YAML."""
+        self.documents: list[object] = []
+        self._places: list[tuple[str, str]] = []  # of each document: its file, and its place there
+        for file in files:
+            found = read_documents(file)
+            self.documents += found
+            self._places += [(file, f"[{index}]" if len(found) > 1 else "") for index in range(len(found))]
+
+    @contextmanager
+    def placed(self) -> Iterator[None]:
+        """While asking: faults, which begin with a document's place in the list, name its file and place there."""
+        try:
+            yield
+        except Invalid as error:
+            raise Invalid(*map(self._placed, error.faults)) from error
+
+    def _placed(self, fault: Fault) -> Fault:
+        found = re.match(r"\[(\d+)\]\.?", fault.path)
+        if found is None or int(found[1]) >= len(self._places):
+            return fault
+        file, place = self._places[int(found[1])]
+        rest = fault.path[found.end() :]
+        inner = f"{place}.{rest}" if place and rest and not rest.startswith("[") else f"{place}{rest}"
+        return in_file(file, Invalid(Fault(inner, fault.sentence))).faults[0]
 
 
 def in_file(file: str, error: Invalid) -> Invalid:
