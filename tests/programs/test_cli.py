@@ -95,7 +95,8 @@ def test_checking_a_plan_needs_no_romanad_and_a_dry_run_changes_nothing(romana: 
     said = [line.split() for line in romana("topology", "apply", "--dry-run", "-", stdin=wider).splitlines()]
     assert said[:2] == [["WHAT", "NAME", "BEFORE", "AFTER"], ["network", "extra", "-", "10.0.0.0/12"]]
     assert ["group", "datacentre:/rack1", "in", "extra", "-", "10.0.0.0/13"] in said
-    nothing: dict[str, list[str]] = {"networks": [], "groups": [], "hosts": [], "refusals": []}
+    parts = ("networks", "groups", "hosts", "connections", "refusals")
+    nothing: dict[str, list[str]] = {part: [] for part in parts}
     assert romana.json("topology", "apply", "--dry-run", "-", stdin=PLAN) == nothing
     other = PLAN.replace("block_length: 29", "block_length: 28")
     refused = romana.run("topology", "apply", "--dry-run", "-", stdin=other, expect=ExitStatus.INVALID)
@@ -227,8 +228,10 @@ def test_the_fabric_is_drawn_and_compared_with_its_hosts(romana: Romana, tmp_pat
     assert 'data-path="/rack1"' in (tmp_path / "fabric.svg").read_text()
     told = romana.fails("route", "draw", "--svg", str(tmp_path / "no" / "fabric.svg"), status=ExitStatus.INVALID)
     assert "cannot be written" in told
-    checked = romana.json("route", "check", "--wait", "0")
-    assert checked["differences"] == []
+    checked = romana.run("route", "check", "--wait", "0", "--json", stdin="", expect=ExitStatus.FAILED)
+    found = json.loads(checked.stdout)
+    assert (found["differences"], found["unreachable"]) == ([], ["h11"])
+    assert "agents did not answer: h11" in checked.stderr
 
 
 def test_policies_are_applied_shown_explained_and_removed(romana: Romana, tmp_path: Path) -> None:

@@ -307,7 +307,7 @@ def endpoints(api: Api) -> list[Endpoint]:
         ),
         *route_endpoints(api.core, auditor),
         *vpc_endpoints(api.vpc, api.leases),
-        *daemon_endpoints(api.core, api.views),
+        *daemon_endpoints(api.core, api.views, api.agents.is_connected),
         _line(
             "POST",
             "/v1/trace",

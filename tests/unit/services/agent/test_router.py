@@ -10,7 +10,7 @@ import pytest
 
 from romana.codec.text import parse_prefix
 from romana.core.diff import Changes
-from romana.model.daemon import SessionState
+from romana.model.daemon import DaemonReport, DaemonState, SessionState
 from romana.model.errors import Unavailable
 from romana.model.route import Mismatch, Route, RouteKind
 from romana.model.view import Hello, RouterView
@@ -226,6 +226,10 @@ def test_what_is_known_of_a_router_goes_with_the_router() -> None:
         await rack.join("h1")
         assert [one.device for one in peerings(state)] == ["tor", "h1"]
         assert peerings(state, "h1")[0].problem == "its agent has not said yet how it is"
+        await rack.control.report(DaemonReport(device="h1", state=DaemonState(daemon="BIRD")))
+        silent = {one.device: one.silent for one in peerings(state, is_connected=lambda _: False)}
+        assert silent == {"tor": False, "h1": True}
+        assert not peerings(state, "h1")[0].silent
         await PlanVerbs(rack.control.core).set_topology(plan(routers=[{**TOR, "name": "other"}]))
         await rack.until(
             lambda: "names no router 'tor'; it names other" in rack.agent.status().problems.get("romanad", "")
