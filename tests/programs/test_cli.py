@@ -174,6 +174,8 @@ def test_hosts_are_added_and_removed_unless_they_hold_addresses(romana: Romana) 
     assert host["groups"] == {"datacentre": "/rack2"}
     assert [row.split()[0] for row in romana("host", "list").splitlines()] == ["HOST", "h11", "h99"]
     assert "addresses: 192.168.9.9" in romana("host", "show", "h99").splitlines()
+    again = romana.json("host", "add", "h99", "192.168.9.8")
+    assert (again["addresses"], again["labels"]) == (["192.168.9.8"], {"rack": "two"})
     assert romana("host", "remove", "h99") == "host h99 removed\n"
     assert "h99" in romana.fails("host", "show", "h99", status=ExitStatus.NOT_FOUND)
     assert "still holds" in romana.fails("host", "remove", "h11", status=ExitStatus.CONFLICT)
@@ -184,7 +186,19 @@ def test_hosts_are_added_and_removed_unless_they_hold_addresses(romana: Romana) 
 def test_tenants_and_segments_come_and_go_unless_they_are_in_use(romana: Romana) -> None:
     romana("tenant", "add", "blue", "--label", "team=billing")
     romana("tenant", "add", "blue", "--label", "team=payments")
-    assert romana("tenant", "list").splitlines()[1:] == ["blue    tenant     team=payments", "green   segment    -"]
+    assert [line.split() for line in romana("tenant", "list").splitlines()[1:]] == [
+        ["blue", "tenant", "no", "team=payments"],
+        ["green", "segment", "no", "-"],
+    ]
+    romana("tenant", "add", "green", "--own-host")
+    romana("tenant", "add", "green", "--label", "team=books")
+    assert romana.json("tenant", "show", "green") == {
+        "name": "green",
+        "isolation": "segment",
+        "labels": {"team": "books"},
+        "own_host": True,
+    }
+    assert romana.json("tenant", "add", "green", "--no-own-host")["isolation"] == "segment"
     romana("tenant", "add", "red")
     romana("segment", "add", "red", "api")
     assert romana.json("segment", "list", "--tenant", "red") == [{"tenant": "red", "name": "api"}]

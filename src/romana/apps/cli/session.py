@@ -22,7 +22,7 @@ import typer
 
 from romana.apps.cli.table import Column, print_table, print_value
 from romana.codec.document import load_all
-from romana.model.errors import Fault, Invalid
+from romana.model.errors import Fault, Invalid, NotFound
 
 if TYPE_CHECKING:
     from romana.adapters.romanad import RomanadClient
@@ -53,6 +53,13 @@ class Session:
     def get(self, path: str, **query: str | None) -> Any:
         """The resource at a path below `/v1`."""
         return self._call(lambda client: client.get(address(path, query)))
+
+    def find(self, path: str) -> Any:
+        """The same, or None when there is none."""
+        try:
+            return self.get(path)
+        except NotFound:
+            return None
 
     def items(self, path: str, **query: str | None) -> list[Any]:
         """Every item of a list."""
@@ -130,6 +137,12 @@ class Session:
             typer.echo(sentence)
         elif item is not None:
             print_value(item, as_yaml=self.output is Output.YAML)
+
+
+def changed(known: Any, said: Mapping[str, object]) -> dict[str, object]:
+    """What options said about something; where they said nothing (None), as it is known, if it is."""
+    kept = {name: known[name] for name in said if known is not None and name in known}
+    return {**kept, **{name: value for name, value in said.items() if value is not None}}
 
 
 async def _next(lines: AsyncIterator[bytes]) -> bytes:
