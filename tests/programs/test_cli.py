@@ -264,6 +264,23 @@ def test_policies_are_applied_shown_explained_and_removed(romana: Romana, tmp_pa
     assert "tcp/99999" in told
 
 
+def test_names_that_nobody_has_are_told_of(romana: Romana) -> None:
+    document = {
+        "version": 1,
+        "kind": "policy",
+        "id": "strange",
+        "applies_to": [{"tenant": "blu"}, {"tenant": "blue", "segment": ["web", "wep"]}, {"segment": "db"}],
+        "ingress": [{"from": [{"host": ["h11", "h77"]}, {"tenant": ["blue", "green"]}, {"cidr": "10.0.0.0/8"}]}],
+    }
+    told = romana.run("policy", "apply", "-", stdin=json.dumps(document), expect=0)
+    assert told.stdout == "in force: strange\n"
+    assert told.stderr.splitlines() == [
+        f"romana: policy strange names {whom}, which is not there (yet)"
+        for whom in ("tenant 'blu'", "segment 'blue/wep'", "host 'h77'")
+    ]
+    romana("policy", "remove", "strange")
+
+
 @pytest.mark.parametrize("verb", ["apply", "impact"])
 def test_several_files_are_taken_whole_or_not_at_all_and_each_fault_names_its_file(
     romana: Romana, tmp_path: Path, verb: str

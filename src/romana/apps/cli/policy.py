@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -96,6 +97,37 @@ def policy_apply(
         applied = session.post("policies", given.documents)
     names = ", ".join(policy["id"] for policy in applied)
     session.say(f"in force: {names or 'nothing, the documents hold no policy'}", applied)
+    for words in _strangers(session, applied):
+        typer.echo(f"romana: {words}", err=True)
+
+
+def _strangers(session: Session, policies: Sequence[Any]) -> list[str]:
+    """A sentence for each name in policies that nobody has yet: it may come later, or be a slip."""
+    selectors = [(one["id"], each) for one in policies for each in _ends_of(one)]
+    tenants = {one["name"] for one in session.items("tenants")} if selectors else set()
+    segments = {(one["tenant"], one["name"]) for one in session.items("segments")} if selectors else set()
+    named_hosts = any(each.get("names") for _, each in selectors)
+    hosts = {one["name"] for one in session.items("hosts")} if named_hosts else set()
+    found: dict[str, None] = {}
+    for id_, each in selectors:
+        strange = [f"tenant {name!r}" for name in each.get("tenants") or () if name not in tenants]
+        whose = [name for name in each.get("tenants") or tenants if name in tenants]
+        strange += [
+            f"segment {'/'.join([*(whose if len(whose) == 1 else ()), segment])!r}"
+            for segment in (each.get("segments") or () if whose else ())
+            if not any((tenant, segment) in segments for tenant in whose)
+        ]
+        strange += [f"host {name!r}" for name in each.get("names") or () if name not in hosts]
+        found |= dict.fromkeys(f"policy {id_} names {words}, which is not there (yet)" for words in strange)
+    return list(found)
+
+
+def _ends_of(policy: Any) -> Iterator[Any]:
+    """Everybody whom a policy is about: subjects, hosts, and the peers of its rules."""
+    yield from (*policy["subjects"], *policy.get("hosts", ()))
+    for direction in ("ingress", "egress"):
+        for rule in policy.get(direction) or ():
+            yield from rule.get("peers") or ()
 
 
 @command(policy_app, "remove")
