@@ -353,7 +353,8 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     rewritten.
 
     `port` is the destination port, or ICMP type * 256 + code. `asked` are destination and port that the sender wrote,
-    where a service's were put in instead. `key` is the kernel's own name for it, `status` what the kernel says of it.
+    where a service's were put in instead. `source_port` is 0 for ICMP. `key` is the kernel's own name for it, `status`
+    what the kernel says of it.
     """
 
     source: Address
@@ -364,6 +365,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     key: bytes
     status: int = 0
     asked: tuple[Address, int] | None = None
+    source_port: int = 0
 
 
 class Connections(Protocol):

@@ -157,7 +157,7 @@ def test_entries_are_read_as_policy_sees_them_and_condemned_ones_drop_both_ways(
             ends = [parse_address(one)]
             (found,) = connections.read(ends)
             assert (found.source, found.destination) == (ends[0], parse_address(other))
-            assert (found.protocol, found.port, found.condemned) == (17, 53, False)
+            assert (found.protocol, found.source_port, found.port, found.condemned) == (17, 4000, 53, False)
             before = dropped()
             assert connections.condemn([found]) == 1
             (again,) = connections.read(ends)

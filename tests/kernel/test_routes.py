@@ -167,6 +167,15 @@ def test_the_uplinks_mtu_and_the_hosts_families_are_found(paths: dict[str, str])
     assert host.families() == {Family.V4}
 
 
+def test_the_hosts_own_addresses_are_its_uplinks_or_else_its_loopbacks(paths: dict[str, str]) -> None:
+    host = KernelHost()
+    assert host.uplink_addresses() == ()
+    shell("ip addr add 192.0.2.1/32 dev lo; ip addr add 2001:db8::1/128 dev lo")
+    assert host.uplink_addresses() == (parse_address("192.0.2.1"), parse_address("2001:db8::1"))
+    shell("ip route add default via 192.168.1.2")
+    assert host.uplink_addresses() == (parse_address("192.168.1.1"), parse_address("fd01::1"))
+
+
 def test_a_namespace_without_any_route_has_none_of_ours() -> None:
     with spaces("bare") as made, within(made["bare"]), KernelRoutes() as routes:
         assert routes.read() == {}

@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -82,6 +83,32 @@ def test_a_session_that_is_down_is_said_with_its_reason(fabric: Site) -> None:
         wait("a session that is down", missing, seconds=20)
     finally:
         fabric.mend("tor2", "h22")
+
+
+def test_a_plan_that_closes_sessions_is_heard_by_everybody_before_it_closes_them(fabric: Site) -> None:
+    """All devices reach romanad through the sessions that get a password here, and with another AS number."""
+    routers = [node.name for node in fabric.fabric.roles("spine", "router")]
+    for node in (*routers, *fabric.lab.file.hosts):
+        fabric.run(node, "sh", "-c", "mkdir -p /etc/romana; umask 077; echo secret > /etc/romana/fabric.password")
+    before: Any = fabric.lab.topologies[-1][1]
+    after = json.loads(json.dumps(before))
+    after["routing"]["sessions"] = {"password_file": "/etc/romana/fabric.password"}
+    after["topologies"][0]["groups"][0]["routers"][0]["asn"] += 70
+
+    def unsecured() -> list[str]:
+        return [
+            name
+            for name in (*routers, *fabric.lab.file.hosts)
+            if 'password "secret"' not in fabric.run(name, "cat", "/etc/bird/romana.conf")
+        ]
+
+    try:
+        api.put(fabric.record, "/v1/topology", after)
+        wait("devices with a password", unsecured, seconds=20)
+        fabric.until_checked()
+    finally:
+        api.put(fabric.record, "/v1/topology", before)
+        wait("devices without one", lambda: [one for one in routers if one not in unsecured()], seconds=20)
 
 
 @pytest.fixture(scope="module")

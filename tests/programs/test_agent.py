@@ -360,7 +360,10 @@ def test_second_agent_is_refused(ready: AgentHost) -> None:
 
 def test_status_command_shows_the_agent(ready: AgentHost) -> None:
     ready.add_pod("one")
-    command = [AGENT, "--config", str(ready.directory / "agent.toml"), "status", "-o", "json"]
+    command = [AGENT, "--config", str(ready.directory / "agent.toml"), "status"]
+    words = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+    assert [line.split() for line in words.splitlines()[:1]] == [["host", "h1"]]
+    command.append("--json")
     shown = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     found = json.loads(shown.stdout)
     assert (found["host"], found["ready"], found["endpoints"], found["drift"]) == ("h1", True, 1, 0)

@@ -112,7 +112,8 @@ def test_checking_a_plan_needs_no_romanad_and_a_dry_run_changes_nothing(romana: 
     said = [line.split() for line in romana("topology", "apply", "--dry-run", "-", stdin=wider).splitlines()]
     assert said[:2] == [["WHAT", "NAME", "BEFORE", "AFTER"], ["network", "extra", "-", "10.0.0.0/12"]]
     assert ["group", "datacentre:/rack1", "in", "extra", "-", "10.0.0.0/13"] in said
-    nothing: dict[str, list[str]] = {"networks": [], "groups": [], "hosts": [], "refusals": []}
+    parts = ("networks", "groups", "hosts", "connections", "refusals")
+    nothing: dict[str, list[str]] = {part: [] for part in parts}
     assert romana.json("topology", "apply", "--dry-run", "-", stdin=PLAN) == nothing
     other = PLAN.replace("block_length: 29", "block_length: 28")
     refused = romana.run("topology", "apply", "--dry-run", "-", stdin=other, expect=ExitStatus.INVALID)
@@ -190,6 +191,8 @@ def test_hosts_are_added_and_removed_unless_they_hold_addresses(romana: Romana) 
     assert host["groups"] == {"datacentre": "/rack2"}
     assert [row.split()[0] for row in romana("host", "list").splitlines()] == ["HOST", "h11", "h99"]
     assert "addresses: 192.168.9.9" in romana("host", "show", "h99").splitlines()
+    again = romana.json("host", "add", "h99", "192.168.9.8")
+    assert (again["addresses"], again["labels"]) == (["192.168.9.8"], {"rack": "two"})
     assert romana("host", "remove", "h99") == "host h99 removed\n"
     assert "h99" in romana.fails("host", "show", "h99", status=ExitStatus.NOT_FOUND)
     assert "still holds" in romana.fails("host", "remove", "h11", status=ExitStatus.CONFLICT)
@@ -200,7 +203,19 @@ def test_hosts_are_added_and_removed_unless_they_hold_addresses(romana: Romana) 
 def test_tenants_and_segments_come_and_go_unless_they_are_in_use(romana: Romana) -> None:
     romana("tenant", "add", "blue", "--label", "team=billing")
     romana("tenant", "add", "blue", "--label", "team=payments")
-    assert romana("tenant", "list").splitlines()[1:] == ["blue    tenant     team=payments", "green   segment    -"]
+    assert [line.split() for line in romana("tenant", "list").splitlines()[1:]] == [
+        ["blue", "tenant", "no", "team=payments"],
+        ["green", "segment", "no", "-"],
+    ]
+    romana("tenant", "add", "green", "--own-host")
+    romana("tenant", "add", "green", "--label", "team=books")
+    assert romana.json("tenant", "show", "green") == {
+        "name": "green",
+        "isolation": "segment",
+        "labels": {"team": "books"},
+        "own_host": True,
+    }
+    assert romana.json("tenant", "add", "green", "--no-own-host")["isolation"] == "segment"
     romana("tenant", "add", "red")
     romana("segment", "add", "red", "api")
     assert romana.json("segment", "list", "--tenant", "red") == [{"tenant": "red", "name": "api"}]
@@ -244,8 +259,10 @@ def test_the_fabric_is_drawn_and_compared_with_its_hosts(romana: Romana, tmp_pat
     assert 'data-path="/rack1"' in (tmp_path / "fabric.svg").read_text()
     told = romana.fails("route", "draw", "--svg", str(tmp_path / "no" / "fabric.svg"), status=ExitStatus.INVALID)
     assert "cannot be written" in told
-    checked = romana.json("route", "check", "--wait", "0")
-    assert checked["differences"] == []
+    checked = romana.run("route", "check", "--wait", "0", "--json", stdin="", expect=ExitStatus.FAILED)
+    found = json.loads(checked.stdout)
+    assert (found["differences"], found["unreachable"]) == ([], ["h11"])
+    assert "agents did not answer: h11" in checked.stderr
 
 
 def test_policies_are_applied_shown_explained_and_removed(romana: Romana, tmp_path: Path) -> None:
@@ -262,6 +279,37 @@ def test_policies_are_applied_shown_explained_and_removed(romana: Romana, tmp_pa
         "policy", "apply", "-", stdin=POLICY.replace("tcp/5432", "tcp/99999"), status=ExitStatus.INVALID
     )
     assert "tcp/99999" in told
+
+
+def test_names_that_nobody_has_are_told_of(romana: Romana) -> None:
+    document = {
+        "version": 1,
+        "kind": "policy",
+        "id": "strange",
+        "applies_to": [{"tenant": "blu"}, {"tenant": "blue", "segment": ["web", "wep"]}, {"segment": "db"}],
+        "ingress": [{"from": [{"host": ["h11", "h77"]}, {"tenant": ["blue", "green"]}, {"cidr": "10.0.0.0/8"}]}],
+    }
+    told = romana.run("policy", "apply", "-", stdin=json.dumps(document), expect=0)
+    assert told.stdout == "in force: strange\n"
+    assert told.stderr.splitlines() == [
+        f"romana: policy strange names {whom}, which is not there (yet)"
+        for whom in ("tenant 'blu'", "segment 'blue/wep'", "host 'h77'")
+    ]
+    romana("policy", "remove", "strange")
+
+
+@pytest.mark.parametrize("verb", ["apply", "impact"])
+def test_several_files_are_taken_whole_or_not_at_all_and_each_fault_names_its_file(
+    romana: Romana, tmp_path: Path, verb: str
+) -> None:
+    good, bad, two = (tmp_path / name for name in ("good.yaml", "bad.yaml", "two.yaml"))
+    good.write_text(POLICY.replace("web-to-db", "first"))
+    bad.write_text(POLICY.replace("tcp/5432", "tcp/99999"))
+    two.write_text(f"{POLICY.replace('web-to-db', 'second')}\n---\n{POLICY.replace('tcp/5432', 'tcp/0')}")
+    told = romana.fails("policy", verb, str(good), str(bad), str(two), status=ExitStatus.INVALID)
+    assert f"{bad}: ingress[0].ports[0]: " in told
+    assert f"{two}: [1].ingress[0].ports[0]: " in told
+    assert all(one["id"] not in ("first", "second") for one in romana.json("policy", "list"))
 
 
 def test_the_list_says_whom_and_what_a_policy_is_about(romana: Romana) -> None:
@@ -285,7 +333,9 @@ def test_verify_proves_or_shows_a_connection(romana: Romana, tmp_path: Path) -> 
     assert "there is no tenant 'blu'" in told
     told = romana("verify", "-", stdin="segment blue/x never reaches outside", expect=ExitStatus.UNEXPECTED_VERDICT)
     assert "there is no segment 'blue/x'" in told
-    assert "line 1: 'hello' is no statement" in romana.fails("verify", "-", stdin="hello", status=ExitStatus.INVALID)
+    assert "standard input: line 1: 'hello' is no statement" in romana.fails(
+        "verify", "-", stdin="hello", status=ExitStatus.INVALID
+    )
 
 
 @pytest.mark.parametrize("staged", [False, True])
@@ -309,6 +359,9 @@ def test_trace_explains_both_ends_and_checks_an_expectation(romana: Romana) -> N
     assert lines[0].startswith("tcp/80 from web-1")
     assert any(line.startswith("sender: egress") for line in lines)
     assert any(line.startswith("receiver: ingress") for line in lines)
+    assert romana("trace", "h11", "web-1", "tcp/80").startswith("tcp/80 from h11 (192.168.1.1) to web-1")
+    told = romana.fails("trace", "h12", "web-1", "tcp/80", status=ExitStatus.NOT_FOUND)
+    assert "neither an address nor an endpoint nor a host" in told
     verdict = romana.json("trace", "8.8.8.8", "web-1", "tcp/80")["verdict"]
     assert verdict is False
     romana("trace", "8.8.8.8", "web-1", "tcp/80", "--expect", "deny")

@@ -54,10 +54,10 @@ class LabelExpression(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LabelSelector(msgspec.Struct, frozen=True, kw_only=True):
-    """A label selector; an empty one matches everything."""
+    """A label selector, whose parts are read one by one; an empty one matches everything."""
 
-    match_labels: dict[str, str] | None = msgspec.field(default=None, name="matchLabels")
-    match_expressions: list[LabelExpression] | None = msgspec.field(default=None, name="matchExpressions")
+    match_labels: dict[str, Any] | None = msgspec.field(default=None, name="matchLabels")
+    match_expressions: list[Any] | None = msgspec.field(default=None, name="matchExpressions")
 
 
 def read_names(metadata: object, keys: tuple[str, ...], parts: Parts) -> tuple[str, ...]:
@@ -84,17 +84,21 @@ def read_staged(metadata: object, parts: Parts) -> bool:
 
 def read_selector(written: object, path: str, parts: Parts) -> tuple[Requirement, ...]:
     """A label selector's requirements; none written matches everything."""
-    selector = parts.read({} if written is None else written, LabelSelector, path)
-    if selector is None:
-        return ()
+    parts.read({} if written is None else written, LabelSelector, path)
+    body = mapping(written)
     found = []
-    for key, value in sorted((selector.match_labels or {}).items()):
+    for key, written_value in sorted(mapping(body.get("matchLabels")).items()):
         place = field_path(f"{path}.matchLabels", key)
-        _check_label(key, place, (value,), (place,), parts)
-        found.append(Requirement(key, Operator.IN, (value,)))
-    for index, one in enumerate(selector.match_expressions or ()):
-        _check(one, f"{path}.matchExpressions[{index}]", parts)
-        found.append(Requirement(one.key, one.operator, tuple(one.values or ())))
+        value = parts.read(written_value, str, place)
+        values = () if value is None else (value,)
+        _check_label(key, place, values, (place,) * len(values), parts)
+        found.append(Requirement(key, Operator.IN, values))
+    for index, written_one in enumerate(elements(body.get("matchExpressions"))):
+        place = f"{path}.matchExpressions[{index}]"
+        one = parts.read(written_one, LabelExpression, place)
+        if one is not None:
+            _check(one, place, parts)
+            found.append(Requirement(one.key, one.operator, tuple(one.values or ())))
     return tuple(found)
 
 

@@ -115,8 +115,9 @@ class _Reader:
         (name,) = read_names(top.metadata if top else body.get("metadata"), ("name",), self.parts)
         written = mapping(body.get("spec"))
         spec = self.parts.read(written, ClusterSpec, "spec")
-        if spec is not None and not 0 <= spec.priority <= _MOST_PRIORITY:
-            self.parts.fault("spec.priority", f"{spec.priority} is not between 0 and {_MOST_PRIORITY}")
+        priority = written.get("priority")
+        if type(priority) is int and not 0 <= priority <= _MOST_PRIORITY:
+            self.parts.fault("spec.priority", f"{priority} is not between 0 and {_MOST_PRIORITY}")
         staged = read_staged(body.get("metadata"), self.parts)
         subject = self.subject(written.get("subject"))
         ingress = self.rules(written.get("ingress"), "spec.ingress", "from")

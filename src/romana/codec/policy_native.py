@@ -79,8 +79,7 @@ def read(document: object) -> Policy:
     parts = Parts()
     policy = parts.read(document, PolicyDocument, "")
     body: dict[str, Any] = document if isinstance(document, dict) else {}
-    if policy is not None:
-        _check(policy, parts)
+    _check(body, parts)
     subjects = [_who(one, f"applies_to[{index}]", parts) for index, one in enumerate(_list(body.get("applies_to")))]
     ingress = _rules(body.get("ingress"), "ingress", IngressDocument, parts)
     egress = _rules(body.get("egress"), "egress", EgressDocument, parts)
@@ -101,14 +100,16 @@ def read(document: object) -> Policy:
     )
 
 
-def _check(policy: PolicyDocument, parts: Parts) -> None:
-    if not re.fullmatch(_ID, policy.id):
-        parts.fault("id", f"{policy.id!r} is no id: letters, digits, dots, dashes and underscores, at most 127")
-    elif policy.id.startswith((NAMESPACED_ID, CLUSTER_ID)):
-        parts.fault("id", f"{policy.id!r} begins as the ids of Kubernetes policies do; choose another one")
-    if not policy.applies_to:
+def _check(body: dict[str, Any], parts: Parts) -> None:
+    """What the form does not say, of a document that may have faults of form, too."""
+    id_ = body.get("id")
+    if isinstance(id_, str) and not re.fullmatch(_ID, id_):
+        parts.fault("id", f"{id_!r} is no id: letters, digits, dots, dashes and underscores, at most 127")
+    elif isinstance(id_, str) and id_.startswith((NAMESPACED_ID, CLUSTER_ID)):
+        parts.fault("id", f"{id_!r} begins as the ids of Kubernetes policies do; choose another one")
+    if body.get("applies_to") == []:
         parts.fault("applies_to", "is empty, so the policy would select nobody; name a tenant, a segment or labels")
-    if policy.ingress is None and policy.egress is None:
+    if body.get("ingress") is None and body.get("egress") is None:
         parts.fault("", "governs nothing; write `ingress`, `egress` or both (an empty list allows nothing)")
 
 
@@ -125,8 +126,11 @@ def _rules(
         if rule is not None:
             peers = _peers(rule.peers, f"{place}.{key}", parts)
             found.append(Rule(peers=peers, traffic=_traffic(rule.ports, f"{place}.ports", parts)))
-        elif isinstance(one, dict) and isinstance(one.get(key), list):
-            _peers(one[key], f"{place}.{key}", parts)  # a rule with a fault of form: its peers are looked at as well
+        elif isinstance(one, dict):  # a rule with a fault of form: its parts are looked at as well
+            if isinstance(one.get(key), list):
+                _peers(one[key], f"{place}.{key}", parts)
+            if isinstance(one.get("ports"), list):
+                _traffic(one["ports"], f"{place}.ports", parts)
     return tuple(found)
 
 
@@ -213,9 +217,11 @@ def _named(value: str | list[str] | None, path: str, parts: Parts) -> tuple[str,
     return names
 
 
-def _traffic(ports: list[str] | None, path: str, parts: Parts) -> tuple[Traffic, ...]:
+def _traffic(ports: list[Any] | None, path: str, parts: Parts) -> tuple[Traffic, ...]:
     found = []
     for index, text in enumerate(ports or ()):
+        if not isinstance(text, str):
+            continue  # told as a fault of form
         try:
             found.append(parse_traffic(text, names=True))
         except ValueError as error:

@@ -97,9 +97,10 @@ def read(document: object) -> Policy:
         _entry(one, f"ingress[{index}]", Action.DENY if egress else Action.ACCEPT, parts)
         for index, one in enumerate(_list(body.get("ingress")))
     )
-    if top is not None and not _ID.fullmatch(top.id):
+    id_ = body.get("id")
+    if isinstance(id_, str) and not _ID.fullmatch(id_):
         parts.fault("id", "needs 1 to 253 characters, without slashes and control characters, and not only dots")
-    if top is not None and top.id.startswith((NAMESPACED_ID, CLUSTER_ID)):
+    if isinstance(id_, str) and id_.startswith((NAMESPACED_ID, CLUSTER_ID)):
         parts.fault("id", f"begins with {NAMESPACED_ID} or {CLUSTER_ID}, as the ids of Kubernetes policies do")
     parts.finish()
     assert top is not None  # noqa: S101 - without faults it was read
@@ -167,6 +168,9 @@ def _peer(written: object, path: str, parts: Parts) -> Peer | str | None:
         return _ANYONE
     if end == EndDocument(peer=_HOST):
         return HostPeer()
+    if end.peer == _HOST:
+        parts.fault(path, "names hosts and somebody else; write them as two peers")
+        return None
     if end.peer or end.dest:
         word = end.peer or end.dest
         parts.fault(

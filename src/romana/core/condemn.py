@@ -1,7 +1,9 @@
 """Which live connections the rows of a view no longer accept.
 
 Owns the judgement of a connection by the rows of this host's ends of it. Refuses to know the kernel. Invariant: what
-the table would accept as a new connection is never condemned, and what it would drop always is.
+the table would accept as a new connection is never condemned, and what it would drop always is; but for what no policy
+can close, whichever of its directions is tracked: a connection that is older than tracking is picked up in its middle,
+perhaps by a reply.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ class Judgement:
         protocol: int,
         port: int,
         asked: tuple[Address, int] | None = None,
+        source_port: int = 0,
     ) -> bool:
         """Whether both ends, as far as they are on this host, accept it; `asked` is the destination with its port
         before a service's was put in, if another one.
@@ -59,21 +62,33 @@ class Judgement:
         return (
             (sender is None or self._allows(sender[1], destination, protocol, port))
             and (receiver is None or self._allows(receiver[0], source, protocol, port))
-            and self._host_accepts(source, *(asked or (destination, port)), protocol)
-            and self._host_sends(source, destination, protocol, port)
+            and (
+                self._is_failsafe(source, *(asked or (destination, port)), protocol, source_port)
+                or (
+                    self._host_accepts(source, *(asked or (destination, port)), protocol)
+                    and self._host_sends(source, destination, protocol, port)
+                )
+            )
         )
+
+    def _is_failsafe(self, source: Address, destination: Address, port: int, protocol: int, source_port: int) -> bool:
+        """Whether no policy about the host can close it, in the direction in which it began or in the other one."""
+        safe = self._failsafe
+        if source in self._own:
+            return (protocol, port) in safe.egress or (protocol, source_port) in safe.ingress
+        return destination in self._own and ((protocol, port) in safe.ingress or (protocol, source_port) in safe.egress)
 
     def _host_accepts(self, source: Address, destination: Address, port: int, protocol: int) -> bool:
         row = self._view.host_rows.ingress
         if not row or destination not in self._own or source in self._own or protocol in ALWAYS:
             return True
-        return (protocol, port) in self._failsafe.ingress or self._allows(row, source, protocol, port)
+        return self._allows(row, source, protocol, port)
 
     def _host_sends(self, source: Address, destination: Address, protocol: int, port: int) -> bool:
         row = self._view.host_rows.egress
         if not row or source not in self._own or destination in self._own or protocol in ALWAYS:
             return True
-        return (protocol, port) in self._failsafe.egress or self._allows(row, destination, protocol, port)
+        return self._allows(row, destination, protocol, port)
 
     def _allows(self, row: str, peer: Address, protocol: int, port: int) -> bool:
         key = (row, peer)

@@ -52,10 +52,13 @@ class DaemonReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class Peering(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is known of a device's daemon: what it said last, and, for a router, what a check showed."""
+    """What is known of a device's daemon: what it said last, and, for a router, what a check showed. A host is `silent`
+    when its agent is not heard from, so that what it said may be over.
+    """
 
     device: str
     state: DaemonState
     problem: str = ""
     audit: int = 0
     differences: tuple[RouteDifference, ...] = ()
+    silent: bool = False

@@ -58,6 +58,10 @@ def faults(value: object) -> dict[str, str]:
     return {fault.path: fault.sentence for fault in caught.value.faults}
 
 
+def test_a_fault_of_form_hides_none_of_meaning() -> None:
+    assert set(faults(document(tier="Root", priority=1001))) == {"spec.tier", "spec.priority"}
+
+
 def test_tier_priority_and_subject() -> None:
     policy = read(document(tier="Baseline", subject={"pods": {"namespaceSelector": BLUE, "podSelector": BLUE}}))
     assert (policy.id, policy.tier, policy.priority) == ("kube-cluster.walls", PolicyTier.BASELINE, 10)

@@ -140,7 +140,11 @@ def test_all_faults_at_once() -> None:
                 "from": [
                     {},
                     {"ipBlock": {"cidr": "10.0.0.0/8", "except": ["11.0.0.0/16", "x"]}, "podSelector": {}},
-                    {"podSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}},
+                    {
+                        "podSelector": {
+                            "matchExpressions": [{"key": "a", "operator": "In"}, {"key": "b", "operator": "Like"}]
+                        }
+                    },
                     {"namespaceSelector": {"matchExpressions": [{"key": "a", "operator": "Exists", "values": ["b"]}]}},
                 ],
                 "ports": [
@@ -167,6 +171,7 @@ def test_all_faults_at_once() -> None:
         "spec.ingress[0].from[1].ipBlock.except[0]",
         "spec.ingress[0].from[1].ipBlock.except[1]",
         "spec.ingress[0].from[2].podSelector.matchExpressions[0].values",
+        "spec.ingress[0].from[2].podSelector.matchExpressions[1].operator",
         "spec.ingress[0].from[3].namespaceSelector.matchExpressions[0].values",
         "spec.ingress[0].ports[0].port",
         "spec.ingress[0].ports[1].port",

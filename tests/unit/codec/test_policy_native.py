@@ -173,6 +173,18 @@ def test_many_policies_cost_no_more_than_their_number() -> None:
     assert lines(400) < 5 * lines(100)
 
 
+def test_a_fault_of_form_hides_none_of_meaning() -> None:
+    wrong = document(id="bad id", staged="maybe", applies_to=[], ingress=[{"from": 5, "ports": [80, "tcp/99999"]}])
+    assert set(faults(wrong)) == {
+        "staged",
+        "id",
+        "applies_to",
+        "ingress[0].from",
+        "ingress[0].ports[0]",
+        "ingress[0].ports[1]",
+    }
+
+
 def test_only_the_first_faults_of_many_are_told() -> None:
     with pytest.raises(Invalid) as caught:
         read_policies([document(id="kube.a")] * 1000)

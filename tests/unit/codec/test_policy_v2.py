@@ -136,3 +136,14 @@ def test_all_ports_of_any_protocol_are_ports() -> None:
     (rule,) = read(document(ingress=[entry])).ingress or ()
     accepted = profile_from(rule.traffic)
     assert [allows(accepted, protocol, 0) for protocol in (TCP, UDP, SCTP, ICMP)] == [True, True, True, False]
+
+
+def test_a_fault_of_form_hides_none_of_meaning() -> None:
+    with pytest.raises(Invalid) as caught:
+        read(document(id="a/b", direction="sideways"))
+    assert {fault.path for fault in caught.value.faults} == {"id", "direction"}
+
+
+def test_a_peer_is_hosts_or_somebody_else() -> None:
+    with pytest.raises(Invalid, match="write them as two peers"):
+        read(document(ingress=[{"peers": [{"peer": "host", "tenant_id": "ops"}], "rules": [{"protocol": "tcp"}]}]))

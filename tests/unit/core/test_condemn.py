@@ -11,7 +11,10 @@ from romana.core.condemn import Judgement, rows_in_use
 from romana.core.policy.compile import compile_program
 from romana.core.policy.evaluate import verdict
 from romana.core.policy.profile import allows
+from romana.core.ruleset import Failsafe
+from romana.model.address import Address
 from romana.model.policy import Direction
+from romana.model.program import RowIds
 from tests.fakes.rulesets import STORE, WEB, endpoint, entries, view
 from tests.fakes.views import view_of_world
 from tests.proof.random_worlds import PROBES, random_world
@@ -56,3 +59,22 @@ def test_what_decides_for_an_endpoint_is_the_same_until_its_rows_say_something_e
     after = rows_in_use(view({**rows, "in_store": entries()}), [one, other])
     assert after[one.id] == before[one.id]
     assert after[other.id] != before[other.id]
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["as it began", "picked up in the middle, by a reply"])
+def test_no_policy_about_hosts_ends_a_connection_that_none_can_close(reverse: bool) -> None:
+    rows = {"in_host": entries(), "out_host": entries()}
+    host, other = parse_address("192.0.2.1"), parse_address("198.51.100.1")
+    safe = Failsafe(ingress=((6, 22),), egress=((6, 9600),))
+    judgement = Judgement(view(rows, host_rows=RowIds("in_host", "out_host")), [], [host], safe)
+
+    def accepts(client: Address, server: Address, port: int) -> bool:
+        if reverse:
+            return judgement.accepts(server, client, 6, 47862, source_port=port)
+        return judgement.accepts(client, server, 6, port, source_port=47862)
+
+    assert accepts(host, other, 9600)
+    assert accepts(other, host, 22)
+    assert not accepts(host, other, 22)
+    assert not accepts(other, host, 9600)
+    assert not accepts(other, host, 80)

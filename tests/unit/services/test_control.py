@@ -395,3 +395,18 @@ def test_a_new_start_has_the_same_state() -> None:
         assert again.program == site.core.program
 
     run(test)
+
+
+def test_a_host_whose_agent_names_no_address_has_those_that_the_plan_lists() -> None:
+    async def test(site: Site) -> None:
+        listed = {"name": "h3", "addresses": ["2001:db8::3", "192.0.2.3"]}
+        groups = [{"name": "rack1", "hosts": ["h1", listed]}, {"name": "rack2", "hosts": ["h2"]}]
+        topology = {"name": "site", "networks": ["pods", "pods6"], "groups": groups}
+        await site.plan.set_topology({**PLAN, "topologies": [topology]})
+        await site.agents.hello(Hello(host="h3", instance="i-h3"))
+        assert [str(one) for one in site.core.state.hosts["h3"].addresses] == ["192.0.2.3", "2001:db8::3"]
+        own = parse_address("192.0.2.3")
+        await site.agents.hello(Hello(host="h3", instance="i-h3", addresses=(own,)))
+        assert site.core.state.hosts["h3"].addresses == (own,)
+
+    run(test)

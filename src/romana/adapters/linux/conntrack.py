@@ -199,6 +199,7 @@ def _connection(payload: bytes) -> Connection:
         key=payload[:1] + b"\0\0\0" + named,
         status=status,
         asked=None if asked == destination else (_address(family, asked), asked_port),
+        source_port=int.from_bytes(said.get(_SOURCE_PORT, b""), "big"),
     )
 
 

@@ -15,6 +15,7 @@ from romana.adapters.linux.routes import read_routes
 from romana.model.address import Address, Family, Prefix
 
 _ETHERNET_MTU = 1500
+_LOOPBACK = "lo"
 _MACHINE = ("/etc/machine-id", "/sys/class/dmi/id/product_uuid")
 
 
@@ -35,12 +36,16 @@ class KernelHost:
         return min(mtus, default=_ETHERNET_MTU)
 
     def uplink_addresses(self) -> tuple[Address, ...]:
-        """The global addresses of the interfaces that hold the preferred default route of either family, in order."""
+        """The global addresses of the interfaces that hold the preferred default route of either family, in order; in a
+        fabric without default routes, those of the loopback interface, where a routed host has its own.
+        """
         with Netlink() as netlink:
             links = {link.index: link for link in map(rtnl.read_link, netlink.dump(rtnl.get_links()))}
             uplinks = {hop.index for family in Family for route in _preferred(netlink, family) for hop in route.hops}
             found = [rtnl.read_address(reply) for reply in netlink.dump(rtnl.get_addresses())]
         usable = {index for index in uplinks if index in links and not is_ours(links[index].name)}
+        if not usable:
+            usable = {index for index, link in links.items() if link.name == _LOOPBACK}
         return tuple(sorted(one.address for one in found if one.index in usable and one.scope == rtnl.SCOPE_UNIVERSE))
 
     def networks(self) -> tuple[tuple[Address, Prefix], ...]:

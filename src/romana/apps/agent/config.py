@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from romana.codec.text import parse_address
+from romana.codec.traffic import parse_ports
 from romana.model.errors import Fault, Invalid
 
 
@@ -15,7 +16,8 @@ class AgentSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     mode: `host`, or `router` for a router of the plan: no endpoints, only its routing daemon and routes.
     host: the host's or router's name in the topology; empty for the machine's own name.
-    addresses: the host's own addresses in the underlay, for others to reach it; empty for those of its uplinks.
+    addresses: the host's own addresses in the underlay, by which others reach it and policies know it; empty for those
+        of its uplinks or, where there is no default route, of its loopback interface.
     labels: the host's labels, by which it joins a group where the topology does not name it.
     state: the directory of the agent's memory, on a local disk.
     socket: the UNIX socket that the CNI plugin talks to; beside it lies a small file (`.mark`) by which the agent
@@ -164,6 +166,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 MODES = ("host", "router")
+_LEAST_MTU = 1280
+_SHORTEST, _YEAR = 0.01, 365 * 24 * 3600
 FORMS = ("prefixes", "everything", "template")
 
 
@@ -186,8 +190,35 @@ def check_config(settings: AgentConfig) -> None:
         faults.append(Fault("bird.write", f"is one of {', '.join(FORMS)}, not {bird.write!r}"))
     elif bird.write == "template" and not bird.templates:
         faults.append(Fault("bird.templates", 'is missing; `write = "template"` needs the directory'))
+    faults += [
+        Fault(name, f"must be {least} to {most}, got {value}")
+        for name, (value, least, most) in _ranges(settings).items()
+        if not least <= value <= most
+    ]
+    if 0 < agent.mtu < _LEAST_MTU:
+        faults.append(Fault("agent.mtu", f"must be at least {_LEAST_MTU}, which IPv6 needs, or 0; got {agent.mtu}"))
+    for name in ("failsafe_in", "failsafe_out"):
+        try:
+            parse_ports(getattr(settings.host, name), f"host.{name}")
+        except Invalid as error:
+            faults += error.faults
     if faults:
         raise Invalid(*faults)
+
+
+def _ranges(settings: AgentConfig) -> dict[str, tuple[float, float, float]]:
+    """The numbers of a configuration, each with the least and the most that it may be; times are in seconds."""
+    agent, romanad = settings.agent, settings.romanad
+    return {
+        "agent.mtu": (agent.mtu, 0, 65535),
+        "agent.rest_seconds": (agent.rest_seconds, 0, _YEAR),
+        "agent.give_back_seconds": (agent.give_back_seconds, 0, _YEAR),
+        "agent.round_seconds": (agent.round_seconds, _SHORTEST, _YEAR),
+        "romanad.wait_seconds": (romanad.wait_seconds, 0, _YEAR),
+        "romanad.beat_seconds": (romanad.beat_seconds, _SHORTEST, _YEAR),
+        "cni.gc_seconds": (settings.cni.gc_seconds, 0, _YEAR),
+        "bird.asn": (settings.bird.asn, 1, (1 << 32) - 1),
+    }
 
 
 def _is_listener(text: str) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from romana import __version__
 from romana.adapters.logs import set_up_logs
@@ -23,6 +22,13 @@ app = typer.Typer(pretty_exceptions_enable=False)
 PROGRAM = "romana-agent"
 DEFAULT_CONFIG = Path("/etc/romana/agent.toml")
 ConfigOption = Annotated[Path, typer.Option("--config", help="Configuration file (TOML).")]
+
+
+class Output(StrEnum):
+    """The form of an answer."""
+
+    TABLE = "table"
+    JSON = "json"
 
 
 def main() -> None:
@@ -71,13 +77,14 @@ def install_cni(
 @app.command()
 def status(
     context: typer.Context,
-    output: Annotated[str, typer.Option("-o", "--output", help="table or json.")] = "table",
+    output: Annotated[Output, typer.Option("-o", "--output", help="The form of the answer.")] = Output.TABLE,
+    json: Annotated[bool, typer.Option("--json", help="Short for `-o json`.")] = False,
 ) -> None:
     """Ask the running agent how it is; exit status 1 when an ADD would fail."""
     with told(PROGRAM, context.obj):
         _, answer = ask(Path(_read(context.obj).agent.socket), {COMMAND: "status"})
         found = msgspec.json.decode(answer)
-        if output == "json":
+        if json or output is Output.JSON:
             typer.echo(answer.decode())
         else:
             _show(found)
@@ -115,11 +122,10 @@ def _clean_up(settings: AgentConfig) -> None:
 
 
 def _show(found: dict[str, Any]) -> None:
-    table = Table(show_header=False, box=None)
+    width = max(map(len, found), default=0)
     for name, value in found.items():
         words = ", ".join(f"{one['name']} {one['state']}" for one in value) if name == "sessions" else _in_words(value)
-        table.add_row(name.replace("_", " "), words or "-")
-    Console().print(table)
+        typer.echo(f"{name.replace('_', ' '):{width}}  {words or '-'}")
 
 
 def _in_words(value: object) -> str:

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from romana.codec.json import encode
 from romana.core.routing.vpc.decision import TableDecision
@@ -56,10 +54,13 @@ def outcome(found: Outcome, *, dry_run: bool, as_json: bool) -> None:
         _table(("table", "change", "prefix", "host", "to", "from"), rows)
     for host, interface in sorted(decision.checked.items()):
         typer.echo(f"source/destination check of {interface} ({host}) off")
-    if not changes and not decision.checked:
+    if changes or decision.checked:
+        if dry_run:
+            typer.echo("nothing was written")
+    elif found.problems:
+        typer.echo("nothing to change in the route tables, but not all is as it should be")
+    else:
         typer.echo("the route tables are as the plan says")
-    elif dry_run:
-        typer.echo("nothing was written")
     _problems(found.problems)
 
 
@@ -115,13 +116,12 @@ def changes_of(one: TableDecision) -> Iterable[Change]:
         yield Change(table=one.table.id, change="remove", prefix=prefix, was=routes[prefix].target)
 
 
-def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    table = Table(box=None, pad_edge=False)
-    for title in titles:
-        table.add_column(title, no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    Console(soft_wrap=True).print(table)
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A line for each row, columns as wide as what is in them; nothing is cut off."""
+    widths = [max(len(row[index]) for row in (titles, *rows)) for index in range(len(titles))]
+    for number, row in enumerate((titles, *rows)):
+        line = "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        typer.secho(line, bold=number == 0)
 
 
 def _problems(problems: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from romana.apps.cli.arguments import Labels, Name, labels_from_options
-from romana.apps.cli.session import Session, command, name_in_path
+from romana.apps.cli.session import Session, changed, command, name_in_path
 from romana.apps.cli.table import Column
 
 host_app = typer.Typer(help="Hosts: machines that run endpoints and an agent.", no_args_is_help=True)
@@ -68,9 +68,12 @@ def host_add(
     addresses: Annotated[list[str] | None, typer.Argument(metavar="[ADDRESS]...", help="Its own addresses.")] = None,
     label: Labels = None,
 ) -> None:
-    """Add a host, or change its addresses and labels; a group with fitting assignment takes it."""
-    document = {"addresses": addresses or [], "labels": labels_from_options(label)}
-    host = session.put(f"hosts/{name_in_path(name)}", document)
+    """Add a host, or change its addresses or labels: those that are given replace what it has, else they stay. A group
+    with fitting assignment takes it.
+    """
+    path = f"hosts/{name_in_path(name)}"
+    said = {"addresses": addresses or None, "labels": labels_from_options(label) if label else None}
+    host = session.put(path, changed(session.find(path), said))
     groups = ", ".join(host["groups"].values())
     session.say(f"host {name} is in {groups or 'no group'}", host)
 

@@ -64,8 +64,10 @@ def print_comparison(found: Comparison, title: str) -> None:
 
 
 def _console() -> Console:
-    console = Console(highlight=False, markup=False)
-    return console if console.is_terminal else Console(highlight=False, markup=False, width=max(NARROW, console.width))
+    console = Console(highlight=False, markup=False, emoji=False)  # `:100:` is a part of an address here
+    if not console.is_terminal:
+        console.width = max(NARROW, console.width)
+    return console
 
 
 def _table(*titles: str, right: Sequence[int] = ()) -> Table:
@@ -242,6 +244,10 @@ def _change_lines(change: PlanChange) -> Iterator[tuple[str, str]]:
     for move in change.hosts:
         words = f"host {move.host}: {move.before or 'no group'} -> {move.after or 'no group'}"
         yield ("+" if not move.before else "-" if not move.after else "~"), words
+    for three in change.connections:
+        whose = " ".join(part for part in (three.what, three.name, three.field) if part)
+        words = f"{whose}: {three.before or 'none'} -> {three.after or 'none'}"
+        yield ("~" if three.field else "+" if not three.before else "-"), words
 
 
 def _holds_rows(before: Holds | None, after: Holds | None) -> Iterator[tuple[str, str, str]]:

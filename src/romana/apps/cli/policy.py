@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
 from romana.apps.cli.failure import ExitStatus
-from romana.apps.cli.session import Session, command, in_file, name_in_path, read_documents, read_text
+from romana.apps.cli.session import GivenDocuments, Session, command, in_file, name_in_path, read_text
 from romana.apps.cli.table import Column
 from romana.model.errors import Invalid
 
@@ -88,16 +89,45 @@ def policy_apply(
         list[str], typer.Argument(metavar="FILE...", help="JSON or YAML; - is standard input.", show_default=False)
     ],
 ) -> None:
-    """Put policies in force: native ones (`version: 1`) and Kubernetes NetworkPolicies. All of a file, or nothing."""
-    read = [(file, read_documents(file)) for file in files]
-    applied: list[Any] = []
-    for file, documents in read:
-        try:
-            applied += session.post("policies", documents if len(documents) != 1 else documents[0])
-        except Invalid as error:
-            raise in_file(file, error) from error
+    """Put policies in force: native ones (`version: 1`), Kubernetes' NetworkPolicies and ClusterNetworkPolicies, and
+    Romana v2's. All that the files have, or nothing.
+    """
+    given = GivenDocuments(files)
+    with given.placed():
+        applied = session.post("policies", given.documents)
     names = ", ".join(policy["id"] for policy in applied)
     session.say(f"in force: {names or 'nothing, the documents hold no policy'}", applied)
+    for words in _strangers(session, applied):
+        typer.echo(f"romana: {words}", err=True)
+
+
+def _strangers(session: Session, policies: Sequence[Any]) -> list[str]:
+    """A sentence for each name in policies that nobody has yet: it may come later, or be a slip."""
+    selectors = [(one["id"], each) for one in policies for each in _ends_of(one)]
+    tenants = {one["name"] for one in session.items("tenants")} if selectors else set()
+    segments = {(one["tenant"], one["name"]) for one in session.items("segments")} if selectors else set()
+    named_hosts = any(each.get("names") for _, each in selectors)
+    hosts = {one["name"] for one in session.items("hosts")} if named_hosts else set()
+    found: dict[str, None] = {}
+    for id_, each in selectors:
+        strange = [f"tenant {name!r}" for name in each.get("tenants") or () if name not in tenants]
+        whose = [name for name in each.get("tenants") or tenants if name in tenants]
+        strange += [
+            f"segment {'/'.join([*(whose if len(whose) == 1 else ()), segment])!r}"
+            for segment in (each.get("segments") or () if whose else ())
+            if not any((tenant, segment) in segments for tenant in whose)
+        ]
+        strange += [f"host {name!r}" for name in each.get("names") or () if name not in hosts]
+        found |= dict.fromkeys(f"policy {id_} names {words}, which is not there (yet)" for words in strange)
+    return list(found)
+
+
+def _ends_of(policy: Any) -> Iterator[Any]:
+    """Everybody whom a policy is about: subjects, hosts, and the peers of its rules."""
+    yield from (*policy["subjects"], *policy.get("hosts", ()))
+    for direction in ("ingress", "egress"):
+        for rule in policy.get(direction) or ():
+            yield from rule.get("peers") or ()
 
 
 @command(policy_app, "remove")
@@ -110,11 +140,16 @@ def policy_remove(
         session.say(f"policy {name} removed")
 
 
+def _traffic_text(words: str) -> str:
+    """Traffic as a profile names it: the one that accepts all of it is `accept`."""
+    return "everything" if words == "accept" else words
+
+
 PAIR = (
     Column("from", "source"),
     Column("to", "destination"),
-    Column("opens", "opened"),
-    Column("closes", "closed"),
+    Column("opens", lambda item: _traffic_text(item["opened"])),
+    Column("closes", lambda item: _traffic_text(item["closed"])),
 )
 
 
@@ -127,8 +162,9 @@ def policy_impact(
     remove: Annotated[list[str] | None, typer.Option(metavar="POLICY", help="Would be taken out of force.")] = None,
 ) -> None:
     """Say which pairs of owners a change would open and close, before it is made. Nothing is changed."""
-    documents = [document for file in files or () for document in read_documents(file)]
-    answer = session.post("policy-impact", {"policies": documents, "remove": remove or []})
+    given = GivenDocuments(files or ())
+    with given.placed():
+        answer = session.post("policy-impact", {"policies": given.documents, "remove": remove or []})
     if not session.is_table:
         session.say("", answer)
         return
@@ -144,7 +180,7 @@ def add_trace(app: typer.Typer) -> None:
     command(app, "watch")(_watch)
 
 
-End = Annotated[str, typer.Argument(help="An address, or an endpoint's name or id.", show_default=False)]
+End = Annotated[str, typer.Argument(help="An address, an endpoint's name or id, or a host.", show_default=False)]
 
 
 def _trace(
@@ -179,7 +215,11 @@ def _verify(
 
     Exits with status 8 when one does not hold.
     """
-    findings = session.post("verify", {"statements": read_text(file)})
+    text = read_text(file)
+    try:
+        findings = session.post("verify", {"statements": text})
+    except Invalid as error:
+        raise in_file(file, error) from error
     for one in findings if session.is_table else ():
         word = typer.style("holds ", fg="green") if one["holds"] else typer.style("FAILS ", fg="red")
         typer.echo(f"{word} {one['text']}: {one['sentence']}")

@@ -118,6 +118,8 @@ def route_peers(
     rows = [{"device": one["device"], **each} for one in found for each in one["state"].get("sessions", ())]
     session.show([row for row in rows if not (down and row["up"])], PEER, empty="no sessions")
     for one in found:
+        if one.get("silent"):
+            typer.echo(f"romana: {one['device']}: its agent is silent; this is what it said last", err=True)
         if one.get("problem"):
             typer.echo(f"romana: {one['device']}: {one['problem']}", err=True)
 
@@ -138,7 +140,9 @@ def route_check(
     session: Session,
     wait: Annotated[float, typer.Option(min=0, max=25, help="Seconds to wait for agents.")] = 10.0,
 ) -> None:
-    """Compare plan, kernel and routing daemon of every device. Exit status 0 when all is right, 1 when it is not."""
+    """Compare plan, kernel and routing daemon of every device. Exit status 0 when all is right, 1 when it is not, or is
+    not known.
+    """
     report = session.post("routes/check", {"wait": wait})
     if session.is_table:
         found = report["differences"]
@@ -148,7 +152,7 @@ def route_check(
     if report["unreachable"]:
         names = ", ".join(report["unreachable"])
         typer.echo(f"romana: nothing is known about devices whose agents did not answer: {names}", err=True)
-    if report["differences"]:
+    if report["differences"] or report["unreachable"]:
         raise typer.Exit(ExitStatus.FAILED)
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +22,7 @@ import typer
 
 from romana.apps.cli.table import Column, print_table, print_value
 from romana.codec.document import load_all
-from romana.model.errors import Fault, Invalid
+from romana.model.errors import Fault, Invalid, NotFound
 
 if TYPE_CHECKING:
     from romana.adapters.romanad import RomanadClient
@@ -51,6 +53,13 @@ class Session:
     def get(self, path: str, **query: str | None) -> Any:
         """The resource at a path below `/v1`."""
         return self._call(lambda client: client.get(address(path, query)))
+
+    def find(self, path: str) -> Any:
+        """The same, or None when there is none."""
+        try:
+            return self.get(path)
+        except NotFound:
+            return None
 
     def items(self, path: str, **query: str | None) -> list[Any]:
         """Every item of a list."""
@@ -130,6 +139,12 @@ class Session:
             print_value(item, as_yaml=self.output is Output.YAML)
 
 
+def changed(known: Any, said: Mapping[str, object]) -> dict[str, object]:
+    """What options said about something; where they said nothing (None), as it is known, if it is."""
+    kept = {name: known[name] for name in said if known is not None and name in known}
+    return {**kept, **{name: value for name, value in said.items() if value is not None}}
+
+
 async def _next(lines: AsyncIterator[bytes]) -> bytes:
     return await anext(lines)
 
@@ -178,6 +193,36 @@ def read_document(file: str) -> object:
     if len(found) != 1:
         raise in_file(file, Invalid(Fault("", f"expected one document, found {len(found)}")))
     return found[0]
+
+
+class GivenDocuments:
+    """The documents of several files, as one list that is asked about at once."""
+
+    def __init__(self, files: Sequence[str]) -> None:
+        """Reads them. Invalid, naming the file, when one is neither JSON nor YAML."""
+        self.documents: list[object] = []
+        self._places: list[tuple[str, str]] = []  # of each document: its file, and its place there
+        for file in files:
+            found = read_documents(file)
+            self.documents += found
+            self._places += [(file, f"[{index}]" if len(found) > 1 else "") for index in range(len(found))]
+
+    @contextmanager
+    def placed(self) -> Iterator[None]:
+        """While asking: faults, which begin with a document's place in the list, name its file and place there."""
+        try:
+            yield
+        except Invalid as error:
+            raise Invalid(*map(self._placed, error.faults)) from error
+
+    def _placed(self, fault: Fault) -> Fault:
+        found = re.match(r"\[(\d+)\]\.?", fault.path)
+        if found is None or int(found[1]) >= len(self._places):
+            return fault
+        file, place = self._places[int(found[1])]
+        rest = fault.path[found.end() :]
+        inner = f"{place}.{rest}" if place and rest and not rest.startswith("[") else f"{place}{rest}"
+        return in_file(file, Invalid(Fault(inner, fault.sentence))).faults[0]
 
 
 def in_file(file: str, error: Invalid) -> Invalid:

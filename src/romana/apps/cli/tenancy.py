@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from romana.apps.cli.arguments import Labels, Name, OfSegment, OfTenant, OnHost, labels_from_options
-from romana.apps.cli.session import Session, command, name_in_path
+from romana.apps.cli.session import Session, changed, command, name_in_path
 from romana.apps.cli.table import Column
 from romana.model.errors import Fault, Invalid, NotFound
 from romana.model.tenancy import Isolation
@@ -16,7 +16,12 @@ tenant_app = typer.Typer(help="Tenants: isolation domains.", no_args_is_help=Tru
 segment_app = typer.Typer(help="Segments: parts of tenants, usually one microservice each.", no_args_is_help=True)
 endpoint_app = typer.Typer(help="Endpoints: the network interfaces of workloads.", no_args_is_help=True)
 
-TENANT = (Column("tenant", "name"), Column("isolation", "isolation"), Column("labels", "labels"))
+TENANT = (
+    Column("tenant", "name"),
+    Column("isolation", "isolation"),
+    Column("own host", lambda item: bool(item.get("own_host"))),
+    Column("labels", "labels"),
+)
 SEGMENT = (Column("tenant", "tenant"), Column("segment", "name"))
 ENDPOINT = (
     Column("endpoint", lambda item: item["name"] or item["id"]),
@@ -59,18 +64,26 @@ def tenant_add(
     session: Session,
     name: Name,
     isolation: Annotated[
-        Isolation, typer.Option(help="Who may reach its endpoints where no policy says otherwise.")
-    ] = Isolation.TENANT,
+        Isolation | None,
+        typer.Option(help="Who may reach its endpoints where no policy says otherwise; `tenant` for a new one."),
+    ] = None,
     label: Labels = None,
     own_host: Annotated[
-        bool,
-        typer.Option("--own-host", help="Its endpoints and the host they are on always reach each other."),
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--own-host/--no-own-host", help="Its endpoints and the host they are on always reach each other."
+        ),
+    ] = None,
 ) -> None:
-    """Make a tenant, or change its isolation and labels."""
-    document = {"isolation": isolation.value, "labels": labels_from_options(label), "own_host": own_host}
-    tenant = session.put(f"tenants/{name_in_path(name)}", document)
-    session.say(f"tenant {name}, isolation {isolation.value}", tenant)
+    """Make a tenant, or change one: what no option says stays as it is; labels are replaced by those that are given."""
+    path = f"tenants/{name_in_path(name)}"
+    said = {
+        "isolation": None if isolation is None else isolation.value,
+        "labels": labels_from_options(label) if label else None,
+        "own_host": own_host,
+    }
+    tenant = session.put(path, changed(session.find(path), said))
+    session.say(f"tenant {name}, isolation {tenant['isolation']}", tenant)
 
 
 @command(tenant_app, "remove")

@@ -174,6 +174,10 @@ def _show_change(session: Session, change: Any) -> None:
             {"what": "host", "name": f"{one['host']} in {one['topology']}", **_ends(one)}
             for one in change.get("hosts", [])
         ),
+        *(
+            {"what": f"{one['what']} {one['field']}".strip(), "name": one["name"], **_ends(one)}
+            for one in change.get("connections", [])
+        ),
     ]
     session.show(rows if session.is_table else change, CHANGE, empty="nothing would change")
     refusals = change.get("refusals", [])

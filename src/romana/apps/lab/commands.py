@@ -81,7 +81,7 @@ def status(name: Annotated[str, typer.Argument(help="Which lab; not needed when 
         table.add_column(head, no_wrap=head != "endpoints")
     for node, process in record.nodes.items():
         table.add_row(node, record.roles[node], *_node_cells(record, node, alive=process.alive))
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)
 
 
 def _node_cells(record: LabRecord, node: str, *, alive: bool) -> list[str]:
@@ -143,7 +143,7 @@ def demo(
 ) -> None:
     """Run the main job on a lab, with real packets, and say what holds."""
     _need_root()
-    run_demo(file, Console(width=None if Console().is_terminal else 100), keep=keep)
+    run_demo(file, Console(width=None if Console().is_terminal else 100, emoji=False), keep=keep)
 
 
 def _label(text: str) -> tuple[str, str]:

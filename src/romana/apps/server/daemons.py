@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from romana.apps.server.http import Call, Endpoint, Stream
 from romana.codec.daemons import Configuration, configured
 from romana.model.daemon import DaemonReport, Peering
@@ -12,12 +14,12 @@ from romana.services.control.peering import PeeringVerbs, peerings
 from romana.services.control.views import ViewVerbs
 
 
-def daemon_endpoints(core: Core, views: ViewVerbs) -> list[Endpoint]:
-    """The lines of the table."""
+def daemon_endpoints(core: Core, views: ViewVerbs, is_connected: Callable[[str], bool]) -> list[Endpoint]:
+    """The lines of the table; `is_connected` says whether a host's agent is heard from."""
     state, verbs = core.state, PeeringVerbs(core)
 
     async def peers(call: Call) -> list[Peering]:
-        return peerings(state, call.query.get("device"))
+        return peerings(state, call.query.get("device"), is_connected)
 
     async def configuration(call: Call) -> Configuration:
         return configured(state.routes, call.query.get("device", ""), call.query.get("format", "bird"))

@@ -27,7 +27,7 @@ from romana.core.policy.trace import End, Trace, trace
 from romana.core.walk import walk
 from romana.model.address import Address
 from romana.model.endpoint import Endpoint as Workload
-from romana.model.errors import Fault, Invalid, NotFound
+from romana.model.errors import Conflict, Fault, Invalid, NotFound
 from romana.model.policy import Policy, Traffic
 from romana.model.tenancy import Segment, Tenant
 from romana.model.topology import Host, Network
@@ -98,7 +98,8 @@ class Api:
             traffic = parse_traffic(request.traffic)
         except ValueError as error:
             raise Invalid(Fault("traffic", str(error))) from error
-        ends = [self._end(request.source), self._end(request.destination)]
+        found_ends = (self._end(request.source), self._end(request.destination))
+        ends = [_place_of(*found_ends), _place_of(*reversed(found_ends))]
         known = {one.id: one for one in map(self._endpoint_at, ends) if one is not None}
         program = self.core.program
         world = self.core.state.world({**self.core.exact_endpoints(), **known})
@@ -124,11 +125,13 @@ class Api:
         id_ = self.core.state.holder(end)
         return None if id_ is None else self.core.state.endpoints[id_]
 
-    def _end(self, text: str) -> Workload | Address:
+    def _end(self, text: str) -> Workload | Host | Address:
         state = self.core.state
         if text in state.endpoints:
             return state.endpoints[text]
         named = state.endpoints.named(text)
+        if not named and text in state.hosts:
+            return state.hosts[text]
         if len(named) == 1:
             return named[0]
         if named:
@@ -137,7 +140,8 @@ class Api:
             return parse_address(text)
         except ValueError:
             raise NotFound(
-                f"{text!r} is neither an address nor an endpoint; `romana endpoint list` shows them"
+                f"{text!r} is neither an address nor an endpoint nor a host; `romana endpoint list` and `romana host "
+                "list` show them"
             ) from None
 
     async def watch(self, call: Call) -> Stream:
@@ -153,6 +157,18 @@ class Api:
                     continue
                 value = None if event.value is None else msgspec.Raw(as_json(event.key, event.value))
                 yield WatchEvent(revision=event.revision, key=event.key, deleted=event.value is None, value=value)
+
+
+def _place_of(end: Workload | Host | Address, other: Workload | Host | Address) -> Workload | Address:
+    """An end of a connection; of a host the address of a family that the other end has, where there is one."""
+    if not isinstance(end, Host):
+        return end
+    if not end.addresses:
+        raise Conflict(
+            f"no address of host {end.name} is known yet; its agent tells them, or the address plan lists them"
+        )
+    families = {one.family for one in ((other,) if isinstance(other, Address) else other.addresses)}
+    return min(end.addresses, key=lambda one: (one.family not in families, one))
 
 
 def _one(found: Any, kind: str, name: str) -> Any:
@@ -291,7 +307,7 @@ def endpoints(api: Api) -> list[Endpoint]:
         ),
         *route_endpoints(api.core, auditor),
         *vpc_endpoints(api.vpc, api.leases),
-        *daemon_endpoints(api.core, api.views),
+        *daemon_endpoints(api.core, api.views, api.agents.is_connected),
         _line(
             "POST",
             "/v1/trace",

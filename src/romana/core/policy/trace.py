@@ -109,6 +109,7 @@ def trace(
 
 
 _BOTH = (Direction.EGRESS, Direction.INGRESS)
+_FAILSAFE = {Direction.INGRESS: "failsafe_in", Direction.EGRESS: "failsafe_out"}
 
 
 class _Tracer:
@@ -154,9 +155,14 @@ class _Tracer:
     def _no_endpoint(self, direction: Direction, address: Address, peer: Address) -> End:
         host = next((one for one in self._world.hosts.values() if address in one.addresses), None)
         ids = self._program.host_rows.get(host.name) if host is not None else None
+        if host is not None and peer in host.addresses:
+            sentence = "a host always reaches itself"
+            return End(direction=direction, address=address, name=host.name, verdict=True, sentence=sentence)
         if host is not None and ids is not None and ids.of(direction):
             row = self._program.rows[ids.of(direction)]
             found = self._decided(row, peer, f"{HOST}{host.name}", own=False, isolation=None)
+            if not found["verdict"]:
+                found["sentence"] += f"; what its agent's `[host] {_FAILSAFE[direction]}` lists passes all the same"
             return End(direction=direction, address=address, name=host.name, **found)
         if host is not None:
             sentence = f"no policy governs {direction} of host {host.name}"

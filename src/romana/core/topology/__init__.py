@@ -3,7 +3,16 @@
 from romana.core.topology.carve import carve
 from romana.core.topology.change import InUse, check_change
 from romana.core.topology.difference import PlanChange, affected, plan_change
-from romana.core.topology.place import find_group, group_cidrs, leaf_groups, leaves, listed_hosts, misfits, place_host
+from romana.core.topology.place import (
+    find_group,
+    group_cidrs,
+    leaf_groups,
+    leaves,
+    listed_addresses,
+    listed_hosts,
+    misfits,
+    place_host,
+)
 
 __all__ = [
     "InUse",
@@ -15,6 +24,7 @@ __all__ = [
     "group_cidrs",
     "leaf_groups",
     "leaves",
+    "listed_addresses",
     "listed_hosts",
     "misfits",
     "place_host",

@@ -13,10 +13,12 @@ import msgspec
 from romana.core.topology.settle import Leaves
 from romana.model.address import Prefix
 from romana.model.errors import Fault
-from romana.model.topology import AddressPlan, Group, Host, Network
+from romana.model.topology import AddressPlan, Group, Host, Network, Topology
 
 FIELDS = ("cidr", "block_length", "span_length", "placement", "bits", "tenants", "reserved", "static", "mixed", "stock")
 """Fields of a network whose change is worth a line, in the order of the lines."""
+CONNECTING = ("routing", "layer2", "routers", "underlay", "asn", "area")
+"""The same of a group, about how its devices are connected."""
 
 
 class NetworkChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,12 +49,25 @@ class HostMove(msgspec.Struct, frozen=True, kw_only=True):
     after: str
 
 
+class ConnectionChange(msgspec.Struct, frozen=True, kw_only=True):
+    """How devices are connected: a `field` of `what` is meant (`routing`, a `link`, a `peer`, a `group`, a `host`) by
+    its name; no field: it comes (`before` is empty) or goes (`after` is empty) as a whole.
+    """
+
+    what: str
+    name: str
+    field: str
+    before: str
+    after: str
+
+
 class PlanChange(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that a plan changes, and why it is refused, if it is: each refusal names what would be orphaned."""
 
     networks: tuple[NetworkChange, ...] = ()
     groups: tuple[GroupChange, ...] = ()
     hosts: tuple[HostMove, ...] = ()
+    connections: tuple[ConnectionChange, ...] = ()
     refusals: tuple[Fault, ...] = ()
 
 
@@ -68,6 +83,7 @@ def plan_change(
         networks=tuple(_network_changes(old, new)),
         groups=tuple(_group_changes(old, new)),
         hosts=tuple(_host_moves(hosts, settled)),
+        connections=tuple(_connection_changes(old, new)),
         refusals=refusals,
     )
 
@@ -139,18 +155,58 @@ def _host_moves(hosts: Mapping[str, Host], settled: Mapping[str, Host]) -> Itera
                 yield HostMove(host=name, topology=topology, before=was, after=will)
 
 
-def _cidrs(plan: AddressPlan) -> Iterator[tuple[tuple[str, str, str], Prefix]]:
+def _connection_changes(old: AddressPlan, new: AddressPlan) -> Iterator[ConnectionChange]:
+    before, after = _connections(old), _connections(new)
+    for what, name in dict.fromkeys((*before, *after)):
+        was, now = before.get((what, name)), after.get((what, name))
+        if was is None or now is None:
+            if what in ("group", "host"):  # told as a group's CIDR, or as a host's move
+                continue
+            words = ["" if one is None else _words(one.get("addresses") or "there") for one in (was, now)]
+            yield ConnectionChange(what=what, name=name, field="", before=words[0], after=words[1])
+            continue
+        for field in was:
+            if was[field] != now[field]:
+                yield ConnectionChange(
+                    what=what, name=name, field=field, before=_words(was[field]), after=_words(now[field])
+                )
+
+
+def _connections(plan: AddressPlan) -> dict[tuple[str, str], dict[str, object]]:
+    """Everything that says how devices are connected, each with its fields."""
+    routing = plan.routing
+    found: dict[tuple[str, str], dict[str, object]] = {
+        ("routing", ""): {field: getattr(routing, field) for field in ("protocol", "asn", "sessions")}
+    }
+    found |= {("link", " - ".join(one.ends)): msgspec.structs.asdict(one) for one in routing.links}
+    found |= {("peer", one.name): msgspec.structs.asdict(one) for one in routing.peers}
+    for topology, group in _all_groups(plan):
+        found["group", f"{topology.name}:{group.path}"] = {field: getattr(group, field) for field in CONNECTING}
+    for topology in plan.topologies:
+        found |= {("host", one.name): {"addresses": one.addresses} for one in topology.hosts}
+    return found
+
+
+def _all_groups(plan: AddressPlan) -> Iterator[tuple[Topology, Group]]:
     for topology in plan.topologies:
         waiting: list[Group] = [topology.root]
         while waiting:
             group = waiting.pop()
-            yield from (((topology.name, group.path, network), cidr) for network, cidr in group.cidrs.items())
+            yield topology, group
             waiting.extend(reversed(group.groups))
+
+
+def _cidrs(plan: AddressPlan) -> Iterator[tuple[tuple[str, str, str], Prefix]]:
+    for topology, group in _all_groups(plan):
+        yield from (((topology.name, group.path, network), cidr) for network, cidr in group.cidrs.items())
 
 
 def _words(value: object) -> str:
     if isinstance(value, tuple):
-        return ",".join(map(str, value))
+        return ",".join(map(_words, value))
     if isinstance(value, msgspec.Struct):
-        return ",".join(f"{key}={inner}" for key, inner in msgspec.structs.asdict(value).items())
+        said = msgspec.structs.asdict(value)
+        return ",".join(f"{key}={_words(inner)}" for key, inner in said.items() if inner not in (None, ()))
+    if isinstance(value, dict):
+        return ",".join(f"{key}={inner}" for key, inner in value.items())
     return "" if value is None else str(value)

@@ -113,6 +113,12 @@ def listed_hosts(plan: AddressPlan) -> list[Host]:
     return list(found.values())
 
 
+def listed_addresses(plan: AddressPlan, host: str) -> tuple[Address, ...]:
+    """The addresses that a plan lists for a host, in order; none when it lists none."""
+    listed = (one for topology in plan.topologies for one in topology.hosts if one.name == host)
+    return tuple(sorted({address for one in listed for address in one.addresses}))
+
+
 def group_cidrs(plan: AddressPlan, host: Host) -> dict[str, Prefix]:
     """The CIDR of the host's leaf group in each network it has one in, by network name."""
     return {network: group.cidrs[network] for network, group in leaf_groups(plan, host).items()}

@@ -88,7 +88,7 @@ class Condemnation:
         forbidden: list[Connection] = []
         accepted: list[Connection] = []
         for one in self._connections.read(addresses):
-            fine = judgement.accepts(one.source, one.destination, one.protocol, one.port, one.asked)
+            fine = judgement.accepts(one.source, one.destination, one.protocol, one.port, one.asked, one.source_port)
             if fine == one.condemned:
                 (accepted if fine else forbidden).append(one)
         if forbidden:

@@ -2,7 +2,8 @@
 
 Owns following the router's view, keeping the last one on disk, and the rounds. Refuses to know endpoints. Invariants:
 a view that was kept is acted on while romanad is away; nothing is removed from the kernel before romanad was heard; a
-daemon that refuses keeps what it has.
+daemon that refuses keeps what it has; a session is not closed by a change of plan before the devices behind it had the
+time to hear of the change, since many of them hear it through that very session.
 """
 
 from __future__ import annotations
@@ -20,13 +21,16 @@ from romana.model.address import Prefix
 from romana.model.daemon import DaemonReport, HeldRoute, SessionState
 from romana.model.errors import RomanaError, Unavailable
 from romana.model.route import Route, RouteKind
-from romana.model.speaker import DaemonPlan
+from romana.model.speaker import DaemonPlan, Speaker
 from romana.model.view import RouterView
 from romana.ports import RouteDaemon, RouterControl, Routes
 from romana.services.agent.reporter import Reporter
 from romana.services.agent.work import Backoff, Bell, Sleep, Workers
 
 log = structlog.get_logger()
+
+HEARING = 3.0
+"""Seconds that all devices have to hear of a plan before a router closes sessions because of it."""
 
 
 class RouterMemory(Protocol):
@@ -84,6 +88,8 @@ class RouterAgent:
         self._workers = workers
         self._version = version
         self._every = every
+        self._sleep = sleep
+        self._spoken: Speaker | None = None  # what the daemon was told last
         self._following = Backoff(sleep=sleep)
         self._pausing = Backoff(sleep=sleep)
         self._view = world.memory.load()
@@ -158,6 +164,7 @@ class RouterAgent:
                 if str(error) != self._problem:
                     log.error("a round failed", error=str(error), reason=error.reason)
                 self._problem = str(error)
+                await self._answer(self._view)
                 self.changed.ring()
                 await self._pausing.pause()
                 continue
@@ -170,7 +177,10 @@ class RouterAgent:
     async def _round(self, view: RouterView) -> None:
         await self._workers.kernel(self._plumb, view, self._synced)
         if self._world.daemon is not None:
+            if closed_sessions(self._spoken, view.speaker):
+                await self._sleep(HEARING)
             await self._workers.slow(self._world.daemon.announce, (), DaemonPlan(speaker=view.speaker))
+            self._spoken = view.speaker
         elif view.speaker is not None:
             raise Unavailable("the plan has a routing daemon here; say where it is (`[bird] include`)")
 
@@ -188,17 +198,17 @@ class RouterAgent:
         """Say what kernel and daemon have, when a check asks."""
         if view.audit <= self._answered:
             return
-        held = await self._workers.kernel(self._held, view)
-        await self.reporter.look()
-        report = DaemonReport(
-            device=self.name,
-            state=self.reporter.state,
-            problem=self._problem or self.reporter.problem,
-            audit=view.audit,
-            revision=view.revision,
-            held=held,
-        )
         try:
+            held = await self._workers.kernel(self._held, view)
+            await self.reporter.look()
+            report = DaemonReport(
+                device=self.name,
+                state=self.reporter.state,
+                problem=self._problem or self.reporter.problem,
+                audit=view.audit,
+                revision=view.revision,
+                held=held,
+            )
             await self._world.control.report(report)
         except RomanaError as error:
             log.warning("a check could not be answered", error=str(error), reason=error.reason)
@@ -211,3 +221,23 @@ class RouterAgent:
             HeldRoute(prefix, route.next_hops, route.kind is RouteKind.BLACKHOLE)
             for prefix, route in sorted(routes.items())
         )
+
+
+def closed_sessions(before: Speaker | None, after: Speaker | None) -> set[str]:
+    """The names of the sessions, and interfaces of OSPF links, that a change of plan closes, if only for a moment; what
+    goes in and out of them closes none.
+    """
+    kept, wanted = _ties(before), _ties(after)
+    return {name for name, tie in kept.items() if wanted.get(name) != tie}
+
+
+def _ties(speaker: Speaker | None) -> dict[str, object]:
+    """What the neighbours of a device have to agree with, by session or interface."""
+    if speaker is None:
+        return {}
+    own = (speaker.protocol, speaker.asn, speaker.router_id)
+    found: dict[str, object] = {
+        one.name: (own, msgspec.structs.replace(one, accepts=(), tells=())) for one in speaker.sessions
+    }
+    links = speaker.ospf.links if speaker.ospf is not None else ()
+    return {**found, **{one.interface: (own, one) for one in links}}

@@ -12,7 +12,7 @@ import structlog
 
 from romana.codec.records import HOST, PLAN_KEY, PUBLISHED, SEEN
 from romana.core.ipam import fill_stock
-from romana.core.topology import place_host
+from romana.core.topology import listed_addresses, place_host
 from romana.model.errors import Conflict
 from romana.model.topology import Host
 from romana.model.view import Heartbeat, HeartbeatAnswer, Hello, Welcome
@@ -47,9 +47,9 @@ class AgentVerbs:
             draft.read(PLAN_KEY, PUBLISHED.key(hello.host))
             known = state.hosts.get(hello.host) or Host(name=hello.host, labels=hello.labels)
             bound = self._bound(state, known, hello)
-            moved = bool(hello.addresses) and set(hello.addresses) != set(bound.addresses)
+            addresses = hello.addresses or bound.addresses or listed_addresses(state.plan, hello.host)
+            moved = set(addresses) != set(bound.addresses)
             if moved or hello.host not in state.hosts:
-                addresses = hello.addresses or bound.addresses
                 moved_there = msgspec.structs.replace(bound, addresses=addresses)
                 bound = place_host(state.plan, state.hosts, moved_there, state.blackouts)
                 put_roster(state, draft)

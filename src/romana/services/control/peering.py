@@ -6,7 +6,10 @@ is gone is forgotten with the next report of another one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import islice
+
+import msgspec
 
 from romana.codec.records import PEERING
 from romana.core.routing.check import router_differences
@@ -61,8 +64,12 @@ def is_known(state: State, device: str) -> bool:
     return device in state.hosts or device in state.routes.fabric.devices
 
 
-def peerings(state: State, device: str | None = None) -> list[Peering]:
-    """What is known of every device that should speak to others, or of one; also of those that said nothing yet."""
+def peerings(
+    state: State, device: str | None = None, is_connected: Callable[[str], bool] = lambda _: True
+) -> list[Peering]:
+    """What is known of every device that should speak to others, or of one; also of those that said nothing yet.
+    `is_connected` says whether a host's agent is heard from.
+    """
     names = [device] if device is not None else [*state.routes.fabric.devices, *sorted(state.hosts)]
     found = []
     for name in names:
@@ -70,7 +77,8 @@ def peerings(state: State, device: str | None = None) -> list[Peering]:
             raise NotFound(f"no host and no router of the plan is named {name!r}")
         known = state.peerings.get(name)
         if known is not None:
-            found.append(known)
+            silent = name in state.hosts and not is_connected(name)
+            found.append(msgspec.structs.replace(known, silent=silent))
             continue
         planned = speaker(state.routes, name)
         if planned is not None:

@@ -100,3 +100,12 @@ def test_two_of_pods_tenants_and_pods_a_tenant_say_the_third() -> None:
 def test_a_plan_without_listed_hosts_is_filled_with_some() -> None:
     plan = carve(read_plan(yaml.safe_load(GOOD.replace(", hosts: [h1, h2]", ""))))
     assert load_of(plan, LoadOptions()).hosts == 32
+
+
+def test_an_address_is_shown_as_it_is_written() -> None:
+    document = (
+        'version: 1\nnetworks: [{name: p, cidr: "fd00:100::/40"}]\n'
+        "topologies: [{name: t, networks: [p], groups: [{name: a}, {name: b}]}]\n"
+    )
+    shown = run("-", stdin=document).stdout
+    assert "fd00:100:80::/41" in shown

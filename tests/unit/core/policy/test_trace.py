@@ -130,7 +130,10 @@ def test_a_host_that_policies_govern_decides_at_its_end() -> None:
     guarded = Policy(id="guard", kind="native", subjects=(), hosts=(HostPeer(),), ingress=(rule,))
     found = told(E_WEB, "192.0.2.9", of=with_host(guarded, own_host=True))
     assert (found.egress.verdict, found.ingress.verdict) == (True, False)
-    assert found.ingress.sentence == "selected by guard, and no rule of it accepts it"
+    assert found.ingress.sentence.startswith("selected by guard, and no rule of it accepts it; what its agent's ")
+    assert found.ingress.sentence.endswith("`[host] failsafe_in` lists passes all the same")
+    itself = told("192.0.2.9", "192.0.2.9", of=with_host(guarded))
+    assert (itself.verdict, itself.ingress.sentence) == (True, "a host always reaches itself")
     assert "who: host h1" in "\n".join(found.lines())
     assert told(E_DB, "192.0.2.9", of=with_host(guarded, own_host=True)).verdict
     free = told(E_DB, "192.0.2.9", of=with_host(own_host=True))

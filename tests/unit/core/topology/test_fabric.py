@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from romana.codec.topology import carved
+from romana.core.topology import PlanChange, plan_change
 from romana.model.errors import Invalid
 from romana.model.topology import AddressPlan
 
@@ -205,3 +206,27 @@ def test_romana_v2_says_by_routing_who_is_on_one_network(words: list[str], found
     groups = [{"name": name, "routing": word, "groups": []} for name, word in zip("ab", words, strict=True)]
     v2 = {"networks": [{"name": "net", "cidr": "10.0.0.0/16"}], "topologies": [{"networks": ["net"], "map": groups}]}
     assert layers(carved(v2)) == found
+
+
+def test_what_a_new_plan_changes_about_connections_is_told() -> None:
+    links = [
+        {"ends": ["spine", "tor1"], "interfaces": ["a", "b"]},
+        {"ends": ["spine", "tor2"], "interfaces": ["c", "d"]},
+    ]
+    peer = {"name": "wan", "routers": ["spine"], "asn": 65100, "addresses": ["203.0.113.9"]}
+    old = carved(document({"protocol": "ebgp", "links": links}))
+    assert plan_change(old, old, {}, {}) == PlanChange()
+    secured = {"ends": ["spine", "tor1"], "interfaces": ["a", "b"], "session": {"password_file": "/key", "bfd": True}}
+    routing = {"protocol": "ebgp", "sessions": {"hold_seconds": 30}, "links": [secured], "peers": [peer]}
+    listed = [{"name": "h11", "addresses": ["192.0.2.11"]}, "h12"]
+    new = carved(document(routing, groups=racks({"asn": 65019, "hosts": listed})))
+    told = {
+        (one.what, one.name, one.field): (one.before, one.after) for one in plan_change(old, new, {}, {}).connections
+    }
+    assert told["link", "spine - tor2", ""] == ("there", "")
+    assert told["peer", "wan", ""] == ("", "203.0.113.9")
+    assert told["group", "dc:/rack1", "asn"] == ("65011", "65019")
+    assert told["host", "h11", "addresses"] == ("", "192.0.2.11")
+    assert "password_file=/key" in told["link", "spine - tor1", "options"][1]
+    assert "hold_seconds=30" in told["routing", "", "sessions"][1]
+    assert len(told) == 6

@@ -6,13 +6,15 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
+
 from romana.codec.text import parse_prefix
 from romana.core.diff import Changes
-from romana.model.daemon import SessionState
+from romana.model.daemon import DaemonReport, DaemonState, SessionState
 from romana.model.errors import Unavailable
 from romana.model.route import Mismatch, Route, RouteKind
 from romana.model.view import Hello, RouterView
-from romana.services.agent.router import RouterAgent, RouterWorld
+from romana.services.agent.router import HEARING, RouterAgent, RouterWorld
 from romana.services.agent.work import Workers
 from romana.services.control.peering import peerings
 from romana.services.control.plan import PlanVerbs
@@ -54,6 +56,7 @@ class Rack:
         self.kernel = FakeKernel()
         self.daemon = FakeRouteDaemon()
         self.memory = Memory()
+        self.slept: list[float] = []
         self.agent: RouterAgent
         self._running: asyncio.Task[None] | None = None
 
@@ -70,7 +73,8 @@ class Rack:
             await asyncio.gather(self._running, return_exceptions=True)
             self._running = None
 
-    async def sleep(self, _: float) -> None:
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
         await asyncio.sleep(0.001)
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -222,6 +226,10 @@ def test_what_is_known_of_a_router_goes_with_the_router() -> None:
         await rack.join("h1")
         assert [one.device for one in peerings(state)] == ["tor", "h1"]
         assert peerings(state, "h1")[0].problem == "its agent has not said yet how it is"
+        await rack.control.report(DaemonReport(device="h1", state=DaemonState(daemon="BIRD")))
+        silent = {one.device: one.silent for one in peerings(state, is_connected=lambda _: False)}
+        assert silent == {"tor": False, "h1": True}
+        assert not peerings(state, "h1")[0].silent
         await PlanVerbs(rack.control.core).set_topology(plan(routers=[{**TOR, "name": "other"}]))
         await rack.until(
             lambda: "names no router 'tor'; it names other" in rack.agent.status().problems.get("romanad", "")
@@ -236,5 +244,46 @@ def test_a_full_disk_is_said_and_stops_nothing() -> None:
         rack.memory.full = True
         await rack.until(lambda: rack.agent.status().problems.get("romanad") == "the disk is full")
         await rack.until(lambda: rack.agent.status().ready)
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("change", "closes"),
+    [
+        ({"routers": [{**TOR, "asn": 65002}]}, True),
+        ({"asn": 65012}, True),
+        ({"underlay": ["192.0.2.0/24"]}, False),
+    ],
+    ids=["its AS number", "hosts' AS number", "what is announced"],
+)
+def test_a_session_is_closed_when_everybody_could_hear_why(change: dict[str, Any], closes: bool) -> None:
+    async def test(rack: Rack) -> None:
+        await rack.join("h1")
+        await rack.until(lambda: rack.daemon.plan is not None and len(names(rack)) == 2)
+        await rack.join("h2")
+        await rack.until(lambda: len(names(rack)) == 4)
+        assert HEARING not in rack.slept
+        before = rack.daemon.plan
+        await PlanVerbs(rack.control.core).set_topology(plan(**change))
+        await rack.until(lambda: rack.daemon.plan != before)
+        assert (HEARING in rack.slept) is closes
+
+    run(test)
+
+
+def test_a_check_hears_of_a_router_whose_daemon_refuses() -> None:
+    async def test(rack: Rack) -> None:
+        rack.control.take_reports = True
+        await rack.until(lambda: rack.agent.status().ready)
+        rack.daemon.refusal = "line 7: syntax error"
+        await rack.join("h1")
+        await rack.until(lambda: not rack.agent.status().ready)
+        state = rack.control.core.state
+        number, asked, heard = await rack.control.auditor.ask(0)
+        await rack.until(lambda: "tor" in state.peerings and state.peerings["tor"].audit == number)
+        found = route_check(state, asked, heard, number)
+        assert "BIRD refuses: line 7: syntax error" in [one.sentence for one in found.differences]
+        assert found.observed == 1
 
     run(test)
