@@ -32,8 +32,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """A run that is told to end takes its fixtures down; what a killed one left is taken away by the next."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """A run that is told to end takes its fixtures down, also where its parent ignores interrupts, and what it starts
+    hears them too; what a killed one left is taken away by the next.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     for name in records.names():
         if _left(name):
             build.take_down(records.read(name))
