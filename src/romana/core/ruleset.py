@@ -161,6 +161,25 @@ class Contents:
     def __init__(self) -> None:
         self._rows: dict[str, _RowContent] = {}
         self._endpoints: dict[str, tuple[Endpoint, str, str, dict[Element, str]]] = {}
+        self._common: _Common | None = None
+
+    def common(
+        self, lodgers: tuple[_Lodger, ...], spans: Collection[Prefix], shape: Shape, failsafe: Failsafe
+    ) -> _Common:
+        """The maps and sets of the whole table, the same object as long as nothing else would be in them."""
+        made_from = (frozenset(spans), shape, failsafe)
+        known = self._common
+        if known is None or known.made_from != made_from or not _same(known.lodgers, lodgers):
+            maps: dict[str, dict[Element, str]] = {
+                name: {} for name, lookup in lookups(shape).items() if not lookup.is_replaced_whole
+            }
+            for lodger in lodgers:
+                for key, value in self._elements(*lodger).items():
+                    maps[key.map][key] = value
+            local = {*spans, *(address for lodger in lodgers for address in lodger.endpoint.addresses)}
+            ranges = _constant_ranges(shape, local, failsafe)
+            known = self._common = _Common(made_from=made_from, lodgers=lodgers, maps=maps, ranges=ranges)
+        return known
 
     def row(self, row: str, view: View, shape: Shape) -> _RowContent:
         """A row's content, the same object as long as the view says the same."""
@@ -170,19 +189,35 @@ class Contents:
             known = self._rows[row] = _row_content(row, view, shape)
         return known
 
-    def endpoint(self, endpoint: Endpoint, ingress: str, egress: str) -> dict[Element, str]:
-        """An endpoint's elements."""
+    def _elements(self, endpoint: Endpoint, ingress: str, egress: str) -> dict[Element, str]:
         known = self._endpoints.get(endpoint.id)
         if known is None or known[0] is not endpoint or known[1:3] != (ingress, egress):
             found = endpoint_elements(endpoint, ingress, egress)
             known = self._endpoints[endpoint.id] = (endpoint, ingress, egress, found)
         return known[3]
 
-    def keep(self, rows: Collection[str], endpoints: Collection[str]) -> None:
+    def keep(self, rows: Collection[str], endpoints: Iterable[str]) -> None:
         """Forget all others."""
         for table, kept in ((self._rows, rows), (self._endpoints, endpoints)):
-            for name in table.keys() - kept:
+            for name in table.keys() - set(kept):
                 del table[name]
+
+
+class _Lodger(NamedTuple):
+    """An endpoint with its rows, as `_rows_of` says."""
+
+    endpoint: Endpoint
+    ingress: str
+    egress: str
+
+
+class _Common(msgspec.Struct, frozen=True):
+    """The content of the whole table's maps and sets, and what it was made from."""
+
+    made_from: tuple[frozenset[Prefix], Shape, Failsafe]
+    lodgers: tuple[_Lodger, ...]
+    maps: dict[str, dict[Element, str]]
+    ranges: dict[str, tuple[Range, ...]]
 
 
 class _RowContent(msgspec.Struct, frozen=True):
@@ -215,27 +250,21 @@ def desired_ruleset(
     """
     contents = Contents() if contents is None else contents
     shape = _shape(view)
-    lodgers = {endpoint.id: endpoint for endpoint in sorted(endpoints, key=lambda endpoint: endpoint.id)}
+    ordered = sorted(endpoints, key=lambda endpoint: endpoint.id)
+    lodgers = tuple(_Lodger(endpoint, *_rows_of(endpoint, view)) for endpoint in ordered)
     guards = {row: "" for row in (view.host_rows.ingress, view.host_rows.egress) if row}
     rows: dict[str, str] = {row: view.rows[row].words for row in guards if row in view.rows}
-    common: dict[str, dict[Element, str]] = {
-        name: {} for name, lookup in lookups(shape).items() if not lookup.is_replaced_whole
-    }
-    for endpoint in lodgers.values():
-        ingress, egress = _rows_of(endpoint, view)
-        rows |= {row: view.rows[row].words for row in (ingress, egress) if row}
-        for key, value in contents.endpoint(endpoint, ingress, egress).items():
-            common[key.map][key] = value
-    local = {*view.spans, *(address for endpoint in lodgers.values() for address in endpoint.addresses)}
-    maps: dict[str, Mapping[Element, str]] = dict(common)
-    ranges = _constant_ranges(shape, local, failsafe)
+    rows |= {row: view.rows[row].words for lodger in lodgers for row in lodger[1:] if row}
+    common = contents.common(lodgers, view.spans, shape, failsafe)
+    maps: dict[str, Mapping[Element, str]] = dict(common.maps)
+    ranges = dict(common.ranges)
     verdicts: set[str] = set()
     for row in sorted(rows):
         content = contents.row(row, view, shape)
         maps |= content.maps
         ranges |= content.ranges
         verdicts |= content.verdicts
-    contents.keep(rows, lodgers)
+    contents.keep(rows, (endpoint.id for endpoint in ordered))
     return Ruleset(
         shape=shape,
         rows=rows,
@@ -406,6 +435,13 @@ def _row_content(row: str, view: View, shape: Shape) -> _RowContent:
         verdicts=used,
         profiles=frozenset(id_ for verdict in used for id_ in verdict.split("~") if id_ not in _CONSTANT),
         lacks=any(known != verdict for verdict, known in verdicts.items()),
+    )
+
+
+def _same(before: tuple[_Lodger, ...], after: tuple[_Lodger, ...]) -> bool:
+    """Whether the same endpoints have the same rows; one that was replaced is another."""
+    return len(before) == len(after) and all(
+        one.endpoint is other.endpoint and one[1:] == other[1:] for one, other in zip(before, after, strict=True)
     )
 
 
