@@ -47,11 +47,12 @@ class Tenant:
 
 @dataclass(frozen=True)
 class Host:
-    """A host, by its name and labels, at its own addresses."""
+    """A host, by its name and labels, at its own addresses; its endpoints live in the CIDRs that are `local`."""
 
     name: str
     labels: Mapping[str, str]
     addresses: tuple[str, ...]
+    local: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

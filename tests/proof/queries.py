@@ -278,7 +278,12 @@ def site_of(world: PolicyWorld, documents: Sequence[Document]) -> Site:
     """A world in the words of the naive evaluator."""
     tenants = {name: facts.Tenant(one.isolation.value, one.labels, one.own_host) for name, one in world.tenants.items()}
     hosts = [
-        facts.Host(one.name, one.labels, tuple(address.text for address in one.addresses))
+        facts.Host(
+            one.name,
+            one.labels,
+            tuple(address.text for address in one.addresses),
+            tuple(map(str, world.local.get(one.name, ()))),
+        )
         for one in world.hosts.values()
     ]
     return Site(documents, tenants, hosts)

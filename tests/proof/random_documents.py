@@ -248,13 +248,15 @@ class Author:
         return self.random.choice(known) if self.chance(0.6) else self.names(known)
 
     def v2(self, number: int) -> Document:
+        targets = [self.v2_target() for _ in range(self.random.randint(1, 2))]
+        local = all(one == {"dest": "host"} for one in targets)
         return {
             "id": self.random.choice("az") + str(number),
             "direction": self.random.choice(("ingress", "ingress", "egress")),
-            "applied_to": [self.v2_target() for _ in range(self.random.randint(1, 2))],
+            "applied_to": targets,
             "ingress": [
                 {
-                    "peers": [self.v2_peer() for _ in range(self.random.randint(1, 2))],
+                    "peers": [self.v2_peer(local=local) for _ in range(self.random.randint(1, 2))],
                     "rules": self.random.sample(V2_TRAFFIC, self.random.randint(1, 2)),
                 }
                 for _ in range(self.random.randint(1, 2))
@@ -264,7 +266,10 @@ class Author:
     def v2_target(self) -> Document:
         return {"dest": "host"} if self.chance(0.2) else self.v2_end()
 
-    def v2_peer(self) -> Document:
+    def v2_peer(self, *, local: bool) -> Document:
+        """A peer; that of hosts alone may be their own endpoints."""
+        if local and self.chance(0.5):
+            return {"peer": "local"}
         if self.chance(0.25):
             return {"peer": self.random.choice(("any", "host"))}
         return {"cidr": self.random.choice(self.cidrs)} if self.chance(0.4) else self.v2_end()

@@ -115,8 +115,22 @@ class _Maker:
             blocks=self.blocks,
             endpoints=self.endpoints,
             hosts={one.name: one for one in HOSTS},
+            local=self.local(),
         )
         return RandomWorld(world_with(world, documents), documents, self.addresses(cidrs))
+
+    def local(self) -> dict[str, tuple[Prefix, ...]]:
+        """Where endpoints of hosts live: spans, which may hold others' too, and single addresses."""
+        found: dict[str, tuple[Prefix, ...]] = {}
+        addresses = [address for one in self.endpoints.values() for address in one.addresses]
+        for host in HOSTS:
+            spans = [one.supernet(one.length - self.random.randint(0, 2)) for one in self.blocks if self.coin()]
+            fixed = [Prefix(one.family, one.value, one.length) for one in addresses if self.random.random() < 0.2]
+            found[host.name] = tuple(sorted({*spans, *fixed}))
+        return found
+
+    def coin(self) -> bool:
+        return self.random.random() < 0.5
 
     def labels(self) -> dict[str, str]:
         return {key: self.random.choice(values) for key, values in LABELS.items() if self.random.random() < 0.6}

@@ -235,6 +235,8 @@ class V2Policy(Reading):
             return True
         if peer.get("peer") == "host":
             return question.is_at_host(lambda _: True)
+        if peer.get("peer") == "local":
+            return isinstance(question.own, Host) and any(question.is_inside(one) for one in question.own.local)
         if peer.get("cidr"):
             return question.is_inside(peer["cidr"])
         return question.peer.pod is not None and self.is_pod(peer, question.peer.pod)

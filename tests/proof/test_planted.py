@@ -115,6 +115,11 @@ def segments_are_open(world: PolicyWorld) -> PolicyWorld:
     return replace(world, tenants=tenants)
 
 
+def every_host_is_this_one(world: PolicyWorld) -> PolicyWorld:
+    everywhere = tuple(sorted({prefix for found in world.local.values() for prefix in found}))
+    return replace(world, local=dict.fromkeys(world.local, everywhere))
+
+
 def unknown_is_outside(world: PolicyWorld) -> PolicyWorld:
     return replace(world, networks={})
 
@@ -132,6 +137,7 @@ WORLD_ERRORS: dict[str, Callable[[PolicyWorld], PolicyWorld]] = {
     "baseline comes first": in_policies(baseline_first),
     "a policy without rules governs nothing": in_policies(nothing_is_ungoverned),
     "segments are open to their tenant": segments_are_open,
+    "the endpoints of a host itself are those of every host": every_host_is_this_one,
     "the unknown is taken for outside": unknown_is_outside,
 }
 

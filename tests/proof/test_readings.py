@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -247,6 +248,14 @@ def test_hosts_are_peers_at_their_addresses() -> None:
     for document in (native_peer, v2_peer):
         evaluator = Naive(Site([document], OPEN, HOSTS))
         assert [one for one in (NODE, WORLD) if evaluator.accepts(one, DB, HTTP)] == [NODE]
+
+
+def test_the_endpoints_of_a_host_itself_are_its_peers() -> None:
+    document = {**v2("ingress", {"peer": "local"}, {"protocol": "any"}), "applied_to": [{"dest": "host"}]}
+    here = replace(HOSTS[0], local=(f"{DB.address}/32",))
+    evaluator = Naive(Site([document], OPEN, HOSTS))
+    assert [one for one in (DB, WEB) if evaluator.host_decides("ingress", here, one, HTTP)] == [DB]
+    assert not evaluator.host_decides("ingress", HOSTS[0], DB, HTTP)
 
 
 @pytest.mark.parametrize("own_host", [True, False])

@@ -26,6 +26,7 @@ from romana.model.policy import (
     Action,
     CidrPeer,
     HostPeer,
+    LocalPeer,
     Peer,
     Policy,
     PolicyTier,
@@ -92,6 +93,8 @@ def read(document: object) -> Policy:
         if body.get(key) == []:
             parts.fault(key, "is empty; a policy names at least one target and one entry")
     targets = [_target(one, f"applied_to[{index}]", parts) for index, one in enumerate(_list(body.get("applied_to")))]
+    if any(isinstance(one, Selector) for one in targets):
+        _refuse_local(body, parts)
     egress = body.get("direction") == "egress"
     rules = tuple(
         _entry(one, f"ingress[{index}]", Action.DENY if egress else Action.ACCEPT, parts)
@@ -118,13 +121,30 @@ def read(document: object) -> Policy:
     )
 
 
+def _refuse_local(body: dict[str, Any], parts: Parts) -> None:
+    """The endpoints of the host itself are a host's peers only."""
+    for index, entry in enumerate(_list(body.get("ingress"))):
+        for number, peer in enumerate(_list(entry.get("peers")) if isinstance(entry, dict) else ()):
+            if isinstance(peer, dict) and peer.get("peer") == _LOCAL:
+                parts.fault(
+                    f"ingress[{index}].peers[{number}].peer",
+                    "'local' is for policies whose every target is dest: host; write the tenant_id of those endpoints",
+                )
+
+
 def _target(written: object, path: str, parts: Parts) -> Selector | HostPeer | None:
     end = parts.read(written, EndDocument, path)
     if end is None:
         return None
     if end == EndDocument(dest=_HOST):
         return HostPeer()
-    if end.dest:
+    if end.dest == _LOCAL:
+        parts.fault(
+            f"{path}.dest",
+            "'local' had no effect in v2 and is not read; write a target for each tenant_id whose endpoints are meant, "
+            "and peer: host for who may reach them",
+        )
+    elif end.dest:
         parts.fault(
             f"{path}.dest",
             f"policies for {end.dest!r} are not read; write host, or a tenant_id with a segment_id or not",
@@ -153,11 +173,11 @@ def _entry(written: object, path: str, action: Action, parts: Parts) -> Rule:
     for index, one in enumerate(_list(body.get("rules"))):
         traffic += _traffic(one, f"{path}.rules[{index}]", parts)
     anyone = any(peer == _ANYONE for peer in peers)
-    known = tuple(peer for peer in peers if isinstance(peer, Selector | CidrPeer | HostPeer))
+    known = tuple(peer for peer in peers if isinstance(peer, Peer))
     return Rule(peers=None if anyone else known, traffic=tuple(traffic), action=action)
 
 
-_ANYONE, _HOST = "any", "host"
+_ANYONE, _HOST, _LOCAL = "any", "host", "local"
 
 
 def _peer(written: object, path: str, parts: Parts) -> Peer | str | None:
@@ -168,13 +188,17 @@ def _peer(written: object, path: str, parts: Parts) -> Peer | str | None:
         return _ANYONE
     if end == EndDocument(peer=_HOST):
         return HostPeer()
-    if end.peer == _HOST:
-        parts.fault(path, "names hosts and somebody else; write them as two peers")
+    if end == EndDocument(peer=_LOCAL):
+        return LocalPeer()
+    if end.peer in (_HOST, _LOCAL):
+        whom = "hosts" if end.peer == _HOST else "the endpoints of the host itself"
+        parts.fault(path, f"names {whom} and somebody else; write them as two peers")
         return None
     if end.peer or end.dest:
         word = end.peer or end.dest
         parts.fault(
-            f"{path}.{'peer' if end.peer else 'dest'}", f"{word!r} is not read; write any, host, a cidr or a tenant_id"
+            f"{path}.{'peer' if end.peer else 'dest'}",
+            f"{word!r} is not read; write any, host, local, a cidr or a tenant_id",
         )
         return None
     if end.cidr:

@@ -84,7 +84,11 @@ class HostPeer(msgspec.Struct, frozen=True, kw_only=True, tag="hosts"):
     names: tuple[str, ...] | None = None
 
 
-Peer = Selector | CidrPeer | HostPeer
+class LocalPeer(msgspec.Struct, frozen=True, kw_only=True, tag="local"):
+    """The endpoints of the very host that the policy is about; nobody, where it is about endpoints."""
+
+
+Peer = Selector | CidrPeer | HostPeer | LocalPeer
 
 
 class Traffic(msgspec.Struct, frozen=True):
@@ -153,3 +157,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     def rules(self, direction: Direction) -> tuple[Rule, ...] | None:
         """Its rules in a direction, None when it does not govern it."""
         return self.ingress if direction is Direction.INGRESS else self.egress
+
+    @property
+    def names_local(self) -> bool:
+        """Whether a rule is about the endpoints of each host itself."""
+        rules = (*(self.ingress or ()), *(self.egress or ()))
+        return any(isinstance(peer, LocalPeer) for rule in rules for peer in rule.peers or ())

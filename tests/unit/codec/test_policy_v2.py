@@ -12,7 +12,21 @@ from romana.codec.policy_v2 import read
 from romana.codec.text import parse_prefix
 from romana.core.policy.profile import allows, profile_from
 from romana.model.errors import Invalid
-from romana.model.policy import ICMP, SCTP, TCP, UDP, Action, CidrPeer, HostPeer, PolicyTier, Rule, Selector, Traffic
+from romana.model.policy import (
+    ICMP,
+    SCTP,
+    TCP,
+    UDP,
+    Action,
+    CidrPeer,
+    Direction,
+    HostPeer,
+    LocalPeer,
+    PolicyTier,
+    Rule,
+    Selector,
+    Traffic,
+)
 
 ANY = {"peers": [{"peer": "any"}], "rules": [{"protocol": "any"}]}
 
@@ -81,6 +95,15 @@ def test_hosts_are_targets_and_peers() -> None:
     assert policy.ingress == (Rule(peers=(HostPeer(), Selector(tenants=("ops",))), traffic=(Traffic(TCP),)),)
 
 
+@pytest.mark.parametrize("direction", ["ingress", "egress"])
+def test_the_endpoints_of_a_host_itself_are_peers_of_hosts(direction: str) -> None:
+    local = {"peers": [{"peer": "local"}], "rules": [{"protocol": "tcp", "ports": [22]}]}
+    policy = read(document(direction=direction, applied_to=[{"dest": "host"}], ingress=[local]))
+    assert policy.names_local
+    (rule,) = policy.rules(Direction(direction)) or ()
+    assert (rule.peers, rule.traffic) == ((LocalPeer(),), (Traffic(TCP, 22, 22),))
+
+
 def test_it_is_recognised_among_others() -> None:
     assert [one.kind for one in read_policies([document()])] == ["romana-v2"]
 
@@ -90,7 +113,8 @@ def test_it_is_recognised_among_others() -> None:
     [
         ({"applied_to": []}, "applied_to", "empty"),
         ({"ingress": []}, "ingress", "empty"),
-        ({"applied_to": [{"dest": "local"}]}, "applied_to[0].dest", "not read"),
+        ({"applied_to": [{"dest": "local"}]}, "applied_to[0].dest", "write a target for each tenant_id"),
+        ({"applied_to": [{"dest": "router"}]}, "applied_to[0].dest", "not read"),
         ({"applied_to": [{"peer": "any"}]}, "applied_to[0]", "tenant_id"),
         ({"direction": "both"}, "direction", "ingress"),
         ({"id": "kube.a.b"}, "id", "kube."),
@@ -101,7 +125,12 @@ def test_it_is_recognised_among_others() -> None:
         ({"id": ".."}, "id", "characters"),
         ({"id": "a" * 254}, "id", "characters"),
         ({"ingress": [{"peers": [], "rules": ANY["rules"]}]}, "ingress[0].peers", "empty"),
-        ({"ingress": [{"peers": [{"peer": "local"}], "rules": ANY["rules"]}]}, "ingress[0].peers[0].peer", "not read"),
+        ({"ingress": [{"peers": [{"peer": "router"}], "rules": ANY["rules"]}]}, "ingress[0].peers[0].peer", "not read"),
+        (
+            {"ingress": [{"peers": [{"peer": "local"}], "rules": ANY["rules"]}]},
+            "ingress[0].peers[0].peer",
+            "every target is dest: host",
+        ),
         ({"ingress": [{"peers": [{"cidr": "10/8"}], "rules": ANY["rules"]}]}, "ingress[0].peers[0].cidr", "10/8"),
         ({"ingress": [{**ANY, "rules": [{"protocol": "gre"}]}]}, "ingress[0].rules[0].protocol", "none of"),
         ({"ingress": [{**ANY, "rules": [{"protocol": "icmp", "ports": [1]}]}]}, "ingress[0].rules[0]", "has none"),
@@ -145,5 +174,7 @@ def test_a_fault_of_form_hides_none_of_meaning() -> None:
 
 
 def test_a_peer_is_hosts_or_somebody_else() -> None:
-    with pytest.raises(Invalid, match="write them as two peers"):
-        read(document(ingress=[{"peers": [{"peer": "host", "tenant_id": "ops"}], "rules": [{"protocol": "tcp"}]}]))
+    for word in ("host", "local"):
+        mixed = {"peers": [{"peer": word, "tenant_id": "ops"}], "rules": [{"protocol": "tcp"}]}
+        with pytest.raises(Invalid, match="write them as two peers"):
+            read(document(applied_to=[{"dest": "host"}], ingress=[mixed]))

@@ -6,15 +6,18 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
 
+import msgspec
 import pytest
 
 from romana.adapters.store.memory import MemoryStore
+from romana.codec.records import RESERVATION, SPAN
 from romana.codec.text import parse_address
 from romana.core.topology import PlanChange
 from romana.core.view import apply_change
+from romana.model.address import Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Conflict, Exhausted, Invalid, NotFound
-from romana.model.ipam import Allocation
+from romana.model.ipam import Allocation, Reservation
 from romana.model.tenancy import Identity, Owner
 from romana.model.view import BlockTaken, Claim, Hello, Publication, Released, View
 from romana.services.control.agents import AgentVerbs
@@ -326,6 +329,43 @@ def test_a_policy_about_others_makes_nobody_look() -> None:
         await asyncio.gather(waiting["h1"], return_exceptions=True)
         for stream in streams.values():
             await stream.aclose()
+
+    run(test)
+
+
+def test_a_policy_about_the_endpoints_of_each_host_follows_where_they_live() -> None:
+    """A span or a fixed address that a host gets is news to that host's row alone."""
+    local = {
+        "id": "from-its-own",
+        "direction": "ingress",
+        "applied_to": [{"dest": "host"}],
+        "ingress": [{"peers": [{"peer": "local"}], "rules": [{"protocol": "tcp", "ports": [22]}]}],
+    }
+    fixed = parse_address("10.0.255.9")
+    held = (Allocation(address=fixed, block=fixed.supernet(29), endpoint="vm/eth0", sequence=1),)
+    bound = Reservation(name="vm", identity=WEB, allocations=held, host="h1", endpoint="vm/eth0", sticky=True)
+    free = msgspec.structs.replace(bound, host="", endpoint="")
+
+    def homes(view: View) -> set[Prefix]:
+        row = view.entries[view.host_rows.ingress]
+        return {prefix for prefix, found in row.items() if found != "drop"}
+
+    async def homes_with(site: Site, reservation: Reservation) -> set[Prefix]:
+        await site.core.commit(lambda _, draft: draft.put(RESERVATION, RESERVATION.key("vm"), reservation))
+        return homes(await site.view("h1"))
+
+    async def test(site: Site) -> None:
+        await site.tenancy.apply_policies(local)
+        views = {host: await site.view(host) for host in ("h1", "h2")}
+        for view in views.values():
+            assert homes(view) == set(view.spans)
+        assert views["h1"].host_rows != views["h2"].host_rows
+        assert await homes_with(site, bound) == set(views["h1"].spans) | {fixed.supernet(fixed.length)}
+        assert await homes_with(site, free) == set(views["h1"].spans)
+        assert (await site.view("h2")).entries == views["h2"].entries
+        span = next(iter(views["h1"].spans))
+        await site.core.commit(lambda _, draft: draft.delete(SPAN.key(span)))
+        assert homes(await site.view("h1")) == set(views["h1"].spans) - {span}
 
     run(test)
 

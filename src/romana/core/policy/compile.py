@@ -73,10 +73,15 @@ def host_rows_of(world: PolicyWorld) -> dict[str, RowIds]:
     for name, host in sorted(world.hosts.items()) if policies else ():
         selecting = [one for one in policies if any(selects(peer, host) for peer in one.hosts)]
         tiers = (host_tiers(selecting, direction) for direction in Direction)
-        ids = RowIds(*("" if one is None else _row_id(one, (), "host") for one in tiers))
+        ids = RowIds(*("" if one is None else _row_id(one, (), _whose(one, name)) for one in tiers))
         if ids != RowIds("", ""):
             found[name] = ids
     return found
+
+
+def _whose(tiers: Tiers, host: str) -> str:
+    """Hosts about which the same decides share a row, unless it is about the endpoints of each."""
+    return f"{HOST}{host}" if tiers.names_local else "host"
 
 
 def _row_id(tiers: Tiers, ports: tuple[NamedPort, ...], whose: str = "endpoint") -> str:
@@ -116,10 +121,11 @@ def verdicts_for(world: PolicyWorld, classes: Classes, who: str, direction: Dire
     one = classes.by_id.get(who)
     if one is not None:
         return Verdicts(tiers_for(world.policies, one, direction), one.ports, classes, world.hosts)
-    tiers = tiers_for_host(world, who.removeprefix(HOST), direction)
+    name = who.removeprefix(HOST)
+    tiers = tiers_for_host(world, name, direction)
     if tiers is None:
         raise NotFound(f"no policy governs {direction} of {who}")
-    return Verdicts(tiers, (), classes, world.hosts)
+    return Verdicts(tiers, (), classes, world.hosts, local=world.local.get(name, ()))
 
 
 def tiers_for_host(world: PolicyWorld, name: str, direction: Direction) -> Tiers | None:

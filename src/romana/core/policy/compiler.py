@@ -18,19 +18,22 @@ from romana.core.policy.locator import Locator
 from romana.core.policy.selector import canonical, is_unconditional
 from romana.core.policy.verdicts import Verdicts
 from romana.core.policy.world import PolicyWorld, Touched
-from romana.model.address import Address, Family
+from romana.model.address import Address, Family, Prefix
 from romana.model.policy import Direction, HostPeer, Selector
 from romana.model.program import Profile, Program, Row, RowIds
 from romana.model.tenancy import Identity, Tenant
 
 
 class _Needs(msgspec.Struct, frozen=True):
-    """What a row was made from besides its own class and policies: selectors, everybody, named ports, hosts."""
+    """What a row was made from besides its own class and policies: selectors, everybody, named ports, hosts; and where
+    the endpoints of its host lived, None where it is not about them.
+    """
 
     selectors: frozenset[Selector]
     everybody: bool
     ports: bool
     hosts: bool
+    local: tuple[Prefix, ...] | None
 
 
 class Compiler:
@@ -167,11 +170,17 @@ class Compiler:
         return stale
 
     def _stale_by_hosts(self, world: PolicyWorld) -> set[str]:
+        stale = set()
+        for name, ids in self._host_rows.items():
+            for id_ in (ids.ingress, ids.egress):
+                local = self._needs[id_].local if id_ in self._needs else None
+                if local is not None and local != world.local.get(name, ()):
+                    stale.add(id_)
         hosts = {name: (host.labels, host.addresses) for name, host in world.hosts.items()}
-        if not differing(self._hosts, hosts):
-            return set()
-        self._hosts = hosts
-        return {id_ for id_, needs in self._needs.items() if needs.hosts}
+        if differing(self._hosts, hosts):
+            self._hosts = hosts
+            stale |= {id_ for id_, needs in self._needs.items() if needs.hosts}
+        return stale
 
     def _rows_about(self, one: PolicyClass) -> set[str]:
         """The rows to which it matters where a class lives."""
@@ -251,4 +260,5 @@ def _needs(verdicts: Verdicts) -> _Needs:
         everybody=not verdicts.null_is_least or any(is_unconditional(selector) for selector in selectors),
         ports=verdicts.tiers.direction is Direction.EGRESS and verdicts.tiers.has_names,
         hosts=any(isinstance(peer, HostPeer) for peer in peers),
+        local=verdicts.local if verdicts.tiers.names_local else None,
     )

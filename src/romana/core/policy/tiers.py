@@ -13,7 +13,17 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 import msgspec
 
 from romana.core.policy.profile import complement, intersection, minus, profile_from, union
-from romana.model.policy import PORT_PROTOCOLS, Action, Direction, Peer, Policy, PolicyTier, Selector, Traffic
+from romana.model.policy import (
+    PORT_PROTOCOLS,
+    Action,
+    Direction,
+    LocalPeer,
+    Peer,
+    Policy,
+    PolicyTier,
+    Selector,
+    Traffic,
+)
 from romana.model.program import ACCEPT, DROP, Profile
 from romana.model.tenancy import Identity, Isolation, NamedPort
 
@@ -61,6 +71,11 @@ class Tiers(msgspec.Struct, frozen=True, kw_only=True):
     def has_names(self) -> bool:
         """Whether some clause is about a named port."""
         return any(one.name for clause in self.clauses for one in clause.traffic)
+
+    @property
+    def names_local(self) -> bool:
+        """Whether some clause is about the endpoints of the host itself, so that no other host shares it."""
+        return any(isinstance(peer, LocalPeer) for clause in self.clauses for peer in clause.peers or ())
 
 
 class Decision(msgspec.Struct, frozen=True):

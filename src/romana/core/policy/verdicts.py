@@ -16,7 +16,7 @@ from romana.core.policy.places import NULL_CLASS, UNKNOWN_CLASS
 from romana.core.policy.selector import selects
 from romana.core.policy.tiers import Contact, Tiers, decide, least_accepted
 from romana.model.address import Address, Prefix
-from romana.model.policy import CidrPeer, Direction, HostPeer, Selector
+from romana.model.policy import CidrPeer, Direction, HostPeer, LocalPeer, Selector
 from romana.model.program import Profile, Staged
 from romana.model.tenancy import NamedPort
 from romana.model.topology import Host
@@ -35,9 +35,19 @@ class AddressedPeer(msgspec.Struct, frozen=True):
 class Verdicts:
     """The verdicts of one class, or one kind of hosts, in one direction."""
 
-    def __init__(self, tiers: Tiers, own_ports: Ports, classes: Classes, hosts: Mapping[str, Host]) -> None:
-        """`own_ports` are the named ports of those whom it is about."""
+    def __init__(
+        self,
+        tiers: Tiers,
+        own_ports: Ports,
+        classes: Classes,
+        hosts: Mapping[str, Host],
+        local: tuple[Prefix, ...] = (),
+    ) -> None:
+        """`own_ports` are the named ports of those whom it is about, `local` is where the endpoints of a host live that
+        it is about.
+        """
         self.tiers = tiers
+        self.local = local
         self.addressed: list[AddressedPeer] = []
         self.null_is_least = tiers.only_accepts
         """Whether what the null class is accepted is what every class is accepted at least."""
@@ -51,8 +61,10 @@ class Verdicts:
                 if isinstance(peer, Selector):
                     for class_id in classes.matched_by(peer):
                         matched.setdefault(class_id, set()).add(place)
-                else:
+                elif not isinstance(peer, LocalPeer):
                     self.addressed += _addressed(place, peer, hosts)
+                elif local:
+                    self.addressed.append(AddressedPeer(place, local))
         if self._ports_matter:
             for class_id, one in classes.by_id.items():
                 if one.ports:

@@ -39,7 +39,7 @@ class Touched(msgspec.Struct):
 
 class PolicyWorld(msgspec.Struct, frozen=True, kw_only=True):
     """Tenants by name, policies by id, identities by id, networks by name, blocks by CIDR, endpoints by id, hosts by
-    name.
+    name; and by the name of a host where its endpoints live: its spans, and the fixed addresses in use there.
 
     Rows are compiled for `identities` and for the identities of `endpoints`. A tenant that is not listed is isolated
     by tenant and has no labels.
@@ -52,6 +52,7 @@ class PolicyWorld(msgspec.Struct, frozen=True, kw_only=True):
     blocks: Mapping[Prefix, Block] = {}
     endpoints: Mapping[str, Endpoint] = {}
     hosts: Mapping[str, Host] = {}
+    local: Mapping[str, tuple[Prefix, ...]] = {}
 
     def tenant(self, name: str) -> Tenant:
         """The tenant of that name, with the defaults when it is not listed."""

@@ -110,6 +110,24 @@ class Revisions(Mapping[str, int]):
         return len(self._others) + len(self._endpoints)
 
 
+class Local(Mapping[str, tuple[Prefix, ...]]):
+    """Where the endpoints of each host live, looked up when it is asked for (`PolicyWorld.local`)."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def __getitem__(self, host: str) -> tuple[Prefix, ...]:
+        if host not in self._state.hosts:
+            raise KeyError(host)
+        return self._state.local_to(host)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._state.hosts)
+
+    def __len__(self) -> int:
+        return len(self._state.hosts)
+
+
 class State:
     """Everything by its natural key. `revision` is the last event's.
 
@@ -165,6 +183,8 @@ class State:
         self._blocks_on: dict[str, dict[Prefix, Block]] = {}
         self._visiting: dict[str, dict[str, Reservation]] = {}  # by host and name
         self._bound: dict[str, str] = {}  # endpoint -> the reservation it uses
+        self._local: dict[str, tuple[Prefix, ...]] = {}  # by host, of those that were asked for
+        self._naming_local: set[str] = set()  # policies
         self._changed = Changed()
         self._touched = Touched()  # since `take_touched`
 
@@ -203,6 +223,15 @@ class State:
         """The reservations that a host's endpoints use, by name."""
         return self._visiting.get(host, {})
 
+    def local_to(self, host: str) -> tuple[Prefix, ...]:
+        """Where a host's endpoints live: its spans, and the fixed addresses in use there."""
+        found = self._local.get(host)
+        if found is None:
+            used = {one.address for each in self.reservations_on(host).values() for one in each.allocations}
+            fixed = (Prefix(one.family, one.value, one.length) for one in used)
+            found = self._local[host] = tuple(sorted({*self.spans_on(host), *fixed}))
+        return found
+
     def reservation_of(self, endpoint: str) -> Reservation | None:
         """The reservation that an endpoint uses."""
         name = self._bound.get(endpoint)
@@ -239,6 +268,7 @@ class State:
             blocks=self.blocks,
             endpoints=endpoints or {},
             hosts=self.hosts,
+            local=Local(self),
         )
 
     def load(self, page: Iterable[Record]) -> None:
@@ -342,6 +372,7 @@ class State:
                 self._touched.tenants.add(key)
             case "policy":
                 self._touched.policies.add(key)
+                (self._naming_local.add if new is not None and new.names_local else self._naming_local.discard)(key)
             case "blackout":
                 self._networks = None
             case "identity":
@@ -363,6 +394,7 @@ class State:
         match kind:
             case "span":
                 self._move(self._spans_on, key, old, new)
+                self._local_moved(old, new)
                 self._touch(self.routes.drop_span(key) if new is None else self.routes.put_span(new))
                 _recount(self.taken, key, old is not None, new is not None)
             case "retired":
@@ -392,6 +424,7 @@ class State:
 
     def _bind(self, old: Reservation | None, new: Reservation | None) -> None:
         """Follow who uses fixed addresses."""
+        self._local_moved(old, new)
         if old is not None and old.host:
             self._changed.hosts.add(old.host)
             self._visiting[old.host].pop(old.name)
@@ -405,6 +438,13 @@ class State:
             for allocation in new.allocations:
                 lone = RouteException(prefix=allocation.address, host=new.host, reason=Away.FIXED, name=new.name)
                 self._touch(self.routes.put_exception(lone))
+
+    def _local_moved(self, *changed: Span | Reservation | None) -> None:
+        """The endpoints of hosts live elsewhere now, which is something to policies about them alone."""
+        for one in changed:
+            self._local.pop(one.host if one is not None else "", None)
+        if self._naming_local:
+            self.policy_generation += 1
 
     def _touch(self, devices: set[str]) -> None:
         """The routes of these devices, or what their daemons do, may differ now."""

@@ -6,14 +6,14 @@ import msgspec
 import pytest
 
 from romana.codec.json import decode, encode
-from romana.codec.text import parse_address
+from romana.codec.text import parse_address, parse_prefix
 from romana.core.policy.compile import compile_program
 from romana.core.policy.trace import Trace, trace
 from romana.core.policy.world import PolicyWorld
 from romana.model.address import Address
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Invalid
-from romana.model.policy import TCP, HostPeer, Policy, Rule, Traffic
+from romana.model.policy import TCP, HostPeer, LocalPeer, Policy, Rule, Traffic
 from romana.model.tenancy import Tenant
 from romana.model.topology import Host
 from tests.worlds.policy_states import A_DB, A_WEB, B_WEB, DB, THREE, WEB, endpoint, policy, world
@@ -138,6 +138,19 @@ def test_a_host_that_policies_govern_decides_at_its_end() -> None:
     assert told(E_DB, "192.0.2.9", of=with_host(guarded, own_host=True)).verdict
     free = told(E_DB, "192.0.2.9", of=with_host(own_host=True))
     assert free.ingress.sentence == "no policy governs ingress of host h1"
+
+
+def test_the_endpoints_of_a_host_itself_are_those_that_live_on_it() -> None:
+    rule = Rule(peers=(LocalPeer(),), traffic=(HTTP,))
+    guarded = Policy(id="guard", kind="native", subjects=(), hosts=(HostPeer(),), ingress=(rule,))
+    base = with_host(guarded, own_host=True)
+    other = Host(name="h2", addresses=(parse_address("192.0.2.10"),))
+    spans = {"h1": (parse_prefix("10.0.0.0/29"),), "h2": (parse_prefix("10.0.0.8/29"),)}
+    both = msgspec.structs.replace(base, hosts={**base.hosts, "h2": other}, local=spans)
+    assert told(E_WEB, "192.0.2.9", of=both).ingress.sentence == "rule 0 of policy guard accepts it"
+    assert told(E_DB, "192.0.2.10", of=both).ingress.verdict
+    assert not told(E_DB, "192.0.2.9", of=both).ingress.verdict
+    assert not told(E_WEB, "192.0.2.10", of=both).ingress.verdict
 
 
 def test_what_staged_policies_would_change_is_told() -> None:
