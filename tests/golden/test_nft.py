@@ -8,8 +8,9 @@ import pytest
 
 from romana.codec.nft import render_changes, render_table
 from romana.codec.nft_listing import parse_table
-from romana.core.ruleset import Failsafe, desired_ruleset, ruleset_changes
+from romana.core.ruleset import desired_ruleset, ruleset_changes
 from romana.model.endpoint import Endpoint
+from romana.model.policy import Failsafe
 from romana.model.program import RowIds
 from romana.model.view import View
 from tests.fakes.rulesets import HTTP, NOT_HTTP, STORE, endpoint, entries, view

@@ -10,7 +10,8 @@ import pytest
 from romana.adapters.linux.conntrack import KernelConnections
 from romana.adapters.linux.netns import inside
 from romana.codec.text import parse_prefix
-from romana.core.ruleset import Failsafe, desired_ruleset, ruleset_changes
+from romana.core.ruleset import desired_ruleset, ruleset_changes
+from romana.model.policy import Failsafe
 from romana.model.program import RowIds
 from romana.model.view import View
 from tests.fakes.rulesets import HTTP, STORE, WEB, endpoint, entries, view

@@ -16,7 +16,6 @@ from romana.codec.nft_chains import (
     Chain,
     base_chains,
     guard_chain,
-    guard_name,
     profile_chains,
     profile_name,
     profile_sets,
@@ -33,6 +32,7 @@ from romana.core.ruleset import (
     Ruleset,
     RulesetChanges,
     Shape,
+    guard_name,
     lookups,
 )
 from romana.model.address import Family

@@ -17,7 +17,7 @@ import msgspec
 
 from romana.core.condemn import ALWAYS
 from romana.core.policy.profile import minus
-from romana.core.ruleset import ACCEPT, DROP, Kind, Shape, lookups, row_direction
+from romana.core.ruleset import ACCEPT, DROP, Kind, Shape, failsafe_name, lookups, row_direction
 from romana.model.address import Family, Prefix
 from romana.model.policy import ICMP, ICMPV6, SCTP, TCP, UDP, Direction
 from romana.model.program import Intervals, Profile, Staged
@@ -143,16 +143,11 @@ def guard_chain(row: str) -> Chain:
             "jump tracked",
             f"{_AMONG_NEIGHBOURS} accept",
             f"meta l4proto {{ {', '.join(map(str, sorted(ALWAYS)))} }} accept",
-            f"meta l4proto . th dport @failsafe_{'in' if ingress else 'out'} accept",
+            f"meta l4proto . th dport @{failsafe_name(row_direction(row))} accept",
             f"jump {row}",
             *denied(f"host-{row_direction(row)}"),
         ),
     )
-
-
-def guard_name(row: str) -> str:
-    """The name of the base chain that asks a row about the host's own traffic."""
-    return f"guard_{row}"
 
 
 def row_chain(row: str, shape: Shape, words: str = "") -> Chain:

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from romana.core.policy.profile import allows
-from romana.core.ruleset import NO_FAILSAFE, Failsafe
 from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
+from romana.model.policy import NO_FAILSAFE, Failsafe
 from romana.model.program import enforced_id
 from romana.model.view import View
 

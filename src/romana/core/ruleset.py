@@ -20,7 +20,7 @@ from romana.core.diff import Changes, diff
 from romana.model.address import Family, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Fault, Invalid
-from romana.model.policy import Direction
+from romana.model.policy import NO_FAILSAFE, Direction, Failsafe
 from romana.model.program import Profile, Staged
 from romana.model.view import View
 
@@ -101,16 +101,6 @@ class Range(NamedTuple):
     first: int
     last: int
     verdict: str
-
-
-class Failsafe(msgspec.Struct, frozen=True):
-    """What no policy about hosts can close: protocols with their destination ports, by direction."""
-
-    ingress: tuple[tuple[int, int], ...] = ()
-    egress: tuple[tuple[int, int], ...] = ()
-
-
-NO_FAILSAFE = Failsafe()
 
 
 class Ruleset(msgspec.Struct, frozen=True, kw_only=True):
@@ -326,8 +316,8 @@ def lookups(shape: Shape, rows: Iterable[str] = (), *, common: bool = True) -> d
             result[f"spans{family:d}"] = Lookup(Kind.SPAN, family)
             result[f"endpoints_out{family:d}"] = Lookup(Kind.ENDPOINT, family)
             result[f"endpoints_in{family:d}"] = Lookup(Kind.ENDPOINT, family)
-        for word in ("in", "out"):
-            result[f"failsafe_{word}"] = Lookup(Kind.FAILSAFE, Family.V4)
+        for direction in Direction:
+            result[failsafe_name(direction)] = Lookup(Kind.FAILSAFE, Family.V4)
     for row in rows:
         result[f"{row}_own"] = Lookup(Kind.OWN, Family.V4, row=row)
         for family in Family:
@@ -372,15 +362,25 @@ def _shape(view: View) -> Shape:
     return Shape(*(tuple(sorted(lengths[family], reverse=True)) for family in Family))
 
 
+def failsafe_name(direction: Direction) -> str:
+    """The set of what no policy about hosts can close in a direction; the agent's configuration names it so, too."""
+    return "failsafe_in" if direction is Direction.INGRESS else "failsafe_out"
+
+
+def guard_name(row: str) -> str:
+    """The name of the base chain that asks a row about the host's own traffic."""
+    return f"guard_{row}"
+
+
 def _constant_ranges(shape: Shape, local: Iterable[Prefix], failsafe: Failsafe) -> dict[str, tuple[Range, ...]]:
     ranges = {
         name: _flatten((prefix, ACCEPT) for prefix in local if prefix.family is lookup.family)
         for name, lookup in lookups(shape).items()
         if lookup.kind is Kind.SPAN
     }
-    for word, ports in (("in", failsafe.ingress), ("out", failsafe.egress)):
-        keys = sorted({protocol << 16 | port for protocol, port in ports})
-        ranges[f"failsafe_{word}"] = tuple(Range(key, key, ACCEPT) for key in keys)
+    for direction in Direction:
+        keys = sorted({protocol << 16 | port for protocol, port in failsafe.of(direction)})
+        ranges[failsafe_name(direction)] = tuple(Range(key, key, ACCEPT) for key in keys)
     return ranges
 
 

@@ -163,3 +163,17 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         """Whether a rule is about the endpoints of each host itself."""
         rules = (*(self.ingress or ()), *(self.egress or ()))
         return any(isinstance(peer, LocalPeer) for rule in rules for peer in rule.peers or ())
+
+
+class Failsafe(msgspec.Struct, frozen=True):
+    """What no policy about hosts can close: protocols with their destination ports, by direction."""
+
+    ingress: tuple[tuple[int, int], ...] = ()
+    egress: tuple[tuple[int, int], ...] = ()
+
+    def of(self, direction: Direction) -> tuple[tuple[int, int], ...]:
+        """That of one direction."""
+        return self.ingress if direction is Direction.INGRESS else self.egress
+
+
+NO_FAILSAFE = Failsafe()

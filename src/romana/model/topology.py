@@ -8,6 +8,7 @@ import msgspec
 
 from romana.model.address import Address, Prefix
 from romana.model.fabric import RouterDevice, Routing
+from romana.model.policy import Failsafe
 
 
 class Placement(StrEnum):
@@ -118,7 +119,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     `groups` has the path of its leaf group by topology name. `instance` is the agent's random id (empty until it
     reported), `epoch` counts the instances that were accepted for this host. A host that is `draining` gets no more
     room, and its agent gives back what it does not use. `machine` tells the machine that the agent runs on from others
-    (empty: not known).
+    (empty: not known), `failsafe` is what its agent lets no policy close (None: not known).
     """
 
     name: str
@@ -129,6 +130,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int = 0
     draining: bool = False
     machine: str = ""
+    failsafe: Failsafe | None = None
 
 
 class NetworkRequest(msgspec.Struct, frozen=True, kw_only=True):

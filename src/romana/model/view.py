@@ -8,7 +8,7 @@ from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.flow import Flow
 from romana.model.ipam import Allocation, Block, Retired, Span
-from romana.model.policy import Direction
+from romana.model.policy import Direction, Failsafe
 from romana.model.program import Profile, RowIds
 from romana.model.route import DeviceRoute
 from romana.model.speaker import DaemonPlan, Speaker
@@ -111,9 +111,9 @@ class RouterView(msgspec.Struct, frozen=True, kw_only=True):
 class Hello(msgspec.Struct, frozen=True, kw_only=True):
     """How an agent reports in: the random id of its state, and the host's addresses and labels as it sees them.
 
-    `machine` is a digest that tells the machine from others, `logged` the largest number that its log ever had; None
-    when the agent does not say. A host that the control plane does not know joins by its labels; NotFound or Invalid
-    when no group takes it.
+    `machine` is a digest that tells the machine from others, `logged` the largest number that its log ever had,
+    `failsafe` what no policy about the host can close; None when the agent does not say. A host that the control plane
+    does not know joins by its labels; NotFound or Invalid when no group takes it.
     """
 
     host: str
@@ -123,6 +123,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
     version: str = ""
     machine: str = ""
     logged: int | None = None
+    failsafe: Failsafe | None = None
 
 
 class Welcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,9 +11,8 @@ from romana.core.condemn import Judgement, rows_in_use
 from romana.core.policy.compile import compile_program
 from romana.core.policy.evaluate import verdict
 from romana.core.policy.profile import allows
-from romana.core.ruleset import Failsafe
 from romana.model.address import Address
-from romana.model.policy import Direction
+from romana.model.policy import Direction, Failsafe
 from romana.model.program import RowIds
 from tests.fakes.rulesets import STORE, WEB, endpoint, entries, view
 from tests.fakes.views import view_of_world

@@ -18,6 +18,7 @@ from romana.model.address import Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Conflict, Exhausted, Invalid, NotFound
 from romana.model.ipam import Allocation, Reservation
+from romana.model.policy import Failsafe
 from romana.model.tenancy import Identity, Owner
 from romana.model.view import BlockTaken, Claim, Hello, Publication, Released, View
 from romana.services.control.agents import AgentVerbs
@@ -114,6 +115,19 @@ def test_a_host_joins_the_group_of_its_labels_and_gets_stock() -> None:
         assert {span.network for span in view.spans.values()} == {"pods", "pods6"}
         assert {block.owner for block in view.blocks.values()} == {None}
         assert all(block.host == "h1" for block in view.blocks.values())
+
+    run(test)
+
+
+def test_what_no_policy_can_close_on_a_host_is_what_its_agent_said_last() -> None:
+    async def test(site: Site) -> None:
+        ssh, dns = Failsafe(ingress=((6, 22),)), Failsafe(egress=((17, 53),))
+        for said, known in ((None, None), (ssh, ssh), (None, ssh), (dns, dns)):
+            addresses = (parse_address("192.0.2.1"),)
+            hello = Hello(host="h1", instance="i-h1", addresses=addresses, labels={"rack": "1"}, failsafe=said)
+            epoch = (await site.agents.hello(hello)).epoch
+            host = site.core.state.hosts["h1"]
+            assert (host.failsafe, host.epoch) == (known, epoch)
 
     run(test)
 

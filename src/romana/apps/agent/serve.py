@@ -38,9 +38,9 @@ from romana.apps.agent.joints import COMMAND, bird_of, monitoring, own_addresses
 from romana.apps.agent.server import AgentServer
 from romana.codec.json import encode
 from romana.codec.traffic import parse_ports
-from romana.core.ruleset import Failsafe
 from romana.model.errors import Unavailable
 from romana.model.metric import Metric
+from romana.model.policy import Failsafe
 from romana.services.agent.agent import Agent, AgentSettings, World
 from romana.services.agent.kernel import KernelPorts
 from romana.services.agent.metrics import agent_metrics

@@ -6,7 +6,7 @@ of `romana trace`. Knows no store.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,16 +14,18 @@ import msgspec
 from romana.core.policy.classes import classify
 from romana.core.policy.compile import HOST, verdicts_for
 from romana.core.policy.places import NULL_CLASS, UNKNOWN_CLASS, find_places
-from romana.core.policy.profile import covers, meets, profile_from, profile_words
+from romana.core.policy.profile import covers, meets, profile_from, profile_words, union
 from romana.core.policy.tiers import ISOLATION, Contact, Decision, Tiers, decisions
 from romana.core.policy.verdicts import Verdicts
 from romana.core.policy.world import PolicyWorld
+from romana.core.ruleset import failsafe_name
 from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Fault, Invalid
 from romana.model.policy import Action, Direction, Traffic
 from romana.model.program import Program, Row
 from romana.model.tenancy import Isolation
+from romana.model.topology import Host
 
 
 class DecidingRule(msgspec.Struct, frozen=True):
@@ -38,11 +40,11 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
     """What one end of the connection decides: egress at the source, ingress at the destination.
 
     `endpoint` is the id of the endpoint there, empty when there is none; then only `verdict` and `sentence` mean
-    something, unless it is a host that policies govern (`row`). `tier` names the tiers that decided; `policies` are
-    those that govern the end in this direction; `rules` those of their rules that decide about some of the traffic.
-    `matched` is the row's entry that decided (none: the one about the endpoint's own host), `accepts` its profile in
-    words. `staged` says what staged policies would change. `steps` are the elements that the kernel finds, where a host
-    was asked.
+    something, unless it is a host that policies govern (`row`). `tier` names the tiers that decided, `fail-safe` where
+    what no policy about the host can close does; `policies` are those that govern the end in this direction; `rules`
+    those of their rules that decide about some of the traffic. `matched` is the row's entry that decided (none: the
+    one about the endpoint's own host), `accepts` its profile in words. `staged` says what staged policies would
+    change. `steps` are the elements that the kernel finds, where a host was asked.
     """
 
     direction: Direction
@@ -108,8 +110,9 @@ def trace(
     )
 
 
+FAILSAFE = "fail-safe"
+"""Stands for a tier where what no policy can close decides."""
 _BOTH = (Direction.EGRESS, Direction.INGRESS)
-_FAILSAFE = {Direction.INGRESS: "failsafe_in", Direction.EGRESS: "failsafe_out"}
 
 
 class _Tracer:
@@ -161,8 +164,7 @@ class _Tracer:
         if host is not None and ids is not None and ids.of(direction):
             row = self._program.rows[ids.of(direction)]
             found = self._decided(row, peer, f"{HOST}{host.name}", own=False, isolation=None)
-            if not found["verdict"]:
-                found["sentence"] += f"; what its agent's `[host] {_FAILSAFE[direction]}` lists passes all the same"
+            found |= self._failsafe(host, row, found)
             return End(direction=direction, address=address, name=host.name, **found)
         if host is not None:
             sentence = f"no policy governs {direction} of host {host.name}"
@@ -173,6 +175,24 @@ class _Tracer:
         else:
             sentence = "outside of all networks; not decided here"
         return End(direction=direction, address=address, verdict=not networks, sentence=sentence)
+
+    def _failsafe(self, host: Host, row: Row, found: Mapping[str, Any]) -> dict[str, Any]:
+        """What differs at a host's end because of what no policy can close there."""
+        where = f"its agent's `[host] {failsafe_name(row.direction)}`"
+        if host.failsafe is None:
+            more = "" if found["verdict"] else f"; what {where} lists passes all the same"
+            return {"sentence": f"{found['sentence']}{more}"}
+        listed = [Traffic(protocol, port, port) for protocol, port in host.failsafe.of(row.direction)]
+        named = [one for one in listed if meets(profile_from((one,)), self._traffic)]
+        if not named:
+            return {}
+        safe = profile_from(named)
+        words = f"no policy closes {', '.join(sorted(map(str, named)))}, which {where} lists"
+        if covers(safe, self._traffic):
+            return {"verdict": True, "sentence": words, "tier": FAILSAFE, "rules": (), "staged": ""}
+        if not found["verdict"] and covers(union(safe, self._program.profiles[found["profile"]]), self._traffic):
+            return {"verdict": True, "sentence": f"{words}; {found['sentence']}"}
+        return {}
 
     def _decided(self, row: Row, peer: Address, who: str, *, own: bool, isolation: Isolation | None) -> dict[str, Any]:
         """What a row says about a peer, and why; `who` it is about as `verdicts_for` names it, empty when unknown."""

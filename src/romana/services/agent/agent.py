@@ -11,10 +11,10 @@ import asyncio
 import msgspec
 import structlog
 
-from romana.core.ruleset import NO_FAILSAFE, Failsafe
 from romana.model.address import Address
 from romana.model.daemon import SessionState
 from romana.model.errors import Unavailable
+from romana.model.policy import NO_FAILSAFE, Failsafe
 from romana.model.view import Hello
 from romana.ports import AgentState, Clock, Connection, ControlPlane, RouteDaemon
 from romana.services.agent.attachments import Attachments
@@ -251,6 +251,7 @@ class Agent:
             machine=self.settings.machine,
             version=self.settings.version,
             logged=self._world.state.last_number(),
+            failsafe=self.settings.failsafe,
         )
 
     async def _tidy_blocks(self) -> None:

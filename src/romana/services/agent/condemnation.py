@@ -13,10 +13,10 @@ from collections.abc import Callable, Collection
 import structlog
 
 from romana.core.condemn import HOST, Judgement, rows_in_use
-from romana.core.ruleset import NO_FAILSAFE, Failsafe
 from romana.model.address import Address
 from romana.model.endpoint import Endpoint
 from romana.model.errors import RomanaError
+from romana.model.policy import NO_FAILSAFE, Failsafe
 from romana.model.program import RowIds
 from romana.model.view import View
 from romana.ports import Connection, Connections

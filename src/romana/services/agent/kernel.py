@@ -17,10 +17,8 @@ import msgspec
 from romana.core.diff import Changes, diff
 from romana.core.routing import host_routes
 from romana.core.ruleset import (
-    NO_FAILSAFE,
     Contents,
     Element,
-    Failsafe,
     Ruleset,
     RulesetChanges,
     desired_ruleset,
@@ -32,6 +30,7 @@ from romana.model.address import Address, Prefix
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Conflict, NotFound
 from romana.model.ipam import Retired
+from romana.model.policy import NO_FAILSAFE, Failsafe
 from romana.model.route import Route
 from romana.model.view import View
 from romana.ports import Connections, Fence, Filter, LinkPlan, Links, LinkState, Routes

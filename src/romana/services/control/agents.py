@@ -88,10 +88,11 @@ class AgentVerbs:
                 f"host {known.name} is another machine, and what it holds may still run there; when that machine is "
                 f"off, say so with `romana host lost {known.name}`"
             )
-        machine = hello.machine or known.machine
+        safe = known.failsafe if hello.failsafe is None else hello.failsafe
+        bound = msgspec.structs.replace(known, machine=hello.machine or known.machine, failsafe=safe)
         if known.instance == hello.instance and not (other or moved):
-            return msgspec.structs.replace(known, machine=machine)
-        return msgspec.structs.replace(known, instance=hello.instance, epoch=known.epoch + 1, machine=machine)
+            return bound
+        return msgspec.structs.replace(bound, instance=hello.instance, epoch=known.epoch + 1)
 
     def _is_live(self, state: State, host: str) -> bool:
         """Whether a view stream of the host is open here, or the host is another replica's."""

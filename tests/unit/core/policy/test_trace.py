@@ -13,7 +13,7 @@ from romana.core.policy.world import PolicyWorld
 from romana.model.address import Address
 from romana.model.endpoint import Endpoint
 from romana.model.errors import Invalid
-from romana.model.policy import TCP, HostPeer, LocalPeer, Policy, Rule, Traffic
+from romana.model.policy import TCP, Failsafe, HostPeer, LocalPeer, Policy, Rule, Traffic
 from romana.model.tenancy import Tenant
 from romana.model.topology import Host
 from tests.worlds.policy_states import A_DB, A_WEB, B_WEB, DB, THREE, WEB, endpoint, policy, world
@@ -138,6 +138,37 @@ def test_a_host_that_policies_govern_decides_at_its_end() -> None:
     assert told(E_DB, "192.0.2.9", of=with_host(guarded, own_host=True)).verdict
     free = told(E_DB, "192.0.2.9", of=with_host(own_host=True))
     assert free.ingress.sentence == "no policy governs ingress of host h1"
+
+
+def with_failsafe(base: PolicyWorld, *, ingress: int = 0, egress: int = 0) -> PolicyWorld:
+    safe = Failsafe(*(((TCP, port),) if port else () for port in (ingress, egress)))
+    return msgspec.structs.replace(base, hosts={"h1": msgspec.structs.replace(HOST, failsafe=safe)})
+
+
+def test_what_no_policy_can_close_is_accepted_at_a_hosts_end() -> None:
+    rule = Rule(peers=(DB,), traffic=(Traffic(TCP, 81, 82),))
+    closed = Policy(id="guard", kind="native", subjects=(), hosts=(HostPeer(),), ingress=(rule,), egress=())
+    base = with_host(closed, own_host=True)
+    found = told("203.0.113.1", "192.0.2.9", of=with_failsafe(base, ingress=80))
+    assert found.verdict
+    assert found.ingress.tier == "fail-safe"
+    assert found.ingress.sentence == "no policy closes tcp/80, which its agent's `[host] failsafe_in` lists"
+    assert not told("203.0.113.1", "192.0.2.9", of=with_failsafe(base, egress=80)).verdict
+    sent = told("192.0.2.9", "203.0.113.1", of=with_failsafe(base, egress=80))
+    assert sent.verdict
+    assert sent.egress.sentence.endswith("`[host] failsafe_out` lists")
+    assert not told("192.0.2.9", "203.0.113.1", of=with_failsafe(base, ingress=80)).verdict
+    part = told(E_DB, "192.0.2.9", Traffic(TCP, 80, 82), of=with_failsafe(base, ingress=80))
+    assert part.ingress.verdict
+    assert part.ingress.sentence.endswith("lists; only a part of it is accepted, by rule 0 of policy guard")
+    assert not told(E_DB, "192.0.2.9", Traffic(TCP, 79, 82), of=with_failsafe(base, ingress=80)).verdict
+
+
+def test_what_no_policy_can_close_is_closed_by_no_staged_one_either() -> None:
+    closed = Policy(id="guard", kind="native", subjects=(), hosts=(HostPeer(),), ingress=(), staged=True)
+    base = with_host(closed, own_host=True)
+    assert told("203.0.113.1", "192.0.2.9", of=with_failsafe(base, ingress=81)).ingress.staged
+    assert not told("203.0.113.1", "192.0.2.9", of=with_failsafe(base, ingress=80)).ingress.staged
 
 
 def test_the_endpoints_of_a_host_itself_are_those_that_live_on_it() -> None:

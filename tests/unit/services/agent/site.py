@@ -12,6 +12,7 @@ from romana.adapters.store.memory import MemoryStore
 from romana.codec.records import HOST, UNSETTLED, Unsettled
 from romana.model.address import Prefix
 from romana.model.endpoint import Endpoint
+from romana.model.policy import Failsafe
 from romana.model.tenancy import Identity, Owner
 from romana.ports import Transaction
 from romana.services.agent import follower
@@ -36,6 +37,9 @@ PLAN: dict[str, Any] = {
         {"name": "rack", "networks": ["pods4", "pods6"], "groups": [{"name": "r1", "hosts": [{"name": "h1"}]}]}
     ],
 }
+
+
+FAILSAFE = Failsafe(ingress=((6, 22),), egress=((17, 53),))
 
 
 async def here(function: Callable[..., T], *arguments: object) -> T:
@@ -63,7 +67,7 @@ class Site:
         world = World(
             kernel=self.kernel.ports, state=self.state, control=self.control, clock=self.clock, daemon=self.daemon
         )
-        settings = AgentSettings(host="h1", wait=1.0, every=60.0, give_back=self.give_back)
+        settings = AgentSettings(host="h1", wait=1.0, every=60.0, give_back=self.give_back, failsafe=FAILSAFE)
         self.agent = Agent(settings, world, Workers(here, here), sleep=self.sleep)
         self._running = asyncio.create_task(self.agent.run())
         if ready:

@@ -17,7 +17,7 @@ from romana.model.ipam import Retired
 from romana.model.view import Hello, Inventory, InventoryAnswer, Welcome
 from romana.services.agent import publisher
 from tests.fakes.kernel import FakeKernel
-from tests.unit.services.agent.site import DB, Site, new_epoch, restore, run
+from tests.unit.services.agent.site import DB, FAILSAFE, Site, new_epoch, restore, run
 
 DAY = 24 * 3600
 PEER = parse_prefix("10.1.0.192/29")
@@ -524,6 +524,13 @@ def test_an_agent_that_reports_in_again_while_it_publishes_keeps_its_epoch() -> 
         site.agent.follower.restart()
         await site.until(lambda: site.agent.follower.stream > before and len(site.published()) == 2)
         assert site.agent.ledger.epoch == 1
+
+    run(test)
+
+
+def test_an_agent_says_what_no_policy_can_close_when_it_reports_in() -> None:
+    async def test(site: Site) -> None:
+        await site.until(lambda: site.control.core.state.hosts["h1"].failsafe == FAILSAFE)
 
     run(test)
 
