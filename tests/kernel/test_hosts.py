@@ -9,9 +9,11 @@ import pytest
 
 from romana.adapters.linux.conntrack import KernelConnections
 from romana.adapters.linux.netns import inside
-from romana.codec.text import parse_prefix
+from romana.codec.text import parse_address, parse_prefix
+from romana.codec.traffic import parse_traffic
 from romana.core.ruleset import desired_ruleset, ruleset_changes
-from romana.model.policy import Failsafe
+from romana.core.walk import walk_host
+from romana.model.policy import Direction, Failsafe
 from romana.model.program import RowIds
 from romana.model.view import View
 from tests.fakes.rulesets import HTTP, STORE, WEB, endpoint, entries, view
@@ -25,6 +27,8 @@ ROWS = {f"{way}_{name}": entries(*ALL) for way in ("in", "out") for name in ENDP
 OWN = dict.fromkeys(ROWS, "accept")
 WORLD = (f"{WORLD4}/31 {HTTP.id}", f"2001:db8:ffff::2/127 {HTTP.id}")
 WEBS = ("10.0.0.0/29 accept", "fd00::/122 accept")
+PORTS = (("tcp", 80), ("tcp", 443), ("tcp", 22), ("udp", 80), ("udp", 53))
+PING = parse_traffic("icmp/8")
 BOTH = (4, 6)
 HOST = {4: HOST4, 6: HOST6}
 FAR = {4: WORLD4, 6: WORLD6}
@@ -61,7 +65,7 @@ def built() -> Iterator[tuple[OneHost, list[socket.socket]]]:
             bound(host.spaces[name], kind, address, port)
             for name in ("web", "store", "host", "world")
             for address in ("0.0.0.0", "::")
-            for kind, port in (("tcp", 80), ("tcp", 443), ("tcp", 22), ("udp", 80), ("udp", 53))
+            for kind, port in PORTS
         ]
         yield host, servers
         for server in servers:
@@ -82,7 +86,7 @@ def servers(built: tuple[OneHost, list[socket.socket]]) -> list[socket.socket]:
 
 def arriving(host: OneHost, servers: list[socket.socket], source: str, addresses: dict[int, str]) -> str:
     """What arrives in both families, in words."""
-    kinds = (("tcp", 80), ("tcp", 443), ("tcp", 22), ("udp", 80), ("udp", 53), ("icmp", 0))
+    kinds = (*PORTS, ("icmp", 0))
     found = {}
     for family in BOTH:
         probes = [Probe(host.spaces[source], kind, addresses[family], port) for kind, port in kinds]
@@ -113,6 +117,22 @@ def test_a_host_accepts_what_its_row_accepts_and_what_no_policy_can_close(
     assert arriving(host, servers, "host", FAR) == EVERYTHING  # the answers are of accepted connections
     apply(host, world(into=()))
     assert arriving(host, servers, "world", HOST) == "tcp22"
+
+
+def test_what_a_walk_of_the_hosts_table_says_is_what_the_kernel_does(
+    host: OneHost, servers: list[socket.socket]
+) -> None:
+    state = world(into=WORLD, out=WORLD)
+    apply(host, state)
+    kinds = {f"{protocol}{port}": parse_traffic(f"{protocol}/{port}") for protocol, port in PORTS} | {"icmp": PING}
+
+    def walked(direction: Direction) -> str:
+        peer = parse_address(WORLD4)
+        accepted = {name: walk_host(state, direction, peer, one, FAILSAFE).accepted for name, one in kinds.items()}
+        return " ".join(name for name, fine in accepted.items() if fine)
+
+    assert arriving(host, servers, "world", HOST) == walked(Direction.INGRESS) == "tcp80 tcp22 icmp"
+    assert arriving(host, servers, "host", FAR) == walked(Direction.EGRESS) == "tcp80 udp53 icmp"
 
 
 def test_a_host_sends_what_its_row_accepts(host: OneHost, servers: list[socket.socket]) -> None:

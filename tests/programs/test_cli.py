@@ -17,6 +17,7 @@ from romana.apps.cli.failure import ExitStatus
 from romana.codec.text import parse_address
 from romana.model.endpoint import Endpoint
 from romana.model.ipam import Allocation
+from romana.model.policy import Failsafe
 from romana.model.tenancy import Identity, Owner
 from romana.model.view import Claim, Hello, Publication
 from tests.probes.programs import BIN, Romana, romanad
@@ -63,7 +64,14 @@ async def _fill(server: str) -> None:
         await client.put("/v1/tenants/green", {"isolation": "segment"})
         await client.put("/v1/tenants/blue/segments/web", {})
         await client.put("/v1/tenants/blue/segments/db", {})
-        welcome = await client.hello(Hello(host="h11", instance="one", addresses=(parse_address("192.168.1.1"),)))
+        welcome = await client.hello(
+            Hello(
+                host="h11",
+                instance="one",
+                addresses=(parse_address("192.168.1.1"),),
+                failsafe=Failsafe(ingress=((6, 22),)),
+            )
+        )
         answer = await client.claim(Claim(host="h11", epoch=welcome.epoch, identity=identity))
         allocations = tuple(
             Allocation(address=block.address(1), block=block, endpoint="c1/eth0", sequence=1) for block in answer.blocks
@@ -371,6 +379,26 @@ def test_trace_explains_both_ends_and_checks_an_expectation(romana: Romana) -> N
     assert "expected to be accepted" in done.stderr
     told = romana.fails("trace", "web-1", "8.8.8.8", "tcp/0", status=ExitStatus.INVALID)
     assert "traffic" in told
+
+
+def test_trace_explains_a_hosts_end_with_what_no_policy_can_close(romana: Romana) -> None:
+    target, peer = {"dest": "host"}, {"peer": "local"}
+    local = {"peers": [peer], "rules": [{"protocol": "tcp", "ports": [80]}]}
+    document = {"id": "own", "direction": "ingress", "applied_to": [target], "ingress": [local]}
+    romana("policy", "apply", "-", stdin=json.dumps(document))
+    try:
+        lines = romana("trace", "8.8.8.8", "h11", "tcp/22", "--expect", "accept").splitlines()
+        assert lines[0].endswith("to h11 (192.168.1.1): ACCEPTED")
+        assert "  why: no policy closes tcp/22, which its agent's `[host] failsafe_in` lists" in lines
+        assert "  kernel: set failsafe_in: tcp/22 -> accept" in lines
+        lines = romana("trace", "web-1", "h11", "tcp/80").splitlines()
+        assert "receiver: ingress of h11 (192.168.1.1): ACCEPTED" in lines
+        assert "  why: rule 0 of policy own accepts it" in lines
+        assert any("kernel: chain guard_in_" in line for line in lines)
+        assert any("_4_range" in line and "(tcp/80)" in line for line in lines)
+        romana("trace", "8.8.8.8", "h11", "tcp/80", "--expect", "deny")
+    finally:
+        romana("policy", "remove", "own")
 
 
 def test_watch_gives_every_change_from_a_revision(romana: Romana) -> None:

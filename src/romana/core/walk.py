@@ -1,20 +1,32 @@
 """How a host's table decides about a connection: the elements that the kernel finds, one after the other.
 
 Owns the order of the lookups, as `core.ruleset` lays them out. Refuses to know policies. Invariant: for a connection of
-an endpoint the verdict is the one that the kernel comes to with the ruleset of the same view.
+an endpoint, or of a host itself, the verdict is the one that the kernel comes to with the ruleset of the same view.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from romana.core.policy.profile import covers, profile_words
-from romana.core.ruleset import ACCEPT, DROP, Element, Kind, Lookup, Ruleset, desired_ruleset, lookups
+from romana.core.policy.profile import covers, meets, profile_from, profile_words, union
+from romana.core.ruleset import (
+    ACCEPT,
+    DROP,
+    Element,
+    Kind,
+    Lookup,
+    Ruleset,
+    desired_ruleset,
+    failsafe_name,
+    guard_name,
+    lookups,
+)
 from romana.model.address import Address
 from romana.model.endpoint import Endpoint
-from romana.model.policy import Direction, Traffic
+from romana.model.policy import Direction, Failsafe, Traffic
+from romana.model.program import DROP as DROP_ALL
 from romana.model.program import Profile, Staged, enforced_id
 from romana.model.view import View
 
@@ -36,14 +48,38 @@ def walk(
     row = ruleset.maps[first].get(Element(first, address))
     if row is None:
         return Walk((f"map {first}: {address} is not there",), False)
-    steps = [f"map {first}: {address} -> {row}"]
+    return _decided(ruleset, row, peer, traffic, [f"map {first}: {address} -> {row}"], DROP_ALL)
+
+
+def _decided(
+    ruleset: Ruleset, row: str, peer: Address | None, traffic: Traffic, before: Sequence[str], safe: Profile
+) -> Walk:
+    """The steps before, and that of a row, which decides about what is not `safe` by now."""
     for name, key, verdict in _found(ruleset, row, peer):
-        steps.append(f"map {name}: {key} -> {_words(ruleset, verdict)}")
+        step = f"map {name}: {key} -> {_words(ruleset, verdict)}"
         profile = ruleset.profiles.get(enforced_id(verdict))
         if isinstance(profile, Profile):
-            return Walk(tuple(steps), covers(profile, traffic))
-        return Walk(tuple(steps), enforced_id(verdict) == ACCEPT)
-    return Walk((*steps, f"chain {row}: nothing of it is about that peer"), False)
+            return Walk((*before, step), covers(union(safe, profile), traffic))
+        return Walk((*before, step), enforced_id(verdict) == ACCEPT)
+    return Walk((*before, f"chain {row}: nothing of it is about that peer"), False)
+
+
+def walk_host(view: View, direction: Direction, peer: Address, traffic: Traffic, failsafe: Failsafe) -> Walk:
+    """What a host finds for a connection of its own with a peer that is not itself."""
+    row = view.host_rows.of(direction)
+    if not row:
+        return Walk((), accepted=True)
+    ruleset = desired_ruleset(view, (), failsafe)
+    steps = [f"chain {guard_name(row)}: the {direction} of this host"]
+    safe = DROP_ALL
+    for one in (Traffic(protocol, port, port) for protocol, port in failsafe.of(direction)):
+        profile = profile_from((one,))
+        if meets(profile, traffic):
+            steps.append(f"set {failsafe_name(direction)}: {one} -> {ACCEPT}")
+            safe = union(safe, profile)
+    if covers(safe, traffic):
+        return Walk(tuple(steps), accepted=True)
+    return _decided(ruleset, row, peer, traffic, steps, safe)
 
 
 def _found(ruleset: Ruleset, row: str, peer: Address | None) -> Iterator[tuple[str, str, str]]:

@@ -24,11 +24,11 @@ from romana.codec.records import KINDS, as_json
 from romana.codec.text import parse_address
 from romana.codec.traffic import parse_traffic
 from romana.core.policy.trace import End, Trace, trace
-from romana.core.walk import walk
+from romana.core.walk import walk, walk_host
 from romana.model.address import Address
 from romana.model.endpoint import Endpoint as Workload
 from romana.model.errors import Conflict, Fault, Invalid, NotFound
-from romana.model.policy import Policy, Traffic
+from romana.model.policy import NO_FAILSAFE, Policy, Traffic
 from romana.model.tenancy import Segment, Tenant
 from romana.model.topology import Host, Network
 from romana.model.view import Claim, ClaimAnswer, Hello, Publication, ViewChange, Welcome
@@ -111,6 +111,10 @@ class Api:
 
     def _in_kernel(self, end: End, peer: Address, traffic: Traffic, known: Mapping[str, Workload]) -> End:
         """The same with what the end's host finds in its table."""
+        if not end.endpoint and end.row:
+            failsafe = self.core.state.hosts[end.name].failsafe or NO_FAILSAFE
+            steps = walk_host(self.views.now(end.name), end.direction, peer, traffic, failsafe).steps
+            return msgspec.structs.replace(end, steps=steps)
         endpoint = known.get(end.endpoint)
         if endpoint is None or not end.row or endpoint.host not in self.core.state.hosts:
             return end
