@@ -199,7 +199,9 @@ class AgentHost:
     def call(self, method: str, path: str, body: object | None = None) -> Any:
         async def ask() -> Any:
             async with RomanadClient(f"unix://{self.directory}/romanad.sock") as client:
-                return await (client.put(path, body) if method == "PUT" else client.get(path))
+                if method == "GET":
+                    return await client.get(path)
+                return await (client.put(path, body) if method == "PUT" else client.post(path, body))
 
         return asyncio.run(ask())
 

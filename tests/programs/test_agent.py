@@ -20,6 +20,7 @@ from romana.services.agent.attachments import link_name
 from tests.probes.agenthost import PLAN, AgentHost, wait
 from tests.probes.others import load, tables
 
+HOST = "192.0.2.1"
 AGENT = str(Path(sys.executable).parent / "romana-agent")
 
 
@@ -313,6 +314,29 @@ def test_flushed_ruleset_is_put_back_at_once(ready: AgentHost) -> None:
     assert ready.add_pod("two")
     wait(lambda: ready.reaches("two", one[0]), "it shares a block, so its peers are told first")
     assert not ready.reaches("two", other[0])
+
+
+def test_a_host_accepts_from_its_own_endpoints_what_a_v2_policy_says(ready: AgentHost) -> None:
+    subprocess.run(["ip", "-n", ready.host, "address", "add", HOST, "dev", "lo"], check=True)
+    for tenant in ("red", "blue"):
+        ready.put(f"/v1/tenants/{tenant}", {"own_host": True})
+
+    def accept(peer: dict[str, str]) -> None:
+        entry = {"peers": [peer], "rules": [{"protocol": "any"}]}
+        document = {"id": "own", "direction": "ingress", "applied_to": [{"dest": "host"}], "ingress": [entry]}
+        ready.call("POST", "/v1/policies", [document])
+
+    ready.add_pod("one")
+    wait(lambda: ready.reaches("one", HOST), "no policy is about the host")
+    accept({"peer": "host"})
+    wait(lambda: not ready.reaches("one", HOST), "the host accepts from hosts alone")
+    accept({"peer": "local"})
+    wait(lambda: ready.reaches("one", HOST), "the host accepts from its own endpoints")
+    ready.add_pod("other", "blue/web")
+    assert ready.reaches("other", HOST)
+    (host,) = ready.call("GET", "/v1/hosts")["items"]
+    assert [6, 22] in host["failsafe"]["ingress"]
+    assert [17, 53] in host["failsafe"]["egress"]
 
 
 def test_flushed_routes_are_put_back_at_once(ready: AgentHost) -> None:

@@ -7,10 +7,12 @@ from random import Random
 import msgspec
 import pytest
 
+from romana.codec.text import parse_address, parse_prefix
 from romana.core.policy.impact import OUTSIDE, impact
 from romana.core.policy.world import PolicyWorld
 from romana.model.policy import Policy, Rule, Selector
 from romana.model.tenancy import Isolation
+from romana.model.topology import Host
 from tests.proof.naive import Naive
 from tests.proof.queries import end_of, site_of, traffic_of
 from tests.proof.random_documents import Document
@@ -80,6 +82,18 @@ def test_what_a_policy_about_hosts_closes_is_told() -> None:
     found = {(one.source, one.destination): one for one in impact(before, world_with(before, [closes])).pairs}
     assert found[OUTSIDE, "host h1"].closed == "accept"
     assert {destination for _, destination in found} == {"host h1"}
+
+
+def test_a_policy_about_the_endpoints_of_each_host_closes_it_to_those_of_others() -> None:
+    host = Host(name="h1", addresses=(parse_address("192.0.2.9"),))
+    spans = {"h1": (parse_prefix("10.0.0.0/29"),)}
+    bare = states.world(*states.THREE, identities=(states.A_WEB, states.A_DB, states.B_WEB))
+    before = msgspec.structs.replace(bare, hosts={"h1": host}, local=spans)
+    own = {"peers": [{"peer": "local"}], "rules": [{"protocol": "tcp"}]}
+    document = {"id": "own", "direction": "ingress", "applied_to": [{"dest": "host"}], "ingress": [own]}
+    after = world_with(before, [document])
+    closed = {one.source: one.closed for one in impact(before, after).pairs}
+    assert closed == {"a/web": "all but tcp", "a/db": "accept", "b/web": "accept", OUTSIDE: "accept"}
 
 
 def test_endpoints_in_blocks_of_one_address_are_looked_at() -> None:
