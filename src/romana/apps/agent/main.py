@@ -16,9 +16,10 @@ from romana.apps.agent import install, serve, serve_router
 from romana.apps.agent.config import AgentConfig, check_config
 from romana.apps.agent.joints import COMMAND
 from romana.apps.agent.server import ask
+from romana.apps.plain import PlainGroup
 from romana.model.errors import Conflict, Unavailable
 
-app = typer.Typer(pretty_exceptions_enable=False)
+app = typer.Typer(cls=PlainGroup, pretty_exceptions_enable=False)
 PROGRAM = "romana-agent"
 DEFAULT_CONFIG = Path("/etc/romana/agent.toml")
 ConfigOption = Annotated[Path, typer.Option("--config", help="Configuration file (TOML).")]

@@ -14,11 +14,15 @@ from romana.adapters.logs import set_up_logs
 from romana.adapters.startup import read_settings, told
 from romana.apps.aws import show
 from romana.apps.aws.config import AwsConfig, check
+from romana.apps.plain import PlainGroup
 from romana.codec.json import decode
 from romana.services.vpc.status import Status
 
 app = typer.Typer(
-    pretty_exceptions_enable=False, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]}
+    cls=PlainGroup,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 T = TypeVar("T")
 DEFAULT_CONFIG = Path("/etc/romana/aws.toml")
