@@ -102,9 +102,7 @@ def flows(context: typer.Context) -> None:
 
 
 def _read(config: Path) -> AgentConfig:
-    settings = read_settings(AgentConfig, config, DEFAULT_CONFIG)
-    check_config(settings)
-    return settings
+    return read_settings(AgentConfig, config, DEFAULT_CONFIG, check_config)
 
 
 def _clean_up(settings: AgentConfig) -> None:
