@@ -43,16 +43,6 @@ def convert(value: object, kind: type[T]) -> T:
     return converted
 
 
-def convert_known(value: object, kind: type[T]) -> tuple[T | None, list[Fault]]:
-    """The loaded document without the keys that nobody knows, and all its faults; None when those are not the only
-    ones.
-    """
-    found = faults(value, kind)
-    if all(fault.sentence.startswith(UNKNOWN) for fault in found):
-        return _converted(value, kind), found
-    return None, found
-
-
 def read(text: bytes, kind: type[T]) -> T:
     """One document as a value of `kind`: what `convert` makes of what `load` reads, sooner where JSON is faultless."""
     strict: Any = kind
