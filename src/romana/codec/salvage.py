@@ -51,6 +51,8 @@ class Salvaged(msgspec.Struct, Generic[T]):
 
     def place(self, path: str) -> str:
         """Where something that is in the rest is in the whole document."""
+        if not self.indices:
+            return path
         whole = ""
         for step in _STEP.findall(path):
             if step[0] != "[":
