@@ -441,6 +441,9 @@ class RouteDaemon(Protocol):
         Unavailable with the daemon's own words when it refuses; then the old file stays. Done already is success.
         """
 
+    def is_stale(self) -> bool:
+        """Whether files of this device that the last `announce` read, such as passwords, changed since. Cheap."""
+
     def state(self, speaker: Speaker | None = None) -> DaemonState:
         """The daemon, and how its sessions are: those of `speaker`, or all; Unavailable when it does not answer."""
 

@@ -20,6 +20,7 @@ class FakeRouteDaemon:
         self.sessions: tuple[SessionState, ...] = ()
         self.away = False
         self.refusal = ""
+        self.stale = False
         self.calls = 0
         """Of `read` and `announce`."""
         self.written = 0
@@ -37,6 +38,9 @@ class FakeRouteDaemon:
             raise Unavailable("BIRD does not answer")
         return None if self.file is None else self.running
 
+    def is_stale(self) -> bool:
+        return self.stale
+
     def state(self, speaker: Speaker | None = None) -> DaemonState:
         if self.away:
             raise Unavailable("BIRD does not answer")
@@ -44,6 +48,7 @@ class FakeRouteDaemon:
 
     def announce(self, prefixes: Collection[Prefix], plan: DaemonPlan | None = None, *, keep: bool = False) -> None:
         self.calls += 1
+        self.stale = False
         if self.refusal:
             raise Unavailable(f"BIRD refuses: {self.refusal}")
         if not (keep and self.file is not None and self.file >= frozenset(prefixes)):

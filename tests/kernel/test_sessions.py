@@ -149,6 +149,27 @@ def test_a_password_and_gtsm_and_bfd_at_both_ends(sides: tuple[Side, Side], tmp_
     assert mode == 0o640
 
 
+def test_a_password_that_changes_is_noticed_once_and_taken_in(sides: tuple[Side, Side], tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("before")
+    routes = plan(password_file=str(secret))
+    start(sides, routes)
+    until(lambda: not sides[0].down(routes) and not sides[1].down(routes))
+    assert not any(side.bird.is_stale() for side in sides)
+    secret.write_text("behind")  # of the same length
+    assert all(side.bird.is_stale() for side in sides)
+    for side in sides:
+        side.announce(routes)
+        assert 'password "behind"' in (side.directory / "romana.conf").read_text()
+    assert not any(side.bird.is_stale() for side in sides)
+    until(lambda: not sides[0].down(routes) and not sides[1].down(routes))
+    secret.unlink()
+    assert sides[0].bird.is_stale()
+    with pytest.raises(Unavailable, match="cannot be read"):
+        sides[0].announce(routes)
+    assert not sides[0].bird.is_stale()  # told already, and tried again by whoever was told
+
+
 def test_a_wrong_as_number_is_said(sides: tuple[Side, Side]) -> None:
     theirs, ours = plan(asn=65099), plan()
     start(sides, theirs, ours)

@@ -91,6 +91,10 @@ class Bird:
         if not before == text == self._taken:
             self._replace(before, text)
 
+    def is_stale(self) -> bool:
+        """Whether a file that ours was made of changed since it was made; true no more after `announce`."""
+        return self._form.is_stale()
+
     def withdraw(self) -> bool:
         """Take everything of ours out of our file for good and have BIRD take that in; whether there was anything.
 

@@ -28,6 +28,7 @@ KNOWN_SECONDS, UNKNOWN_SECONDS = 20.0, 2.0
 """How long a neighbour that was found on an interface, or not, is not asked for again."""
 _INCLUDE = re.compile(r'^[ \t]*include\s+"conf\.d/\*\.conf"\s*;[ \t]*$', re.MULTILINE)
 _ANNOUNCED = "# romana announces "
+_Stamp = tuple[int, ...] | None
 
 
 class Form(Protocol):
@@ -40,6 +41,9 @@ class Form(Protocol):
 
     def read(self, text: str) -> frozenset[Prefix]:
         """The prefixes of a text; ValueError when it is not of this form."""
+
+    def is_stale(self) -> bool:
+        """Whether a password file that the last text needed changed since, also where it could not be made of them."""
 
 
 class Prefixes:
@@ -55,6 +59,10 @@ class Prefixes:
         """The prefixes."""
         return read_include(text)
 
+    def is_stale(self) -> bool:
+        """Never: it needs no files."""
+        return False
+
 
 class Everything:
     """Everything that the plan says of the device (`codec.bird_router`), with what only the device knows."""
@@ -66,6 +74,7 @@ class Everything:
         self._discover = discover
         self._found: dict[str, Address] = {}
         self._asked: dict[str, float] = {}
+        self._stamps: dict[str, _Stamp] = {}
 
     def write(self, prefixes: Collection[Prefix], plan: DaemonPlan) -> str:
         """The text; Unavailable for a password file that cannot be used. A neighbour that does not answer is left out
@@ -73,7 +82,11 @@ class Everything:
         """
         speaker = plan.speaker
         if speaker is None:
+            self._stamps = {}
             return include_text(prefixes)
+        self._stamps = {
+            path: _stamp(path) for path in speaker.password_files
+        }  # before they are read: no change is missed
         neighbors = {one: found for one in speaker.learned_interfaces if (found := self._neighbor(one)) is not None}
         return render(speaker, prefixes, Local(neighbors=neighbors, passwords=passwords(speaker)))
 
@@ -92,6 +105,10 @@ class Everything:
     def read(self, text: str) -> frozenset[Prefix]:
         """The prefixes."""
         return read_include(text)
+
+    def is_stale(self) -> bool:
+        """Whether a password file is another one, or was written or removed."""
+        return any(_stamp(path) != stamp for path, stamp in self._stamps.items())
 
 
 class Template:
@@ -140,10 +157,23 @@ class Template:
             parse_prefix(line.removeprefix(_ANNOUNCED)) for line in text.splitlines() if line.startswith(_ANNOUNCED)
         )
 
+    def is_stale(self) -> bool:
+        """Never: a template is read when there is something to fill in."""
+        return False
+
     def _best(self, name: str) -> Path | None:
         found = list(self._addresses())
         endings = [f".{own.text}" for own, _ in found] + [f".{network.text}" for _, network in found] + [""]
         return next((path for end in endings if (path := self._directory / f"{name}{end}").is_file()), None)
+
+
+def _stamp(path: str) -> _Stamp:
+    """What is another one after a file was written or replaced, also with an old time; None for no file."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _filled(path: Path, data: dict[str, Any]) -> str:

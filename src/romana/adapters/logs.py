@@ -12,12 +12,20 @@ from romana.model.errors import Fault, Invalid
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
+FORMS = ("json", "text", "auto")
+
+
+def log_faults(level: str, form: str) -> list[Fault]:
+    """What is wrong with the section `log` of a configuration."""
+    words = (("log.level", level, LEVELS), ("log.format", form, FORMS))
+    return [Fault(path, f"{one!r} is not one of {', '.join(known)}") for path, one, known in words if one not in known]
+
+
 def set_up_logs(level: str, form: str) -> None:
     """Set up structlog for this process; `form` is json, text or auto. Invalid for unknown words."""
-    if level not in LEVELS:
-        raise Invalid(Fault("log.level", f"{level!r} is not one of {', '.join(LEVELS)}"))
-    if form not in ("json", "text", "auto"):
-        raise Invalid(Fault("log.format", f"{form!r} is not one of json, text, auto"))
+    wrong = log_faults(level, form)
+    if wrong:
+        raise Invalid(*wrong)
     terminal = sys.stderr.isatty()
     last: structlog.typing.Processor = structlog.processors.JSONRenderer()
     if form == "text" or (form == "auto" and terminal):

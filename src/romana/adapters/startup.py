@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -17,15 +17,23 @@ from romana.model.errors import Invalid, RomanaError
 T = TypeVar("T", bound=msgspec.Struct)
 
 
-def read_settings(kind: type[T], path: Path, default: Path) -> T:
-    """The configuration in a file; the `default` one need not exist. Invalid, with every fault."""
+def read_settings(
+    kind: type[T],
+    path: Path,
+    default: Path,
+    check: Callable[[T], None],
+    depends: Sequence[tuple[str, str]] = (),
+) -> T:
+    """The configuration in a file; the `default` one need not exist. Invalid, with every fault, also those that `check`
+    raises (see `codec.config.load`).
+    """
     text = ""
     if path.exists() or path != default:
         try:
             text = path.read_text()
         except (OSError, UnicodeDecodeError) as error:
             raise Invalid(unreadable(error)) from error
-    return load(kind, text, os.environ)
+    return load(kind, text, os.environ, check, depends)
 
 
 @contextmanager

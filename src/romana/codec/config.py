@@ -6,22 +6,29 @@ Owns the merging and the names of the variables. Refuses to know files. Invarian
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
-from romana.codec.document import convert
-from romana.model.errors import Fault, Invalid
+from romana.codec.salvage import salvage
+from romana.model.errors import Fault, Invalid, first_faults
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 
-def load(kind: type[T], text: str, environment: Mapping[str, str]) -> T:
-    """The configuration of a program.
+def load(
+    kind: type[T],
+    text: str,
+    environment: Mapping[str, str],
+    check: Callable[[T], None] | None = None,
+    depends: Sequence[tuple[str, str]] = (),
+) -> T:
+    """The configuration of a program; Invalid with every fault of form, and of what `check` says of the rest.
 
     `kind` is a struct whose fields are sections (structs of plain keys). `ROMANA_<SECTION>_<KEY>` in the environment
-    goes before the file; it is read as TOML where the key is not text.
+    goes before the file; it is read as TOML where the key is not text. `check` raises Invalid with paths
+    `SECTION.KEY`, and `depends` is for `Salvaged.told`.
     """
     try:
         document: dict[str, Any] = tomllib.loads(text)
@@ -29,13 +36,28 @@ def load(kind: type[T], text: str, environment: Mapping[str, str]) -> T:
         raise Invalid(Fault("", f"is not TOML: {error}")) from error
     except RecursionError:
         raise Invalid(Fault("", "is nested too deeply")) from None
+    unread: dict[str, Fault] = {}
     for (section, key), (name, hint) in variables(kind).items():
         if name in environment:
-            value = environment[name] if hint is str else _value(name, environment[name])
             place = document.setdefault(section, {})
+            try:
+                value = environment[name] if hint is str else _value(name, environment[name])
+            except Invalid as error:
+                value = None  # TOML has none: no key may be this
+                unread[f"{section}.{key}"] = error.faults[0]
             if isinstance(place, dict):
                 place[key] = value
-    return convert(document, kind)
+    rest = salvage(document, kind)
+    meant: tuple[Fault, ...] = ()
+    if check is not None and rest.value is not None:
+        try:
+            check(rest.value)
+        except Invalid as error:
+            meant = error.faults
+    found = [unread.pop(fault.path, fault) for fault in rest.told(meant, depends)] + list(unread.values())
+    if found or rest.value is None:
+        raise Invalid(*first_faults(found))
+    return rest.value
 
 
 def unreadable(error: OSError | UnicodeDecodeError) -> Fault:

@@ -43,16 +43,6 @@ def convert(value: object, kind: type[T]) -> T:
     return converted
 
 
-def convert_known(value: object, kind: type[T]) -> tuple[T | None, list[Fault]]:
-    """The loaded document without the keys that nobody knows, and all its faults; None when those are not the only
-    ones.
-    """
-    found = faults(value, kind)
-    if all(fault.sentence.startswith(UNKNOWN) for fault in found):
-        return _converted(value, kind), found
-    return None, found
-
-
 def read(text: bytes, kind: type[T]) -> T:
     """One document as a value of `kind`: what `convert` makes of what `load` reads, sooner where JSON is faultless."""
     strict: Any = kind
@@ -69,7 +59,7 @@ def read(text: bytes, kind: type[T]) -> T:
 @functools.lru_cache(maxsize=256)
 def _knows_its_keys(kind: Any) -> bool:
     """Whether msgspec refuses an unknown key wherever a value of this kind may have one."""
-    return _all_strict(_type_info(kind), set())
+    return _all_strict(type_info(kind), set())
 
 
 def _all_strict(info: object, met: set[type]) -> bool:
@@ -96,7 +86,7 @@ def faults(value: object, kind: Any) -> list[Fault]:
     """Everything about a loaded document that is not as `kind` (a type that msgspec knows) says, in its order."""
     checker = _Checker()
     try:
-        checker.check(value, _type_info(kind), "")
+        checker.check(value, type_info(kind), "")
     except RecursionError:
         return [Fault("", "is nested too deeply")]
     except _EnoughError:
@@ -122,8 +112,14 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
 
 @functools.lru_cache(maxsize=256)
-def _type_info(kind: Any) -> inspect.Type:
+def type_info(kind: Any) -> inspect.Type:
+    """What msgspec knows of a type."""
     return inspect.type_info(kind)
+
+
+def fits(value: object, kind: inspect.Type) -> bool:
+    """Whether a value has no fault as one of that type."""
+    return not _Checker().rejects(value, kind)
 
 
 class _EnoughError(Exception):

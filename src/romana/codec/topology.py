@@ -1,7 +1,7 @@
 """Topology documents: romana's own (`version: 1`) and Romana v2's, read into one neutral request.
 
-Owns both formats, by their own rules and words. Invariant: a document gives a request, or Invalid with every unknown
-field, missing field and wrong type at once.
+Owns both formats, by their own rules and words. Invariant: a document gives a request, or Invalid with every fault at
+once: one of form hides none of meaning.
 
 Source of the second format: Romana v2's topology JSON, as its documents and test data show it.
 """
@@ -9,15 +9,16 @@ Source of the second format: Romana v2's topology JSON, as its documents and tes
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
-from romana.codec.document import convert_known
+from romana.codec.salvage import Salvaged, salvage
+from romana.codec.topology_doubts import HANGS_ON, carve_faults, without_unread
 from romana.codec.topology_routing import RouterDocument, RoutingDocument, read_routers, read_routing
 from romana.core.topology import carve
 from romana.model.address import Address, Prefix
-from romana.model.errors import Fault, Invalid
+from romana.model.errors import Fault, Invalid, first_faults
 from romana.model.topology import (
     AddressPlan,
     BitPlan,
@@ -34,46 +35,54 @@ VERSION = 1
 
 def carved(document: object) -> AddressPlan:
     """The plan of a loaded document; Invalid with every fault, of its form and of what it asks for."""
-    request, found = _read(document)
-    if request is None:
-        raise Invalid(*found)
-    try:
-        plan = carve(request)
-    except Invalid as error:
-        raise Invalid(*found, *error.faults) from error
-    if found:
-        raise Invalid(*found)
-    return plan
+    reading = _read(document)
+    if reading.request is not None and not reading.faults():
+        return carve(reading.request)
+    raise Invalid(*first_faults(reading.faults(carving=True)))
 
 
 def read_plan(document: object) -> PlanRequest:
     """The request of a loaded document: ours when it has a `version`, else Romana v2's; Invalid with every fault."""
-    request, found = _read(document)
-    if request is None or found:
-        raise Invalid(*found)
-    return request
+    reading = _read(document)
+    found = reading.faults()
+    if reading.request is None or found:
+        raise Invalid(*first_faults(found))
+    return reading.request
 
 
-def _read(document: object) -> tuple[PlanRequest | None, list[Fault]]:
-    """The request as far as the document can be understood, and its faults; only unknown keys leave it whole."""
+class _Reading(msgspec.Struct):
+    """A document as far as it is understood, and what the reader found wrong in that."""
+
+    document: object
+    rest: Salvaged[Any]
+    request: PlanRequest | None = None
+    meant: list[Fault] = []
+
+    def faults(self, *, carving: bool = False) -> list[Fault]:
+        """Every fault, on demand those of the plan, too."""
+        meant = self.meant
+        if carving and self.request is not None:
+            any_protocol = any(fault.path in ("routing", "routing.protocol") for fault in self.rest.found)
+            carving_faults = carve_faults(self.request, carve, any_protocol=any_protocol)
+            meant = meant + without_unread(carving_faults, self.document, self.request)
+        return self.rest.told(meant, HANGS_ON)
+
+
+def _read(document: object) -> _Reading:
     if isinstance(document, dict) and "version" in document:
-        ours, found = convert_known(document, PlanDocument)
-        if ours is None:
-            return None, found
-        try:
-            return _read_ours(ours), found
-        except Invalid as error:
-            return None, [*found, *error.faults]
-    theirs, found = convert_known(document, V2Document)
-    if found and not _looks_like_v2(document):
+        ours = salvage(document, PlanDocument)
+        if ours.value is None:
+            return _Reading(document, ours)
+        meant: list[Fault] = []
+        return _Reading(document, ours, _read_ours(ours.value, meant), meant)
+    theirs = salvage(document, V2Document)
+    if theirs.found and not _looks_like_v2(document):
         hint = f"is missing; romana's own documents say `version: {VERSION}`, all others are read as Romana v2's"
-        return None, [Fault("version", hint), *found]
-    if theirs is None:
-        return None, found
-    try:
-        return _V2Reader().plan(theirs), found
-    except Invalid as error:
-        return None, [*found, *error.faults]
+        return _Reading(document, Salvaged(None, [Fault("version", hint), *theirs.found]))
+    if theirs.value is None:
+        return _Reading(document, theirs)
+    reader = _V2Reader()
+    return _Reading(document, theirs, reader.plan(theirs.value), reader.found)
 
 
 class NetworkDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,16 +153,16 @@ class PlanDocument(msgspec.Struct, frozen=True, kw_only=True):
     routing: RoutingDocument = RoutingDocument()
 
 
-def _read_ours(document: PlanDocument) -> PlanRequest:
-    places = [f"networks[{index}]" for index in range(len(document.networks))]
-    networks = tuple(_our_network(network, at) for network, at in zip(document.networks, places, strict=True))
-    found = [
-        Fault(f"{at}.{'placement' if network.bits else 'bits'}", "`placement: bits` and `bits` go together; give both")
-        for network, at in zip(document.networks, places, strict=True)
-        if (network.placement is Placement.BITS) != (network.bits is not None)
-    ]
-    if found:
-        raise Invalid(*found)
+def _read_ours(document: PlanDocument, faults: list[Fault]) -> PlanRequest:
+    """The request without networks whose placement is not clear; what types cannot say is appended to `faults`."""
+    networks = []
+    for index, network in enumerate(document.networks):
+        at = f"networks[{index}]"
+        if (network.placement is Placement.BITS) == (network.bits is not None):
+            networks.append(_our_network(network, at))
+        else:
+            place = f"{at}.{'placement' if network.bits else 'bits'}"
+            faults.append(Fault(place, "`placement: bits` and `bits` go together; give both"))
     topologies = []
     for index, topology in enumerate(document.topologies):
         place = f"topologies[{index}]"
@@ -171,7 +180,8 @@ def _read_ours(document: PlanDocument) -> PlanRequest:
             place=place,
         )
         topologies.append(TopologyRequest(name=topology.name, networks=topology.networks, root=root, place=place))
-    return PlanRequest(networks=networks, topologies=tuple(topologies), routing=read_routing(document.routing))
+    routing = read_routing(document.routing, faults)
+    return PlanRequest(networks=tuple(networks), topologies=tuple(topologies), routing=routing)
 
 
 def _our_network(network: NetworkDocument, place: str) -> NetworkRequest:
@@ -282,8 +292,6 @@ class _V2Reader:
         topologies = tuple(
             self.topology(topology, f"topologies[{i}]") for i, topology in enumerate(document.topologies or ())
         )
-        if self.found:
-            raise Invalid(*self.found)
         return PlanRequest(networks=networks, topologies=topologies)
 
     def network(self, network: V2Network, place: str) -> NetworkRequest:
@@ -316,11 +324,12 @@ class _V2Reader:
         if hosts and groups:
             sentence = f"is a group beside the host at {hosts[0][1]}; an element with `ip` is a host, do not mix them"
             self.found.append(Fault(groups[0][1], sentence))
+        listed = tuple(self.host(member, at) for member, at in hosts)
         names = _distinct([member.name for member, _ in groups])
         return GroupRequest(
             name=name,
             groups=tuple(self.group(member, word, at) for (member, at), word in zip(groups, names, strict=True)),
-            hosts=tuple(self.host(member, at) for member, at in hosts),
+            hosts=() if groups else listed,  # a mixture is told once
             assignment=element.assignment or {},
             routing=element.routing,
             closed=element.dummy,

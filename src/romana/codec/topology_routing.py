@@ -1,7 +1,7 @@
 """The part of our topology documents that says how devices are connected: routers, links, peers, sessions.
 
 Owns the words of that part. Refuses to check what it asks for (`core.topology.fabric` does). Invariant: what it reads
-is the neutral form of `model.fabric`, or Invalid with every fault of the texts in it.
+is the neutral form of `model.fabric`, and every fault of the texts in it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import msgspec
 
 from romana.codec.text import parse_pattern
 from romana.model.address import Address, Prefix
-from romana.model.errors import Fault, Invalid
+from romana.model.errors import Fault
 from romana.model.fabric import Link, Pattern, Peer, Protocol, RouterDevice, Routing, SessionOptions
 
 
@@ -83,19 +83,15 @@ def read_routers(routers: Iterable[str | RouterDocument]) -> tuple[RouterDevice,
     )
 
 
-def read_routing(document: RoutingDocument) -> Routing:
-    """The whole section; Invalid with every pattern that is none."""
-    faults: list[Fault] = []
-    routing = Routing(
+def read_routing(document: RoutingDocument, faults: list[Fault]) -> Routing:
+    """The whole section without patterns that are none, each of which is appended to `faults`."""
+    return Routing(
         protocol=document.protocol,
         asn=document.asn,
         sessions=_options(document.sessions, "routing.sessions", faults),
         links=tuple(_link(one, f"routing.links[{index}]", faults) for index, one in enumerate(document.links)),
         peers=tuple(_peer(one, f"routing.peers[{index}]", faults) for index, one in enumerate(document.peers)),
     )
-    if faults:
-        raise Invalid(*faults)
-    return routing
 
 
 def _link(link: LinkDocument, place: str, faults: list[Fault]) -> Link:

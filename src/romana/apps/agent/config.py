@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from romana.adapters.logs import log_faults
 from romana.codec.text import parse_address
 from romana.codec.traffic import parse_ports
 from romana.model.errors import Fault, Invalid
@@ -202,6 +203,7 @@ def check_config(settings: AgentConfig) -> None:
             parse_ports(getattr(settings.host, name), f"host.{name}")
         except Invalid as error:
             faults += error.faults
+    faults += log_faults(settings.log.level, settings.log.format)
     if faults:
         raise Invalid(*faults)
 

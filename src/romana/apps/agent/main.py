@@ -16,9 +16,10 @@ from romana.apps.agent import install, serve, serve_router
 from romana.apps.agent.config import AgentConfig, check_config
 from romana.apps.agent.joints import COMMAND
 from romana.apps.agent.server import ask
+from romana.apps.plain import PlainGroup
 from romana.model.errors import Conflict, Unavailable
 
-app = typer.Typer(pretty_exceptions_enable=False)
+app = typer.Typer(cls=PlainGroup, pretty_exceptions_enable=False)
 PROGRAM = "romana-agent"
 DEFAULT_CONFIG = Path("/etc/romana/agent.toml")
 ConfigOption = Annotated[Path, typer.Option("--config", help="Configuration file (TOML).")]
@@ -101,9 +102,7 @@ def flows(context: typer.Context) -> None:
 
 
 def _read(config: Path) -> AgentConfig:
-    settings = read_settings(AgentConfig, config, DEFAULT_CONFIG)
-    check_config(settings)
-    return settings
+    return read_settings(AgentConfig, config, DEFAULT_CONFIG, check_config)
 
 
 def _clean_up(settings: AgentConfig) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from romana.adapters.logs import log_faults
 from romana.model.errors import Fault, Invalid
 
 MOST_TABLES = 200
@@ -87,6 +88,10 @@ class AwsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     log: LogSection = LogSection()
 
 
+DEPENDS = ((r"aws\.tables: name route tables.*", r"aws\.table_tags.*"),)
+"""Which fault hangs on what else than its place (`codec.salvage`)."""
+
+
 def check(settings: AwsConfig) -> None:
     """Invalid, with every fault, for values that do not make sense."""
     faults = []
@@ -114,5 +119,6 @@ def check(settings: AwsConfig) -> None:
         faults.append(Fault("health.fail_over_seconds", "must not be negative"))
     if not 0 <= settings.health.probe_port < 1 << 16:
         faults.append(Fault("health.probe_port", f"{settings.health.probe_port} is no TCP port"))
+    faults += log_faults(settings.log.level, settings.log.format)
     if faults:
         raise Invalid(*faults)

@@ -13,12 +13,16 @@ from romana import __version__
 from romana.adapters.logs import set_up_logs
 from romana.adapters.startup import read_settings, told
 from romana.apps.aws import show
-from romana.apps.aws.config import AwsConfig, check
+from romana.apps.aws.config import DEPENDS, AwsConfig, check
+from romana.apps.plain import PlainGroup
 from romana.codec.json import decode
 from romana.services.vpc.status import Status
 
 app = typer.Typer(
-    pretty_exceptions_enable=False, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]}
+    cls=PlainGroup,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 T = TypeVar("T")
 DEFAULT_CONFIG = Path("/etc/romana/aws.toml")
@@ -114,8 +118,7 @@ def check_config(config: ConfigOption = DEFAULT_CONFIG) -> None:
 def _call(config: Path, work: Callable[[AwsConfig], T], *, logs: bool = False) -> T:
     """Work with the configuration; what is done once is told at its end, and not logged before, too."""
     with told("romana-aws", config):
-        settings = read_settings(AwsConfig, config, DEFAULT_CONFIG)
-        check(settings)
+        settings = read_settings(AwsConfig, config, DEFAULT_CONFIG, check, DEPENDS)
         level = settings.log.level
         set_up_logs(level if logs or level != "info" else "warning", settings.log.format)
         return work(settings)

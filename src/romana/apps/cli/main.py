@@ -18,6 +18,7 @@ from romana.apps.cli.policy import add_trace, policy_app
 from romana.apps.cli.route import route_app
 from romana.apps.cli.tenancy import endpoint_app, segment_app, tenant_app
 from romana.apps.cli.topology import network_app, topology_app
+from romana.apps.plain import PlainGroup
 
 NOUNS = {
     "network": network_app,
@@ -53,6 +54,7 @@ def command_line() -> typer.Typer:
     """A new program with every noun."""
     app = typer.Typer(
         name="romana",
+        cls=PlainGroup,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},

@@ -28,7 +28,7 @@ from romana.adapters.unix_socket import bound
 from romana.apps.server.config import ServerConfig
 from romana.apps.server.endpoints import Api, endpoints
 from romana.apps.server.http import application
-from romana.apps.server.storing import check_store, open_store
+from romana.apps.server.storing import DEPENDS, check_config, open_store
 from romana.model.errors import Fault, Invalid, Unavailable
 from romana.services.control.core import Core
 from romana.services.control.liveness import HostSettings, Liveness
@@ -60,8 +60,7 @@ def run(
         typer.echo(f"romanad {__version__}")
         return
     with told("romanad", config):
-        settings = read_settings(ServerConfig, config, DEFAULT_CONFIG)
-        check_store(settings)
+        settings = read_settings(ServerConfig, config, DEFAULT_CONFIG, check_config, DEPENDS)
         set_up_logs(settings.log.level, settings.log.format)
         sockets = _sockets(settings, insecure_listen)
         try:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import structlog
 
+from romana.adapters.logs import log_faults
 from romana.adapters.store.etcd.address import EtcdAddress
 from romana.adapters.store.sqlite import SqliteStore
 from romana.apps.server.config import EtcdSection, ServerConfig
@@ -27,10 +28,14 @@ REMIND = 60.0
 log = structlog.get_logger()
 
 
-def check_store(settings: ServerConfig) -> None:
-    """Invalid, with every fault, when the sections `store` and `etcd` make no sense together."""
+DEPENDS = ((r"(etcd|store)\b.*", r"store(\.kind)?"),)
+"""Which fault hangs on what else than its place (`codec.salvage`)."""
+
+
+def check_config(settings: ServerConfig) -> None:
+    """Invalid, with every fault: `store` and `etcd` that make no sense together, and unknown words in `log`."""
     store, etcd = settings.store, settings.etcd
-    faults = []
+    faults = log_faults(settings.log.level, settings.log.format)
     if store.kind not in KINDS:
         faults.append(Fault("store.kind", f"{store.kind!r} is no kind of store; {suggestion(store.kind, KINDS)}"))
     if store.kind == "sqlite" and not store.path:

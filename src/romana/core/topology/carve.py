@@ -159,7 +159,7 @@ class _Carver:
     ) -> tuple[Group, ...]:
         self.check_names(request.groups)
         if not self.weights_fit(request):
-            return ()
+            cidrs = {}  # the groups are looked at all the same
         parts = {network: self.parts(request, network, cidr) for network, cidr in cidrs.items()}
         spare = max((len(part.spare) for part in parts.values()), default=0)
         alone = len(request.groups) == 1 and not spare

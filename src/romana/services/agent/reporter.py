@@ -38,7 +38,9 @@ class Reporter:
         self.is_known: Callable[[], bool] = lambda: True
         """Whether the control plane knows this device."""
         self.again: Callable[[], None] = lambda: None
-        """Called while a neighbour that has to be found out is not there: it may have come, or have another address."""
+        """Called when the daemon has to be told again: a password file changed, or a neighbour that has to be found out
+        is not there; it may have come, or have another address.
+        """
         self.bell = Bell()
         self._device = device
         self._daemon = daemon
@@ -66,7 +68,7 @@ class Reporter:
             self.state, self.problem = DaemonState(), str(error)
         else:
             self.problem = ""
-        if self._misses_somebody():
+        if self._misses_somebody() or await self._workers.slow(self._daemon.is_stale):
             self.again()
 
     def _misses_somebody(self) -> bool:

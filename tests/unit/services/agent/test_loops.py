@@ -197,6 +197,23 @@ def test_a_round_that_is_not_about_the_routing_daemon_leaves_it_alone() -> None:
     run(test)
 
 
+def test_a_password_file_that_changed_is_told_to_the_routing_daemon_without_a_full_round() -> None:
+    async def test(site: Site) -> None:
+        await site.until(lambda: site.daemon.running == set(site.agent.ledger.view.spans))
+        assert site.agent.reporter is not None
+        await site.agent.reporter.look()
+        await asyncio.sleep(0.02)
+        calls = site.daemon.calls
+        await site.agent.reporter.look()
+        await asyncio.sleep(0.02)
+        assert site.daemon.calls == calls
+        site.daemon.stale = True
+        await site.agent.reporter.look()
+        await site.until(lambda: not site.daemon.stale)
+
+    run(test)
+
+
 def test_older_view_is_refused() -> None:
     async def test(site: Site) -> None:
         ledger = site.agent.ledger

@@ -188,6 +188,16 @@ def test_a_daemon_that_refuses_keeps_what_it_has_and_its_words_are_shown() -> No
     run(test)
 
 
+def test_a_password_file_that_changed_is_told_to_the_daemon_without_a_full_round() -> None:
+    async def test(rack: Rack) -> None:
+        await rack.until(lambda: rack.agent.status().ready)
+        rack.daemon.stale = True
+        rack.agent.reporter.bell.ring()
+        await rack.until(lambda: not rack.daemon.stale)
+
+    run(test)
+
+
 def test_a_check_hears_of_routers_too() -> None:
     async def test(rack: Rack) -> None:
         rack.control.take_reports = True
