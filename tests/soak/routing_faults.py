@@ -75,7 +75,7 @@ def router_off(bench: Bench) -> Trial:
     router = bench.a_router()
     rack = bench.rack_of[router]
     spared = len(bench.routers[rack]) > 1
-    trial = Trial(words=f"router {router} off, on again", crosses=bench.within(rack), spared=spared)
+    trial = Trial(words=f"router {router} off, on again", crosses=bench.within(rack), spared=spared, returns=True)
     return off_and_on(bench, trial, router)
 
 
