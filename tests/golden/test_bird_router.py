@@ -1,8 +1,7 @@
-"""Daemon configurations of the example lab, beside the texts they should be; `ROMANA_REWRITE=1` rewrites them."""
+"""Daemon configurations of the example lab, beside the texts they should be; `--rewrite-golden` writes these."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -21,11 +20,11 @@ SPANS = [parse_prefix("10.112.0.0/24"), parse_prefix("fd00:10:110::/117")]
 
 
 @pytest.mark.parametrize("name", ["spine", "tor1", "h11"])
-def test_text(name: str) -> None:
+def test_text(name: str, rewrite_golden: bool) -> None:
     speaker = SPEAKERS[name]
     text = render(speaker, SPANS if speaker.is_host else ())
     golden = GOLDEN / f"{name}.conf"
-    if os.environ.get("ROMANA_REWRITE"):
+    if rewrite_golden:
         golden.write_text(text)
     assert text == golden.read_text()
 

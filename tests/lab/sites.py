@@ -154,9 +154,9 @@ class Site:
         """Start romanad again, and wait until it answers."""
         self.record = programs.start_romanad(self.record, self.fabric)
 
-    def restart_bird(self, node: str, *, graceful: bool = True) -> None:
-        """Start a node's BIRD again, as after a crash; or, not `graceful`, as on a machine that starts."""
-        self.record = programs.restart_bird(self.record, node, graceful=graceful)
+    def restart_bird(self, node: str, *, boot: bool = False) -> None:
+        """Start a node's BIRD again, as after a crash; or as when its machine starts."""
+        self.record = programs.restart_bird(self.record, node, gather=not boot or programs.gathers(self.lab, node))
 
     def move(self, host: str, rack: str) -> None:
         """Bring the last host of a rack into another one, with what runs on it."""

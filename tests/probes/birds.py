@@ -72,6 +72,7 @@ class Side:
             self.process.send_signal(number)
             self.process.wait()
             self.process = None
+            (self.directory / "bird.ctl").unlink(missing_ok=True)
 
     def announce(self, routes: RoutePlan) -> None:
         """What the agent does in a round."""

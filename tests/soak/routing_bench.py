@@ -18,8 +18,6 @@ PATIENCE = {"ebgp": 1.0, "ibgp": 1.0, "ospf": 3.0}
 """Seconds that a pair with another way may be without connectivity: carrier loss and a session more, or two of OSPF's
 calculations, which BIRD makes once a second.
 """
-RETURN = 3.0
-"""The same when a router of theirs comes on again: a delayed connection, and one that is tried again (not promised)."""
 ROUNDS = {"ebgp": 2, "ibgp": 2, "ospf": 30}
 """Pings of one sender that may go round when what they are for moves: as many as in some milliseconds, or in two of
 OSPF's calculations.
@@ -32,7 +30,6 @@ class Trial(msgspec.Struct, kw_only=True):
 
     Where it `wavers`, packets of others to what moves may go round for a moment, and pings to the addresses that are
     `moving`, as many of each sender as in `ROUNDS`: routers learn of it one after the other (micro-loops, RFC 5715).
-    Where a router `returns`, the last result is of that.
     """
 
     words: str
@@ -40,7 +37,6 @@ class Trial(msgspec.Struct, kw_only=True):
     spared: bool
     wavers: bool = False
     moving: tuple[str, ...] = ()
-    returns: bool = False
     results: list[Result] = []
 
 
@@ -118,8 +114,6 @@ def judge(trial: Trial, fabric: str) -> list[str]:
     """What is wrong with a fault's results on such a fabric, as sentences."""
     wrong = []
     for result in trial.results:
-        returned = trial.returns and result is trial.results[-1]
-        patience = max(PATIENCE[fabric], RETURN) if returned else PATIENCE[fabric]
         wrong += result.harm(trial.crosses, trial.moving)
         for address in trial.moving:
             count, senders = result.exceeded.get(address, 0), len({pair.source for pair in result.pairs}) - 1
@@ -127,6 +121,6 @@ def judge(trial: Trial, fabric: str) -> list[str]:
                 wrong.append(f"{count} pings to {address} of {senders} senders went round: {result.rounds}")
         if result.strays and not trial.wavers:
             wrong.append(f"{result.strays} packets to what moves went round: {result.rounds}")
-        if trial.spared and result.worst() > patience:
+        if trial.spared and result.worst() > PATIENCE[fabric]:
             wrong.append(f"pairs with another way were without connectivity for {result.worst():.1f} s")
     return wrong

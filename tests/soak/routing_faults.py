@@ -75,7 +75,7 @@ def router_off(bench: Bench) -> Trial:
     router = bench.a_router()
     rack = bench.rack_of[router]
     spared = len(bench.routers[rack]) > 1
-    trial = Trial(words=f"router {router} off, on again", crosses=bench.within(rack), spared=spared, returns=True)
+    trial = Trial(words=f"router {router} off, on again", crosses=bench.within(rack), spared=spared)
     return off_and_on(bench, trial, router)
 
 
@@ -114,7 +114,7 @@ def switch_on(bench: Bench, node: str) -> None:
         bench.site.run(node, "ip", "link", "set", end.name, "up")
     for line in bench.site.way_to_control(node):
         bench.site.run(node, "ip", *line.split())
-    bench.site.restart_bird(node, graceful=False)
+    bench.site.restart_bird(node, boot=True)
     bench.site.start_agent(node)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
-from romana.codec.bird_router import LESS_PREFERRED, RESTART_SECONDS
+from romana.codec.bird_router import GATHER_SECONDS, LESS_PREFERRED, RESTART_SECONDS
 from romana.model.address import Family, Prefix
 from romana.model.errors import Fault, Invalid
 from romana.model.fabric import Pattern, Protocol
@@ -129,6 +129,7 @@ def _bgp(speaker: Speaker, prefixes: Collection[Prefix]) -> str:
         f" bgp router-id {speaker.router_id}",
         " no bgp default ipv4-unicast",
         " bgp bestpath as-path multipath-relax",
+        f" update-delay {GATHER_SECONDS}",
     ]
     if any(one.options.graceful_restart for one in speaker.sessions):
         lines += [" bgp graceful-restart", f" bgp graceful-restart restart-time {RESTART_SECONDS}"]

@@ -47,7 +47,7 @@ def move(record: LabRecord, old: Lab, new: Lab, host: str) -> LabRecord:
     except NotFound:  # on a layer 2 network it speaks to nobody
         pass
     else:
-        record = programs.start_bird(record, host, said["text"])
+        record = programs.start_bird(record, new, host, said["text"])
     return programs.start_agents(record, new.fabric, (host,))
 
 

@@ -16,6 +16,7 @@ import msgspec
 
 from romana.apps.lab import api
 from romana.apps.lab import record as records
+from romana.apps.lab.file import FabricKind
 from romana.apps.lab.nodes import end, run, start
 from romana.apps.lab.pods import plugin_status
 from romana.apps.lab.reading import Lab
@@ -48,16 +49,21 @@ def start_birds(record: LabRecord, lab: Lab, nodes: Collection[str] | None = Non
     """
     speakers = {name: one for name, one in day_zero(lab).items() if nodes is None or name in nodes}
     for name, one in speakers.items():
-        record = start_bird(record, name, render(one))
+        record = start_bird(record, lab, name, render(one))
     wait("sessions", lambda: sessions_missing(record, list(speakers)), seconds=SECONDS)
     return record
 
 
-def start_bird(record: LabRecord, node: str, text: str) -> LabRecord:
+def start_bird(record: LabRecord, lab: Lab, node: str, text: str) -> LabRecord:
     """Start a node's BIRD with this configuration."""
     _write(record, node, BIRD_INCLUDE, text)
     _write(record, node, "/etc/bird/bird.conf", f'include "{BIRD_INCLUDE}";\n')
-    return restart_bird(record, node, graceful=False)
+    return restart_bird(record, node, gather=gathers(lab, node))
+
+
+def gathers(lab: Lab, node: str) -> bool:
+    """Whether a node's BIRD is to hear its neighbours first when the node starts: routers that speak BGP."""
+    return lab.file.fabric is not FabricKind.OSPF and lab.fabric.nodes[node].role != "host"
 
 
 def day_zero(lab: Lab) -> dict[str, Speaker]:
@@ -68,9 +74,11 @@ def day_zero(lab: Lab) -> dict[str, Speaker]:
     return {name: one for name, one in found.items() if one is not None}
 
 
-def restart_bird(record: LabRecord, node: str, *, graceful: bool = True) -> LabRecord:
-    """Start a node's BIRD again after it ended; `graceful` after a crash, which its neighbours waited out."""
-    return _start(record, node, "bird", (*BIRD, "-R") if graceful else BIRD)
+def restart_bird(record: LabRecord, node: str, *, gather: bool = True) -> LabRecord:
+    """Start a node's BIRD, again where it ended. Where it is to `gather`, it tells nobody anything before it has heard
+    its neighbours; after a crash it always is.
+    """
+    return _start(record, node, "bird", (*BIRD, "-R") if gather else BIRD)
 
 
 def start_romanad(record: LabRecord, fabric: Fabric) -> LabRecord:
