@@ -20,7 +20,7 @@ from romana.model.endpoint import Endpoint
 from romana.model.flow import Flow
 from romana.model.ipam import Reservation
 from romana.model.report import Observation
-from romana.model.route import Route
+from romana.model.route import Route, Turns
 from romana.model.speaker import DaemonPlan, Speaker
 from romana.model.view import (
     AddressUse,
@@ -341,11 +341,25 @@ class Routes(Protocol):
     def learned(self, within: Collection[Prefix]) -> Mapping[Prefix, Route]:
         """Those of others inside these CIDRs: of routing daemons, and the kernel's own."""
 
-    def connected(self) -> frozenset[Prefix]:
-        """The networks that this device has an address of, links of endpoints aside."""
+    def connected(self) -> Mapping[Prefix, str]:
+        """The networks that this device has an address of, links of endpoints aside, each with its interface; with an
+        empty name where it is on several.
+        """
 
     def apply(self, changes: Changes[Prefix, Route]) -> None:
         """Add, replace and remove; gone or there already is success."""
+
+
+class TurnGuard(Protocol):
+    """What keeps packets from going round while routers do not agree."""
+
+    def keep(self, turns: Turns) -> bool:
+        """Drop what would take one of these turns, from now on and after the agent's end, and nothing else that was
+        dropped here before; whether that was not so already.
+        """
+
+    def remove(self) -> bool:
+        """Drop nothing any more; whether anything was."""
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from romana.core.diff import Changes
 from romana.model.address import Address, Prefix
 from romana.model.errors import AlreadyExists, NotFound, Unavailable
-from romana.model.route import Route
+from romana.model.route import Route, Turns
 from romana.ports import Connection, LinkPlan, LinkState
 from romana.services.agent.kernel import KernelPorts
 from tests.fakes.filter import FakeFilter
@@ -23,10 +23,11 @@ class FakeKernel:
         self.plans: dict[str, LinkPlan] = {}
         self.routing: dict[Prefix, Route] = {}
         self.others: dict[Prefix, Route] = {}  # of other programs
-        self.networks: set[Prefix] = set()  # that the host has an address of
+        self.networks: dict[Prefix, str] = {}  # that the host has an address of, with their interface
         self.connections: list[tuple[Address, Address]] = []
         self.traffic: dict[tuple[Address, Address], int] = {}  # TCP ports of connections, 80 where none is said
         self.condemned: set[tuple[Address, Address]] = set()
+        self.turns: Turns | None = None
         self.broken: set[str] = set()
         self.filter = FakeFilter()
         self.fence = FakeFence(self)
@@ -106,8 +107,8 @@ class FakeRoutes:
     def learned(self, within: Collection[Prefix]) -> Mapping[Prefix, Route]:
         return {one: route for one, route in self._kernel.others.items() if any(cidr.contains(one) for cidr in within)}
 
-    def connected(self) -> frozenset[Prefix]:
-        return frozenset(self._kernel.networks)
+    def connected(self) -> Mapping[Prefix, str]:
+        return dict(self._kernel.networks)
 
     def apply(self, changes: Changes[Prefix, Route]) -> None:
         self._kernel.meet("routes")
@@ -117,6 +118,22 @@ class FakeRoutes:
         for prefix in changes.remove:
             self._kernel.routing.pop(prefix, None)
         self._kernel.routing |= {**changes.add, **changes.replace}
+
+
+class FakeTurnGuard:
+    """`ports.TurnGuard` in memory."""
+
+    def __init__(self, kernel: FakeKernel) -> None:
+        self._kernel = kernel
+
+    def keep(self, turns: Turns) -> bool:
+        self._kernel.meet("turns")
+        wanted = turns if turns.inside and turns.back else None
+        changed, self._kernel.turns = self._kernel.turns != wanted, wanted
+        return changed
+
+    def remove(self) -> bool:
+        return self.keep(Turns())
 
 
 class FakeConnections:

@@ -18,10 +18,8 @@ PATIENCE = {"ebgp": 1.0, "ibgp": 1.0, "ospf": 3.0}
 """Seconds that a pair with another way may be without connectivity: carrier loss and a session more, or two of OSPF's
 calculations, which BIRD makes once a second.
 """
-ROUNDS = {"ebgp": 2, "ibgp": 2, "ospf": 30}
-"""Pings of one sender that may go round when what they are for moves: as many as in some milliseconds, or in two of
-OSPF's calculations.
-"""
+ROUNDS = 2
+"""Pings of one sender that may go round when what they are for moves: those of the moment in which three disagree."""
 Crosses = Callable[[Pair], bool]
 
 
@@ -117,7 +115,7 @@ def judge(trial: Trial, fabric: str) -> list[str]:
         wrong += result.harm(trial.crosses, trial.moving)
         for address in trial.moving:
             count, senders = result.exceeded.get(address, 0), len({pair.source for pair in result.pairs}) - 1
-            if count > ROUNDS[fabric] * senders:
+            if count > ROUNDS * senders:
                 wrong.append(f"{count} pings to {address} of {senders} senders went round: {result.rounds}")
         if result.strays and not trial.wavers:
             wrong.append(f"{result.strays} packets to what moves went round: {result.rounds}")

@@ -20,7 +20,7 @@ from romana.codec.bird import statics
 from romana.model.address import Address, Family, Prefix
 from romana.model.errors import Fault, Invalid
 from romana.model.fabric import Pattern, Protocol, SessionOptions
-from romana.model.speaker import Ospf, OspfLink, Relation, Session, Speaker
+from romana.model.speaker import STUB_COST, Ospf, OspfLink, Relation, Session, Speaker
 
 LESS_PREFERRED = 50
 """LOCAL_PREF of what comes from another router of the group; everything else has BIRD's 100."""
@@ -275,7 +275,9 @@ def _area(
     if hidden:
         yield f"    networks {{ {' '.join(f'{one} hidden;' for one in hidden)} }};"
     if speaker.is_host and area == ospf.area:
-        yield from (f"    stubnet {one.supernet(one.length)};" for one in source if one.family is family)
+        yield from (
+            f"    stubnet {one.supernet(one.length)} {{ cost {STUB_COST}; }};" for one in source if one.family is family
+        )
     if area == ospf.area:
         yield '    interface "lo" { stub; };'
     for link in ospf.links:

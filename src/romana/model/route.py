@@ -29,6 +29,23 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     source: Address | None = None
 
 
+class Around(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A neighbour of a router: over an `interface`, or at `addresses` in networks of the router's own."""
+
+    neighbor: str
+    interface: str = ""
+    addresses: tuple[Address, ...] = ()
+
+
+class Turns(msgspec.Struct, frozen=True, kw_only=True):
+    """What no packet to an address `inside` these CIDRs has to do on a router: leave by the interface that it came in
+    by, where that is one of those that lead `back` to whoever sent it.
+    """
+
+    back: tuple[str, ...] = ()
+    inside: tuple[Prefix, ...] = ()
+
+
 class Reach(StrEnum):
     """Why a device holds a route of the plan."""
 

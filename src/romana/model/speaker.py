@@ -9,6 +9,9 @@ import msgspec
 from romana.model.address import Address, Family, Prefix
 from romana.model.fabric import Pattern, Protocol, SessionOptions
 
+STUB_COST = 10
+"""What OSPF counts from a host to its own prefixes."""
+
 
 class Relation(StrEnum):
     """Where a neighbour is, seen from the device: nearer to the spine, further from it, or in the same group."""

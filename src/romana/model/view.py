@@ -10,7 +10,7 @@ from romana.model.flow import Flow
 from romana.model.ipam import Allocation, Block, Retired, Span
 from romana.model.policy import Direction, Failsafe
 from romana.model.program import Profile, RowIds
-from romana.model.route import DeviceRoute
+from romana.model.route import Around, DeviceRoute
 from romana.model.speaker import DaemonPlan, Speaker
 from romana.model.tenancy import Identity, Owner
 from romana.model.topology import Network
@@ -94,8 +94,9 @@ class ViewChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RouterView(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a router needs: what its daemon is to do, what its agent sets itself (`via` and `discards`), and all
-    routes that it should hold inside the `networks`. `audit` is the number of the last check that was asked for.
+    """Everything a router needs: what its daemon is to do, what its agent sets itself (`via` and `discards`), who is
+    `around` it, and all routes that it should hold inside the `networks`. `audit` is the number of the last check that
+    was asked for.
     """
 
     incarnation: str
@@ -103,6 +104,7 @@ class RouterView(msgspec.Struct, frozen=True, kw_only=True):
     speaker: Speaker | None = None
     via: dict[Prefix, tuple[Address, ...]] = {}
     discards: tuple[Prefix, ...] = ()
+    around: tuple[Around, ...] = ()
     routes: tuple[DeviceRoute, ...] = ()
     networks: tuple[Prefix, ...] = ()
     audit: int = 0

@@ -66,16 +66,17 @@ class KernelRoutes:
                     found[route.prefix] = route
         return {prefix: _route(route, links) for prefix, route in found.items()}
 
-    def connected(self) -> frozenset[Prefix]:
-        """The networks of the addresses on interfaces that are up and not ours."""
+    def connected(self) -> Mapping[Prefix, str]:
+        """The networks of the addresses on interfaces that are up and not ours, each with its interface."""
         links = map(rtnl.read_link, self._netlink.dump(rtnl.get_links()))
-        usable = {link.index for link in links if link.up and not is_ours(link.name)}
+        usable = {link.index: link.name for link in links if link.up and not is_ours(link.name)}
         addresses = map(rtnl.read_address, self._netlink.dump(rtnl.get_addresses()))
-        return frozenset(
-            one.address.supernet(one.length)
-            for one in addresses
-            if one.index in usable and one.scope == rtnl.SCOPE_UNIVERSE and one.length < one.address.family.bits
-        )
+        found: dict[Prefix, str] = {}
+        for one in addresses:
+            if one.index in usable and one.scope == rtnl.SCOPE_UNIVERSE and one.length < one.address.family.bits:
+                network, name = one.address.supernet(one.length), usable[one.index]
+                found[network] = name if found.get(network, name) == name else ""
+        return found
 
     def apply(self, changes: Changes[Prefix, Route]) -> None:
         """Remove, replace and add. Removed already, or there already, is success.

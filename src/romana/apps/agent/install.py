@@ -14,6 +14,7 @@ from romana.adapters.linux.fence import NftFence
 from romana.adapters.linux.links import KernelLinks
 from romana.adapters.linux.nftables import NftTable
 from romana.adapters.linux.routes import KernelRoutes
+from romana.adapters.linux.turns import NftTurnGuard
 from romana.apps.agent.config import AgentConfig, mark_file
 from romana.apps.agent.joints import bird_of
 from romana.codec.cni import VERSIONS
@@ -91,12 +92,13 @@ def _table(_: AgentConfig) -> Iterator[str]:
             yield "table inet romana"
     finally:
         table.close()
-    fence = NftFence()
-    try:
-        if fence.remove():
-            yield "table inet romana_lease"
-    finally:
-        fence.close()
+    for kind, name in ((NftFence, "romana_lease"), (NftTurnGuard, "romana_turns")):
+        other = kind()
+        try:
+            if other.remove():
+                yield f"table inet {name}"
+        finally:
+            other.close()
 
 
 def _bird(settings: AgentConfig) -> Iterator[str]:

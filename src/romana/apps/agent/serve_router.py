@@ -16,6 +16,7 @@ import uvloop
 from romana import __version__
 from romana.adapters.linux.routes import KernelRoutes
 from romana.adapters.linux.sysctls import prepare_host
+from romana.adapters.linux.turns import NftTurnGuard
 from romana.adapters.romanad import RomanadClient
 from romana.adapters.router_memory import FileRouterMemory
 from romana.adapters.threads import ThreadWorker
@@ -43,11 +44,14 @@ async def _run(settings: AgentConfig) -> None:
     router = settings.agent.host or socket.gethostname()
     with ExitStack() as release:
         routes = release.enter_context(KernelRoutes())
+        guard = NftTurnGuard()
+        release.callback(guard.close)
         kernel = release.enter_context(ThreadPoolExecutor(1, "kernel"))
         slow = release.enter_context(ThreadPoolExecutor(2, "slow"))
         async with RomanadClient(settings.romanad.url) as control:
             world = RouterWorld(
                 routes=routes,
+                turns=guard,
                 daemon=bird_of(settings) if settings.bird.include else None,
                 control=control,
                 memory=FileRouterMemory(Path(settings.agent.state)),

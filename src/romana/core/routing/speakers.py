@@ -18,7 +18,7 @@ from romana.core.routing.segment import segment_routes
 from romana.model.address import Address, Family, Prefix
 from romana.model.fabric import Pattern, Protocol
 from romana.model.route import DevicePlan, Reach
-from romana.model.speaker import Ospf, OspfLink, Relation, Session, Speaker
+from romana.model.speaker import STUB_COST, Ospf, OspfLink, Relation, Session, Speaker
 from romana.model.topology import Group
 
 
@@ -260,11 +260,14 @@ class _Router(_Device):
         for leaf in leaves:
             yield from parts_of(leaf)
         own = set(self.fabric.underlay_at(self.place))
-        for path in self.fabric.routers:
-            if path != ROOT and parent(path) == self.place:
-                yield from map(Pattern.exactly, self.fabric.underlay_at(path))
+        for path in self.children():
+            yield from map(Pattern.exactly, self.fabric.underlay_at(path))
         yield from map(Pattern.exactly, self.underlay_over(parent(self.place)) - own)
         yield from map(Pattern.specifics, own)
+
+    def children(self) -> set[str]:
+        """The paths of the routers right below."""
+        return {path for path in self.fabric.routers if path != ROOT and parent(path) == self.place}
 
     def hosts(self) -> set[str]:
         return set(self.routes.hosts_under(self.place))
@@ -292,8 +295,9 @@ class _Router(_Device):
         )
 
     def nearest(self) -> dict[Prefix, int]:
-        """What routers below originate, with the cost of the way down to them, directly or by another router of this
-        group. While OSPF is not of one mind, a way over a third group would be a loop.
+        """What routers below originate, and what lives away on hosts right below, with the cost of the way down to
+        them, directly or by another router of this group. While OSPF is not of one mind, a way over a third group, or
+        up and down again, would be a loop.
         """
         across = {self.name: 0}
         for link in self.fabric.links_of.get(self.name, ()):
@@ -303,10 +307,14 @@ class _Router(_Device):
         costs: dict[str, int] = {}
         for member, cost in across.items():
             for link in self.fabric.links_of.get(member, ()):
-                below = self.fabric.place_of.get(link.other(member), "")
-                if below and parent(below) == self.place:
-                    costs[below] = max(costs.get(below, 0), cost + link.cost)
-        found = {prefix: costs[path] for prefix, path in self.router.below.items() if path in costs}
+                below = self.routes.place_of(link.other(member))
+                costs[below] = max(costs.get(below, 0), cost + link.cost)
+        hosts = self.hosts()
+        away = {one.prefix: one.toward for one in self.plan.routes if one.exception and one.toward in hosts}
+        children = self.children()
+        found = {one: costs[host] + STUB_COST for one, host in away.items() if host in costs}
+        costs = {path: cost for path, cost in costs.items() if path in children}
+        found |= {prefix: costs[path] for prefix, path in self.router.below.items() if path in costs}
         return found | {prefix: cost for path, cost in costs.items() for prefix in self.fabric.underlay_at(path)}
 
 

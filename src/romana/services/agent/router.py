@@ -3,13 +3,15 @@
 Owns following the router's view, keeping the last one on disk, and the rounds. Refuses to know endpoints. Invariants:
 a view that was kept is acted on while romanad is away; nothing is removed from the kernel before romanad was heard; a
 daemon that refuses keeps what it has; a session is not closed by a change of plan before the devices behind it had the
-time to hear of the change, since many of them hear it through that very session.
+time to hear of the change, since many of them hear it through that very session; a kernel that cannot guard against
+packets that go round still routes, and that is said.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping
 from typing import Protocol
 
 import msgspec
@@ -17,13 +19,14 @@ import structlog
 
 from romana.core.diff import Changes, diff
 from romana.core.routing.segment import routes_via
+from romana.core.routing.turns import turns
 from romana.model.address import Prefix
 from romana.model.daemon import DaemonReport, HeldRoute, SessionState
 from romana.model.errors import RomanaError, Unavailable
 from romana.model.route import Route, RouteKind
 from romana.model.speaker import DaemonPlan, Speaker
 from romana.model.view import RouterView
-from romana.ports import RouteDaemon, RouterControl, Routes
+from romana.ports import RouteDaemon, RouterControl, Routes, TurnGuard
 from romana.services.agent.reporter import Reporter
 from romana.services.agent.work import Backoff, Bell, Sleep, Workers
 
@@ -47,6 +50,7 @@ class RouterWorld(msgspec.Struct, frozen=True, kw_only=True):
     """Every port that a router's agent uses; without a `daemon` it sets routes alone."""
 
     routes: Routes
+    turns: TurnGuard
     daemon: RouteDaemon | None
     control: RouterControl
     memory: RouterMemory
@@ -97,6 +101,7 @@ class RouterAgent:
         self._no_view = "romanad was not asked yet"
         self._problem = "no round was made yet"
         self._unreachable: tuple[Prefix, ...] = ()
+        self._unguarded = ""
         self._answered = 0
         self.reporter = Reporter(name, world.daemon, workers, world.control.report)
         self.reporter.speaker = lambda: None if self._view is None else self._view.speaker
@@ -120,7 +125,8 @@ class RouterAgent:
 
     def status(self) -> RouterStatus:
         """How the agent is."""
-        problems = {"romanad": self._no_view, "round": self._problem, **self.reporter.problems()}
+        problems = {"romanad": self._no_view, "round": self._problem, "turns": self._unguarded}
+        problems |= self.reporter.problems()
         if self._unreachable:
             listed = ", ".join(map(str, self._unreachable[:5]))
             problems["segment"] = f"no next hop is in a network of this device for {listed}"
@@ -185,7 +191,9 @@ class RouterAgent:
             raise Unavailable("the plan has a routing daemon here; say where it is (`[bird] include`)")
 
     def _plumb(self, view: RouterView, complete: bool) -> None:
-        desired = routes_via(view.via, self._world.routes.connected() if view.via else ())
+        connected = self._world.routes.connected()
+        self._guard(view, connected)
+        desired = routes_via(view.via, connected)
         self._unreachable = tuple(sorted(view.via.keys() - desired.keys()))
         desired |= {prefix: Route(prefix=prefix, kind=RouteKind.BLACKHOLE) for prefix in view.discards}
         changes = diff(desired, self._world.routes.read())
@@ -193,6 +201,19 @@ class RouterAgent:
             changes = Changes(changes.add, changes.replace, {})
         if changes:
             self._world.routes.apply(changes)
+
+    def _guard(self, view: RouterView, connected: Mapping[Prefix, str]) -> None:
+        hops = {hop for hops in view.via.values() for hop in hops}
+        wanted = turns(view.around, hops, connected, view.networks)
+        try:
+            if self._world.turns.keep(wanted):
+                log.info("packets that would go round are dropped", back=wanted.back)
+        except RomanaError as error:
+            if str(error) != self._unguarded:
+                log.error("packets that would go round are not dropped", error=str(error), reason=error.reason)
+            self._unguarded = str(error)
+        else:
+            self._unguarded = ""
 
     async def _answer(self, view: RouterView) -> None:
         """Say what kernel and daemon have, when a check asks."""

@@ -10,6 +10,7 @@ import msgspec
 
 from romana.core.routing.segment import private_discards, segment_routes
 from romana.core.routing.speakers import speaker
+from romana.core.routing.turns import around
 from romana.core.topology import group_cidrs
 from romana.core.view import ViewSource, diff_view, host_view, snapshot
 from romana.model.errors import Conflict, NotFound
@@ -99,6 +100,7 @@ class ViewVerbs:
             revision=state.revision,
             speaker=said,
             via=segment_routes(state.routes, name),
+            around=around(state.routes, name),
             discards=() if said is not None else plan.originates,
             routes=plan.routes,
             networks=tuple(sorted(network.cidr for network in state.plan.networks)),

@@ -177,5 +177,7 @@ def test_what_is_away_on_a_host_is_discarded_by_its_own_routers_when_they_have_n
         said = speaker(routes, name)
         assert said is not None
         assert said.fallbacks == ((one.prefix,) if name in own else ())
+        if said.ospf is not None:  # directly, or by the other router, and what the host counts
+            assert said.ospf.nearest.get(one.prefix) == (10 * len(own) + 10 if name in own else None)
         text = render(said)
         assert ("protocol static fallback" in text) == (name in own)

@@ -12,7 +12,7 @@ from romana.codec.text import parse_prefix
 from romana.core.diff import Changes
 from romana.model.daemon import DaemonReport, DaemonState, SessionState
 from romana.model.errors import Unavailable
-from romana.model.route import Mismatch, Route, RouteKind
+from romana.model.route import Mismatch, Route, RouteKind, Turns
 from romana.model.view import Hello, RouterView
 from romana.services.agent.router import HEARING, RouterAgent, RouterWorld
 from romana.services.agent.work import Workers
@@ -20,7 +20,7 @@ from romana.services.control.peering import peerings
 from romana.services.control.plan import PlanVerbs
 from romana.services.control.routes import route_check
 from tests.fakes.control import FakeControlPlane
-from tests.fakes.kernel import FakeKernel
+from tests.fakes.kernel import FakeKernel, FakeTurnGuard
 from tests.fakes.route_daemon import FakeRouteDaemon
 from tests.unit.services.agent.site import PLAN, here
 
@@ -62,7 +62,11 @@ class Rack:
 
     async def start(self) -> None:
         world = RouterWorld(
-            routes=self.kernel.ports.routes, daemon=self.daemon, control=self.control, memory=self.memory
+            routes=self.kernel.ports.routes,
+            turns=FakeTurnGuard(self.kernel),
+            daemon=self.daemon,
+            control=self.control,
+            memory=self.memory,
         )
         self.agent = RouterAgent("tor", world, Workers(here, here), every=60.0, sleep=self.sleep)
         self._running = asyncio.create_task(self.agent.run())
@@ -135,7 +139,7 @@ def test_without_a_protocol_it_discards_by_itself_what_nobody_has() -> None:
 
 def test_it_reaches_hosts_that_run_no_daemon_by_their_addresses() -> None:
     async def test(rack: Rack) -> None:
-        rack.kernel.networks |= {parse_prefix("192.0.2.0/24"), parse_prefix("2001:db8::/64")}
+        rack.kernel.networks |= dict.fromkeys(map(parse_prefix, ("192.0.2.0/24", "2001:db8::/64")), "eth0")
         await rack.join("h1")
         await rack.until(lambda: len(rack.kernel.routing) == 2)
         hops = {hop.text for route in rack.kernel.routing.values() for hop in route.next_hops}
@@ -144,6 +148,32 @@ def test_it_reaches_hosts_that_run_no_daemon_by_their_addresses() -> None:
         await rack.until(lambda: not rack.kernel.routing)
 
     run(test, plan(layer2=True))
+
+
+def test_it_keeps_packets_from_going_round_and_routes_also_where_it_cannot() -> None:
+    document = plan()
+    spines = [{"name": f"s{one}", "asn": 65000, "addresses": [f"192.0.2.{240 + one}"]} for one in (1, 2)]
+    document["topologies"][0]["routers"] = spines
+    pairs = [[f"203.0.113.{2 * one}", f"203.0.113.{2 * one + 1}"] for one in (1, 2)]
+    document["routing"]["links"] = [
+        {"ends": [f"s{one}", "tor"], "addresses": [pair]} for one, pair in zip((1, 2), pairs, strict=True)
+    ]
+
+    async def test(rack: Rack) -> None:
+        rack.kernel.broken.add("turns")
+        await rack.join("h1")
+        await rack.until(lambda: rack.agent.status().ready and "down_h1_4" in names(rack))
+        assert rack.agent.status().problems == {"turns": "turns: no buffer space available"}
+        rack.kernel.networks |= {parse_prefix(f"{pair[0]}/31"): f"swp{one}" for one, pair in enumerate(pairs)}
+        rack.kernel.broken.clear()
+        rack.agent.disturbed()
+        await rack.until(lambda: rack.kernel.turns is not None)
+        assert rack.kernel.turns == Turns(
+            back=("swp0", "swp1"), inside=(parse_prefix("10.1.0.0/24"), parse_prefix("fd00:1::/112"))
+        )
+        await rack.until(lambda: rack.agent.status().problems == {})
+
+    run(test, document)
 
 
 def test_it_goes_on_with_what_it_kept_while_romanad_is_away() -> None:
