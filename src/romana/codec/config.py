@@ -60,6 +60,15 @@ def load(
     return rest.value
 
 
+def range_faults(numbers: Mapping[str, tuple[float, float, float]]) -> list[Fault]:
+    """The faults of numbers, by path, that are not from the least to the most that they may be; not-a-number is one."""
+    return [
+        Fault(path, f"must be {least} to {most}, got {value}")
+        for path, (value, least, most) in numbers.items()
+        if not least <= value <= most
+    ]
+
+
 def unreadable(error: OSError | UnicodeDecodeError) -> Fault:
     """The fault of a configuration file that is named and cannot be read."""
     return Fault("", f"cannot be read: {error.strerror if isinstance(error, OSError) else 'it is not UTF-8 text'}")

@@ -16,10 +16,23 @@ from romana.codec.kubernetes_parts import CLUSTER_ID, NAMESPACED_ID
 from romana.codec.parts import Parts
 from romana.codec.traffic import parse_traffic
 from romana.model.address import Prefix
-from romana.model.policy import CidrPeer, HostPeer, Operator, Peer, Policy, Requirement, Rule, Selector, Traffic
+from romana.model.policy import (
+    CidrPeer,
+    HostPeer,
+    LocalPeer,
+    Operator,
+    Peer,
+    Policy,
+    Requirement,
+    Rule,
+    Selector,
+    Traffic,
+)
 
 KIND = "native"
 _ANY = "any"
+_LOCAL = "local"
+"""The endpoints of the very host that a policy is about."""
 _ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}"
 
 
@@ -85,6 +98,10 @@ def read(document: object) -> Policy:
     egress = _rules(body.get("egress"), "egress", EgressDocument, parts)
     if any(isinstance(one, HostPeer) for one in subjects) and any(one.name for one in _all_traffic(ingress)):
         parts.fault("ingress", "names a port, but hosts have no named ports; write its number")
+    for path, rules in (("ingress", ingress), ("egress", egress)):
+        if any(isinstance(one, Selector) for one in subjects) and _is_about_local(rules):
+            sentence = f"`{_LOCAL}` is for policies that apply to hosts alone; write the tenant of those endpoints"
+            parts.fault(path, sentence)
     parts.finish()
     assert policy is not None  # noqa: S101 - without faults it was read
     return Policy(
@@ -111,6 +128,10 @@ def _check(body: dict[str, Any], parts: Parts) -> None:
         parts.fault("applies_to", "is empty, so the policy would select nobody; name a tenant, a segment or labels")
     if body.get("ingress") is None and body.get("egress") is None:
         parts.fault("", "governs nothing; write `ingress`, `egress` or both (an empty list allows nothing)")
+
+
+def _is_about_local(rules: tuple[Rule, ...] | None) -> bool:
+    return any(isinstance(one, LocalPeer) for rule in rules or () for one in rule.peers or ())
 
 
 def _rules(
@@ -143,10 +164,13 @@ def _peers(value: str | list[Any], path: str, parts: Parts) -> tuple[Peer, ...] 
     for index, one in enumerate(written):
         place = path if isinstance(value, str) else f"{path}[{index}]"
         if isinstance(one, str):
-            if one != _ANY:
+            if one == _LOCAL:
+                found.append(LocalPeer())
+            elif one != _ANY:
                 parts.fault(
                     place,
-                    f"{one!r} is no peer; write `{_ANY}`, a `tenant`, `segment` or `labels`, a `cidr`, or a `host`",
+                    f"{one!r} is no peer; write `{_ANY}`, a `tenant`, `segment` or `labels`, a `cidr`, a `host`, or "
+                    f"`{_LOCAL}`",
                 )
         elif isinstance(one, dict) and ("cidr" in one or "except" in one):
             found.append(_cidr(one, place, parts))

@@ -41,6 +41,21 @@ def test_a_fault_of_form_hides_none_of_meaning() -> None:
     }
 
 
+def test_numbers_of_romanad_have_a_range() -> None:
+    hosts = (
+        "lease_seconds = 0\nrest_seconds = -1\nround_seconds = nan\ncheck_seconds = -1\nempty_seconds = 99999999999\n"
+    )
+    assert set(server_faults(f"[listen]\nport = 70000\n[hosts]\n{hosts}heard_seconds = 0\n")) == {
+        "listen.port",
+        "hosts.lease_seconds",
+        "hosts.rest_seconds",
+        "hosts.round_seconds",
+        "hosts.check_seconds",
+        "hosts.empty_seconds",
+        "hosts.heard_seconds",
+    }
+
+
 def test_what_was_not_read_is_not_said_to_be_missing() -> None:
     assert list(aws_faults("[aws]\ntables = 5\n")) == ["aws.tables"]
     assert list(aws_faults("[aws]\ntable_tags = 5\n")) == ["aws.table_tags"]

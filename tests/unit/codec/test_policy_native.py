@@ -15,7 +15,19 @@ from romana.codec.policy_native import read
 from romana.codec.text import parse_prefix
 from romana.codec.traffic import parse_traffic
 from romana.model.errors import MOST_FAULTS, Invalid
-from romana.model.policy import ICMP, TCP, UDP, CidrPeer, HostPeer, Operator, Requirement, Rule, Selector, Traffic
+from romana.model.policy import (
+    ICMP,
+    TCP,
+    UDP,
+    CidrPeer,
+    HostPeer,
+    LocalPeer,
+    Operator,
+    Requirement,
+    Rule,
+    Selector,
+    Traffic,
+)
 
 TEXT = """
 version: 1
@@ -79,6 +91,21 @@ def test_hosts_are_selected_and_peers() -> None:
     assert policy.egress == (
         Rule(peers=(HostPeer(names=("h3",)), Selector(segments=("db",))), traffic=(Traffic(TCP, 22, 22),)),
     )
+
+
+def test_the_endpoints_of_the_very_host_are_peers_of_hosts_alone() -> None:
+    read_ = read(
+        document(applies_to=[{"host": "any"}], ingress=[{"from": "local"}, {"from": ["local", {"host": "h1"}]}])
+    )
+    assert read_.ingress == (
+        Rule(peers=(LocalPeer(),)),
+        Rule(peers=(LocalPeer(), HostPeer(names=("h1",)))),
+    )
+    assert read_.names_local
+    wrong = document(applies_to=[{"host": "any"}, {"tenant": "a"}], ingress=[], egress=[{"to": ["local"]}])
+    assert faults(wrong) == {
+        "egress": "`local` is for policies that apply to hosts alone; write the tenant of those endpoints"
+    }
 
 
 def test_a_policy_may_be_staged() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from romana.adapters.logs import log_faults
+from romana.codec.config import range_faults
 from romana.codec.text import parse_address
 from romana.codec.traffic import parse_ports
 from romana.model.errors import Fault, Invalid
@@ -191,11 +192,7 @@ def check_config(settings: AgentConfig) -> None:
         faults.append(Fault("bird.write", f"is one of {', '.join(FORMS)}, not {bird.write!r}"))
     elif bird.write == "template" and not bird.templates:
         faults.append(Fault("bird.templates", 'is missing; `write = "template"` needs the directory'))
-    faults += [
-        Fault(name, f"must be {least} to {most}, got {value}")
-        for name, (value, least, most) in _ranges(settings).items()
-        if not least <= value <= most
-    ]
+    faults += range_faults(_numbers(settings))
     if 0 < agent.mtu < _LEAST_MTU:
         faults.append(Fault("agent.mtu", f"must be at least {_LEAST_MTU}, which IPv6 needs, or 0; got {agent.mtu}"))
     for name in ("failsafe_in", "failsafe_out"):
@@ -208,7 +205,7 @@ def check_config(settings: AgentConfig) -> None:
         raise Invalid(*faults)
 
 
-def _ranges(settings: AgentConfig) -> dict[str, tuple[float, float, float]]:
+def _numbers(settings: AgentConfig) -> dict[str, tuple[float, float, float]]:
     """The numbers of a configuration, each with the least and the most that it may be; times are in seconds."""
     agent, romanad = settings.agent, settings.romanad
     return {

@@ -15,6 +15,7 @@ from romana.adapters.logs import log_faults
 from romana.adapters.store.etcd.address import EtcdAddress
 from romana.adapters.store.sqlite import SqliteStore
 from romana.apps.server.config import EtcdSection, ServerConfig
+from romana.codec.config import range_faults
 from romana.codec.document import suggestion
 from romana.model.errors import Fault, Invalid, Unavailable
 from romana.ports import Store
@@ -22,6 +23,7 @@ from romana.ports import Store
 KINDS = ("sqlite", "etcd")
 AGAIN = 1.0
 """Seconds between two tries to reach etcd at the start."""
+_YEAR = 365 * 24 * 3600
 REMIND = 60.0
 """Seconds between two complaints that it is away."""
 
@@ -33,9 +35,10 @@ DEPENDS = ((r"(etcd|store)\b.*", r"store(\.kind)?"),)
 
 
 def check_config(settings: ServerConfig) -> None:
-    """Invalid, with every fault: `store` and `etcd` that make no sense together, and unknown words in `log`."""
+    """Invalid, with every fault that types do not say."""
     store, etcd = settings.store, settings.etcd
     faults = log_faults(settings.log.level, settings.log.format)
+    faults += range_faults(_numbers(settings))
     if store.kind not in KINDS:
         faults.append(Fault("store.kind", f"{store.kind!r} is no kind of store; {suggestion(store.kind, KINDS)}"))
     if store.kind == "sqlite" and not store.path:
@@ -46,6 +49,20 @@ def check_config(settings: ServerConfig) -> None:
         faults += [Fault(f"etcd.{fault.path}", fault.sentence) for fault in _address(etcd).faults()]
     if faults:
         raise Invalid(*faults)
+
+
+def _numbers(settings: ServerConfig) -> dict[str, tuple[float, float, float]]:
+    """The numbers of a configuration, each with the least and the most that it may be; times are in seconds."""
+    hosts = settings.hosts
+    return {
+        "listen.port": (settings.listen.port, 0, (1 << 16) - 1),
+        "hosts.lease_seconds": (hosts.lease_seconds, 1, _YEAR),
+        "hosts.rest_seconds": (hosts.rest_seconds, 0, _YEAR),
+        "hosts.round_seconds": (hosts.round_seconds, 0.01, _YEAR),
+        "hosts.check_seconds": (hosts.check_seconds, 0, _YEAR),
+        "hosts.empty_seconds": (hosts.empty_seconds, 0, _YEAR),
+        "hosts.heard_seconds": (hosts.heard_seconds, 1, _YEAR),
+    }
 
 
 def _address(etcd: EtcdSection) -> EtcdAddress:
