@@ -9,7 +9,6 @@ import pytest
 from romana.codec.text import parse_address
 from romana.core.condemn import Judgement, rows_in_use
 from romana.core.policy.compile import compile_program
-from romana.core.policy.evaluate import verdict
 from romana.core.policy.profile import allows
 from romana.model.address import Address
 from romana.model.policy import Direction, Failsafe
@@ -17,6 +16,7 @@ from romana.model.program import RowIds
 from tests.fakes.rulesets import STORE, WEB, endpoint, entries, view
 from tests.fakes.views import view_of_world
 from tests.proof.random_worlds import PROBES, random_world
+from tests.unit.core.policy.evaluate import verdict
 
 
 @pytest.mark.parametrize("seed", range(40))

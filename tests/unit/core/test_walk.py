@@ -9,7 +9,6 @@ import pytest
 
 from romana.codec.text import parse_address
 from romana.core.policy.compile import compile_program
-from romana.core.policy.evaluate import verdict
 from romana.core.policy.profile import covers
 from romana.core.policy.trace import trace
 from romana.core.walk import Walk, walk, walk_host
@@ -18,6 +17,7 @@ from romana.model.program import RowIds
 from tests.fakes.rulesets import HTTP, WEB, endpoint, entries, view
 from tests.fakes.views import view_of_world
 from tests.proof.random_worlds import PROBES, random_world
+from tests.unit.core.policy.evaluate import verdict
 
 WEB_HTTP = Traffic(6, 80, 80)
 ROWS = {

@@ -8,7 +8,6 @@ import pytest
 from romana.codec.text import parse_address
 from romana.core.policy.classes import classify
 from romana.core.policy.compile import WORDS_LIMIT, comment, compile_program
-from romana.core.policy.evaluate import verdict
 from romana.core.policy.places import find_places
 from romana.core.policy.world import PolicyWorld
 from romana.model.address import Address, Family, Prefix
@@ -17,6 +16,7 @@ from romana.model.ipam import Block
 from romana.model.policy import Action, Direction, Operator, Policy, PolicyTier, Requirement, Rule, Selector
 from romana.model.program import ACCEPT, DROP, Program
 from romana.model.tenancy import Identity, Isolation, Tenant
+from tests.unit.core.policy.evaluate import verdict
 from tests.worlds.policy_states import A_DB, A_WEB, A_WEB_LIVE, A_WEB_TEST, B_WEB, THREE, endpoint, policy, world
 
 EVERYBODY = (A_WEB, A_DB, B_WEB, A_WEB_LIVE, A_WEB_TEST)

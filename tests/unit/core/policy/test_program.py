@@ -12,7 +12,6 @@ import pytest
 
 from romana.codec.json import encode
 from romana.core.policy.compile import block_lengths, compile_program
-from romana.core.policy.evaluate import verdict
 from romana.core.policy.trace import trace
 from romana.core.policy.world import PolicyWorld
 from romana.model.address import Address, Family, Prefix
@@ -21,6 +20,7 @@ from romana.model.program import profile_ids
 from tests.proof.naive import Naive
 from tests.proof.queries import end_of, site_of, traffic_of
 from tests.proof.random_worlds import PROBES, random_world
+from tests.unit.core.policy.evaluate import verdict
 
 SEEDS = range(100)
 

@@ -9,7 +9,6 @@ import pytest
 from romana.codec.statements import read_statements
 from romana.core.policy.classes import classify
 from romana.core.policy.compile import compile_program
-from romana.core.policy.evaluate import verdict
 from romana.core.policy.places import find_places
 from romana.core.policy.profile import allows
 from romana.core.policy.verify import Verifier
@@ -21,6 +20,7 @@ from romana.model.program import Program
 from romana.model.statement import Finding
 from romana.model.tenancy import Identity
 from tests.proof.random_worlds import PROBES, random_world
+from tests.unit.core.policy.evaluate import verdict
 from tests.worlds import policy_states as states
 
 WHO = ("tenant a", "tenant b", "segment a/web", "segment c/db", "labels app=x", "outside", "cidr 10.0.0.0/26", "anyone")
