@@ -183,12 +183,24 @@ class RouterAgent:
     async def _round(self, view: RouterView) -> None:
         await self._workers.kernel(self._plumb, view, self._synced)
         if self._world.daemon is not None:
-            if closed_sessions(self._spoken, view.speaker):
+            if await self._closes_what_is_up(self._world.daemon, view.speaker):
                 await self._sleep(HEARING)
             await self._workers.slow(self._world.daemon.announce, (), DaemonPlan(speaker=view.speaker))
             self._spoken = view.speaker
         elif view.speaker is not None:
             raise Unavailable("the plan has a routing daemon here; say where it is (`[bird] include`)")
+
+    async def _closes_what_is_up(self, daemon: RouteDaemon, after: Speaker | None) -> bool:
+        """Whether a change of plan closes a session by which somebody may still hear; yes where that is not known."""
+        closed = closed_sessions(self._spoken, after)
+        if not closed:
+            return False
+        try:
+            state = await self._workers.slow(daemon.state, self._spoken)
+        except RomanaError:
+            return True
+        up = [one.name.rpartition(" ")[2] for one in state.sessions if one.up]
+        return any(name == one or name.startswith(f"{one}_") for name in up for one in closed)
 
     def _plumb(self, view: RouterView, complete: bool) -> None:
         connected = self._world.routes.connected()

@@ -289,15 +289,27 @@ def test_a_full_disk_is_said_and_stops_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "closes"),
+    ("change", "up", "waits"),
     [
-        ({"routers": [{**TOR, "asn": 65002}]}, True),
-        ({"asn": 65012}, True),
-        ({"underlay": ["192.0.2.0/24"]}, False),
+        ({"routers": [{**TOR, "asn": 65002}]}, "down_h1_4", True),
+        ({"asn": 65012}, "down_h2_6", True),
+        ({"asn": 65012}, "down_h2_6_1", True),
+        ({"asn": 65012}, "", False),
+        ({"asn": 65012}, "up_spine_4", False),
+        ({"underlay": ["192.0.2.0/24"]}, "down_h1_4", False),
     ],
-    ids=["its AS number", "hosts' AS number", "what is announced"],
+    ids=[
+        "its AS number",
+        "hosts' AS number",
+        "in a range",
+        "none is up",
+        "another one",
+        "what is announced",
+    ],
 )
-def test_a_session_is_closed_when_everybody_could_hear_why(change: dict[str, Any], closes: bool) -> None:
+def test_a_session_that_is_up_is_closed_when_everybody_could_hear_why(
+    change: dict[str, Any], up: str, waits: bool
+) -> None:
     async def test(rack: Rack) -> None:
         await rack.join("h1")
         await rack.until(lambda: rack.daemon.plan is not None and len(names(rack)) == 2)
@@ -305,9 +317,10 @@ def test_a_session_is_closed_when_everybody_could_hear_why(change: dict[str, Any
         await rack.until(lambda: len(names(rack)) == 4)
         assert HEARING not in rack.slept
         before = rack.daemon.plan
+        rack.daemon.sessions = (SessionState(name=up, protocol="bgp", up=bool(up), state="Established"),)
         await PlanVerbs(rack.control.core).set_topology(plan(**change))
         await rack.until(lambda: rack.daemon.plan != before)
-        assert (HEARING in rack.slept) is closes
+        assert (HEARING in rack.slept) is waits
 
     run(test)
 
