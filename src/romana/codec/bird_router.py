@@ -27,7 +27,7 @@ LESS_PREFERRED = 50
 RESTART_SECONDS = 120
 GATHER_SECONDS = 15
 """How long a daemon that starts (BIRD with `-R`) waits at most for what its neighbours know before it tells them
-anything: a session is there after 4 s, and what comes over it, with BIRD 2.0.12, 3 s later (decision 40).
+anything: a session is there after 4 s at most, and what comes over it a second later (decisions 40 and 41).
 """
 PULSE = """
 # speaks to nobody: its clock wakes BIRD 2.0.12 each second, which else sends a neighbour's first routes up to 3 s late
