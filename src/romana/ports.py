@@ -358,6 +358,9 @@ class TurnGuard(Protocol):
         dropped here before; whether that was not so already.
         """
 
+    def dropped(self) -> int:
+        """How many packets were dropped since this was last changed."""
+
     def remove(self) -> bool:
         """Drop nothing any more; whether anything was."""
 

@@ -31,8 +31,10 @@ def guard(request: pytest.FixtureRequest) -> Iterator[TurnGuard]:
 
 
 def test_what_is_kept_already_is_no_change(guard: TurnGuard) -> None:
+    assert guard.dropped() == 0
     assert guard.keep(TURNS)
     assert not guard.keep(TURNS)
+    assert guard.dropped() == 0
     assert guard.keep(Turns(back=("up1",), inside=INSIDE))
     assert guard.keep(Turns(back=("side1", "side2"), inside=INSIDE[2:]))
 

@@ -28,6 +28,7 @@ class FakeKernel:
         self.traffic: dict[tuple[Address, Address], int] = {}  # TCP ports of connections, 80 where none is said
         self.condemned: set[tuple[Address, Address]] = set()
         self.turns: Turns | None = None
+        self.turned = 0  # packets that were dropped for it
         self.broken: set[str] = set()
         self.filter = FakeFilter()
         self.fence = FakeFence(self)
@@ -130,7 +131,12 @@ class FakeTurnGuard:
         self._kernel.meet("turns")
         wanted = turns if turns.inside and turns.back else None
         changed, self._kernel.turns = self._kernel.turns != wanted, wanted
+        if changed:
+            self._kernel.turned = 0
         return changed
+
+    def dropped(self) -> int:
+        return self._kernel.turned if self._kernel.turns is not None else 0
 
     def remove(self) -> bool:
         return self.keep(Turns())

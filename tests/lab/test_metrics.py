@@ -54,6 +54,7 @@ def test_agents_of_hosts_and_routers_tell_their_own(centre: Centre) -> None:
     assert host[labelled("routes", reach="endpoints")] == 2 * here
     assert host[labelled("cni_requests_total", verb="ADD", result="done")] >= here
     assert router[labelled("routes", reach="below")] == 4
+    assert router[labelled("turned_packets_total")] == 0
     for numbers in (host, router):
         assert numbers[labelled("ready")] == 1
         sessions = [value for (name, _), value in numbers.items() if name == "romana_session_up"]

@@ -16,7 +16,7 @@ from romana.model.route import Turns
 
 TABLE = "inet romana_turns"
 _WORDS = {Family.V4: ("ipv4_addr", "ip"), Family.V6: ("ipv6_addr", "ip6")}
-_COUNTED = re.compile(r"packets \d+ bytes \d+")
+_PACKETS = re.compile(r"counter packets (\d+) bytes \d+")
 _GONE = f"add table {TABLE}\ndelete table {TABLE}\n"
 
 
@@ -44,6 +44,10 @@ class NftTurnGuard:
         self._left = (text, self._listing())
         return True
 
+    def dropped(self) -> int:
+        """The packets that the table's counters have."""
+        return sum(map(int, _PACKETS.findall(self._table())))
+
     def remove(self) -> bool:
         """Take the table away; whether there was one."""
         if not self._listing():
@@ -52,8 +56,11 @@ class NftTurnGuard:
         return True
 
     def _listing(self) -> str:
+        return _PACKETS.sub("", self._table())
+
+    def _table(self) -> str:
         try:
-            return _COUNTED.sub("", self._run(f"list table {TABLE}"))
+            return self._run(f"list table {TABLE}")
         except Unavailable as error:
             if "No such file or directory" in str(error):
                 return ""

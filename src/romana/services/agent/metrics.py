@@ -45,6 +45,8 @@ def agent_metrics(status: Status, requests: Requests) -> Iterator[Metric]:
 def router_metrics(status: RouterStatus) -> Iterator[Metric]:
     """Of a router's agent."""
     yield from _common(status)
+    words = "Packets that were dropped because they would have gone back where they came from."
+    yield single("turned_packets_total", words, status.turned)
 
 
 def _common(status: Status | RouterStatus) -> Iterator[Metric]:

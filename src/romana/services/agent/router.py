@@ -58,7 +58,7 @@ class RouterWorld(msgspec.Struct, frozen=True, kw_only=True):
 
 class RouterStatus(msgspec.Struct, frozen=True, kw_only=True):
     """How a router's agent is. It is `ready` when daemon and kernel are as a view says; `routes` counts those that the
-    device should hold, by where they lead.
+    device should hold, by where they lead; `turned` are packets that would have gone round, as of the last round.
     """
 
     router: str
@@ -70,6 +70,7 @@ class RouterStatus(msgspec.Struct, frozen=True, kw_only=True):
     sessions: tuple[SessionState, ...]
     problems: dict[str, str]
     routes: dict[str, int] = {}
+    turned: int = 0
 
 
 class RouterAgent:
@@ -101,7 +102,7 @@ class RouterAgent:
         self._no_view = "romanad was not asked yet"
         self._problem = "no round was made yet"
         self._unreachable: tuple[Prefix, ...] = ()
-        self._unguarded = ""
+        self._unguarded, self._turned = "", 0
         self._answered = 0
         self.reporter = Reporter(name, world.daemon, workers, world.control.report)
         self.reporter.speaker = lambda: None if self._view is None else self._view.speaker
@@ -140,6 +141,7 @@ class RouterAgent:
             sessions=self.reporter.state.sessions,
             problems={name: words for name, words in problems.items() if words},
             routes={} if self._view is None else dict(Counter(one.reach.value for one in self._view.routes)),
+            turned=self._turned,
         )
 
     async def _follow(self) -> None:
@@ -220,6 +222,7 @@ class RouterAgent:
         try:
             if self._world.turns.keep(wanted):
                 log.info("packets that would go round are dropped", back=wanted.back)
+            self._turned = self._world.turns.dropped()
         except RomanaError as error:
             if str(error) != self._unguarded:
                 log.error("packets that would go round are not dropped", error=str(error), reason=error.reason)

@@ -172,6 +172,10 @@ def test_it_keeps_packets_from_going_round_and_routes_also_where_it_cannot() -> 
             back=("swp0", "swp1"), inside=(parse_prefix("10.1.0.0/24"), parse_prefix("fd00:1::/112"))
         )
         await rack.until(lambda: rack.agent.status().problems == {})
+        assert rack.agent.status().turned == 0
+        rack.kernel.turned = 7
+        rack.agent.disturbed()
+        await rack.until(lambda: rack.agent.status().turned == 7)
 
     run(test, document)
 
