@@ -30,11 +30,14 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Around(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A neighbour of a router: over an `interface`, or at `addresses` in networks of the router's own."""
+    """A neighbour of a router: over an `interface`, or at `addresses` in networks of the router's own; or whoever is in
+    a `network`.
+    """
 
     neighbor: str
     interface: str = ""
     addresses: tuple[Address, ...] = ()
+    network: Prefix | None = None
 
 
 class Turns(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ an interface that leads to more than one neighbour, or may, is not among them: t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from romana.core.routing.neighbors import Neighborhood
 from romana.core.routing.plan import RoutePlan
@@ -24,14 +24,14 @@ def around(routes: RoutePlan, router: str) -> tuple[Around, ...]:
             neighbor=one.name,
             interface=one.interface,
             addresses=(*(theirs for _, theirs in one.pairs), *one.remotes),
+            network=one.listen,
         )
         for one in Neighborhood(routes).of(router)
-        if one.listen is None
     )
 
 
 def turns(
-    neighbors: Iterable[Around], others: Iterable[Address], networks: Mapping[Prefix, str], inside: Sequence[Prefix]
+    neighbors: Collection[Around], others: Iterable[Address], networks: Mapping[Prefix, str], inside: Sequence[Prefix]
 ) -> Turns:
     """The turns of a router whose own `networks` are on these interfaces.
 
@@ -43,6 +43,9 @@ def turns(
         for name in names:
             found.setdefault(name, set()).add(one.neighbor)
     shared = {name for address in others for network, name in networks.items() if network.contains(address)}
+    for one in neighbors:
+        if one.network is not None:
+            shared |= {name for network, name in networks.items() if network.overlaps(one.network)}
     back = (name for name, ends in found.items() if len(ends) == 1 and name not in shared)
     return Turns(back=tuple(sorted(back)), inside=tuple(inside))
 

@@ -39,6 +39,8 @@ def test_a_network_with_room_for_others_is_no_link_between_two_but_where_the_pla
 def test_who_else_is_there_takes_an_interface_out() -> None:
     assert back(at("s1", interface="rack"), at("s2", interface="rack")) == ()
     assert back(at("s1", interface="rack"), others=("198.51.100.7",)) == ()
+    anybody = Around(neighbor="198.51.100.64/26", network=parse_prefix("198.51.100.64/26"))
+    assert back(at("s1", interface="rack"), anybody, at("s2", "192.0.2.0")) == ("up1",)
     assert back(at("s1", "192.0.2.0"), at("s2", "2001:db8::2")) == ()
     assert back(at("s1", interface="rack"), at("s1", "192.0.2.0")) == ("rack", "up1")
 
