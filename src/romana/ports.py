@@ -341,10 +341,8 @@ class Routes(Protocol):
     def learned(self, within: Collection[Prefix]) -> Mapping[Prefix, Route]:
         """Those of others inside these CIDRs: of routing daemons, and the kernel's own."""
 
-    def connected(self) -> Mapping[Prefix, str]:
-        """The networks that this device has an address of, links of endpoints aside, each with its interface; with an
-        empty name where it is on several.
-        """
+    def connected(self) -> Mapping[Prefix, frozenset[str]]:
+        """The networks that this device has an address of, links of endpoints aside, each with its interfaces."""
 
     def apply(self, changes: Changes[Prefix, Route]) -> None:
         """Add, replace and remove; gone or there already is success."""
@@ -460,6 +458,11 @@ class RouteDaemon(Protocol):
 
     def is_stale(self) -> bool:
         """Whether files of this device that the last `announce` read, such as passwords, changed since. Cheap."""
+
+    def up(self) -> frozenset[str]:
+        """The names of the sessions, and the interfaces of OSPF links, over which it speaks to somebody now.
+        Unavailable when it does not answer.
+        """
 
     def state(self, speaker: Speaker | None = None) -> DaemonState:
         """The daemon, and how its sessions are: those of `speaker`, or all; Unavailable when it does not answer."""

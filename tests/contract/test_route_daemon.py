@@ -92,6 +92,10 @@ def test_nothing_is_announced_before_the_first_time(daemon: Daemon) -> None:
     assert daemon.originates(frozenset())
 
 
+def test_nobody_is_spoken_to_without_a_session(daemon: Daemon) -> None:
+    assert daemon.port.up() == frozenset()
+
+
 def test_what_is_announced_is_originated_and_read_back(daemon: Daemon) -> None:
     daemon.port.announce(SPANS)
     assert daemon.port.read() == SPANS

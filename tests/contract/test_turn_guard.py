@@ -14,7 +14,7 @@ from tests.fakes.kernel import FakeKernel, FakeTurnGuard
 from tests.probes.spaces import spaces, within
 
 INSIDE = (parse_prefix("10.0.0.0/8"), parse_prefix("10.1.0.0/16"), parse_prefix("fd00::/48"))
-TURNS = Turns(back=("up1", "up2", "side1"), inside=INSIDE)
+TURNS = Turns(back=(("up1",), ("up2",), ("side1", "side2")), inside=INSIDE)
 
 
 @pytest.fixture(params=["fake", "kernel"])
@@ -35,11 +35,11 @@ def test_what_is_kept_already_is_no_change(guard: TurnGuard) -> None:
     assert guard.keep(TURNS)
     assert not guard.keep(TURNS)
     assert guard.dropped() == 0
-    assert guard.keep(Turns(back=("up1",), inside=INSIDE))
-    assert guard.keep(Turns(back=("side1", "side2"), inside=INSIDE[2:]))
+    assert guard.keep(Turns(back=(("up1",),), inside=INSIDE))
+    assert guard.keep(Turns(back=(("side1",), ("side2",)), inside=INSIDE[2:]))
 
 
-@pytest.mark.parametrize("nothing", [Turns(), Turns(inside=INSIDE), Turns(back=("up1",))])
+@pytest.mark.parametrize("nothing", [Turns(), Turns(inside=INSIDE), Turns(back=(("up1",),))])
 def test_without_a_turn_or_an_address_there_is_nothing(guard: TurnGuard, nothing: Turns) -> None:
     assert not guard.keep(nothing)
     assert guard.keep(TURNS)

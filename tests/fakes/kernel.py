@@ -23,7 +23,7 @@ class FakeKernel:
         self.plans: dict[str, LinkPlan] = {}
         self.routing: dict[Prefix, Route] = {}
         self.others: dict[Prefix, Route] = {}  # of other programs
-        self.networks: dict[Prefix, str] = {}  # that the host has an address of, with their interface
+        self.networks: dict[Prefix, frozenset[str]] = {}  # that the host has an address of, with their interfaces
         self.connections: list[tuple[Address, Address]] = []
         self.traffic: dict[tuple[Address, Address], int] = {}  # TCP ports of connections, 80 where none is said
         self.condemned: set[tuple[Address, Address]] = set()
@@ -108,7 +108,7 @@ class FakeRoutes:
     def learned(self, within: Collection[Prefix]) -> Mapping[Prefix, Route]:
         return {one: route for one, route in self._kernel.others.items() if any(cidr.contains(one) for cidr in within)}
 
-    def connected(self) -> Mapping[Prefix, str]:
+    def connected(self) -> Mapping[Prefix, frozenset[str]]:
         return dict(self._kernel.networks)
 
     def apply(self, changes: Changes[Prefix, Route]) -> None:

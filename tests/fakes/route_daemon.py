@@ -41,6 +41,11 @@ class FakeRouteDaemon:
     def is_stale(self) -> bool:
         return self.stale
 
+    def up(self) -> frozenset[str]:
+        if self.away:
+            raise Unavailable("BIRD does not answer")
+        return frozenset(one.name for one in self.sessions if one.up)
+
     def state(self, speaker: Speaker | None = None) -> DaemonState:
         if self.away:
             raise Unavailable("BIRD does not answer")

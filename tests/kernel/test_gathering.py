@@ -120,5 +120,9 @@ def test_a_router_that_starts_waits_for_its_host_before_it_tells_the_spine(rack:
 def test_a_host_that_does_not_come_is_waited_for_as_long_as_that_and_no_longer(rack: Rack) -> None:
     rack.start(plan())
     boot(rack)
-    until(lambda: RACK in rack["s1"].routes(), GATHER_SECONDS + 5)
+    until(lambda: rack["tor1"].ask("show protocols").count("Established") == 1)
+    for _ in range(10 * (GATHER_SECONDS - 6)):
+        assert RACK not in rack["s1"].routes()
+        time.sleep(0.1)
+    until(lambda: RACK in rack["s1"].routes(), 11)
     assert SPAN not in rack["tor1"].routes()

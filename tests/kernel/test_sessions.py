@@ -86,6 +86,9 @@ def test_what_the_plan_says_comes_up_and_brings_the_routes(sides: tuple[Side, Si
     assert "src 198.51.100.2" in host.routes()
     assert tor.bird.state().daemon.startswith("BIRD 2.")
     assert tor.sessions(routes)[0].neighbor == "h11"
+    assert tor.bird.up() == {"to-h11" if protocol == "ospf" else "down_h11_4"}
+    host.stop(signal.SIGKILL)
+    until(lambda: tor.bird.up() == frozenset(), 25)
 
 
 def test_a_span_more_is_told_whatever_its_length(sides: tuple[Side, Side]) -> None:

@@ -13,7 +13,7 @@ from romana.model.route import Turns
 from tests.probes.birds import address, link, until
 from tests.probes.spaces import shell, spaces, within
 
-TURNS = Turns(back=("to-one", "to-two"), inside=(parse_prefix("10.112.0.0/12"), parse_prefix("fd00:10:112::/48")))
+TURNS = Turns(back=(("to-one",), ("to-two",)), inside=(parse_prefix("10.112.0.0/12"), parse_prefix("fd00:10:112::/48")))
 ENDS = {
     "one": ("192.0.2.0/31 2001:db8::2/127", "10.112.1.1/32 203.0.113.1/32 fd00:10:112:1::1/128"),
     "two": ("192.0.2.2/31 2001:db8::4/127", "10.112.2.1/32 203.0.113.2/32 fd00:10:112:2::1/128"),

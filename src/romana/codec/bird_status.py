@@ -17,6 +17,8 @@ from romana.model.speaker import OspfLink, Session, Speaker
 
 OLDEST = (2, 0, 8)
 """The first BIRD 2 that takes what we write."""
+ESTABLISHED, FULL = "Established", "Full"
+"""What BGP and OSPF say of a neighbour with whom all is well."""
 _VERSION = re.compile(r"BIRD (?:v)?(\d+)\.(\d+)(?:\.(\d+))?")
 _DETAIL = re.compile(r"(BGP state|Neighbor address|Neighbor AS|Last error|BGP Next hop): +(.*)")
 
@@ -105,7 +107,7 @@ def link_states(
     found = []
     for link in links:
         state, address = neighbors.get(link.interface, ("none", ""))
-        up = state.startswith("Full")
+        up = state.startswith(FULL)
         why = "" if up else _ospf_words(link, state)
         found.append(
             SessionState(
@@ -142,7 +144,7 @@ def _missing(session: Session) -> SessionState:
 
 
 def _of_protocol(protocol: Protocol, session: Session | None, md5_failures: int) -> SessionState:
-    up = protocol.info.startswith("Established")
+    up = protocol.info.startswith(ESTABLISHED)
     state = protocol.details.get("BGP state") or protocol.info.partition(" ")[0] or protocol.state
     error = "" if up else protocol.details.get("Last error") or protocol.info.partition(" ")[2].strip()
     return SessionState(

@@ -129,7 +129,7 @@ def _bgp(speaker: Speaker, prefixes: Collection[Prefix]) -> str:
         f" bgp router-id {speaker.router_id}",
         " no bgp default ipv4-unicast",
         " bgp bestpath as-path multipath-relax",
-        f" update-delay {GATHER_SECONDS}",
+        *([f" update-delay {GATHER_SECONDS}"] if not speaker.is_host else []),
     ]
     if any(one.options.graceful_restart for one in speaker.sessions):
         lines += [" bgp graceful-restart", f" bgp graceful-restart restart-time {RESTART_SECONDS}"]

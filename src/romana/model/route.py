@@ -41,11 +41,11 @@ class Around(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Turns(msgspec.Struct, frozen=True, kw_only=True):
-    """What no packet to an address `inside` these CIDRs has to do on a router: leave by the interface that it came in
-    by, where that is one of those that lead `back` to whoever sent it.
+    """What no packet to an address `inside` these CIDRs has to do on a router: leave by an interface that leads `back`
+    to whoever sent it; those that lead to the same neighbour alone are together.
     """
 
-    back: tuple[str, ...] = ()
+    back: tuple[tuple[str, ...], ...] = ()
     inside: tuple[Prefix, ...] = ()
 
 

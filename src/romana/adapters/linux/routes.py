@@ -66,16 +66,16 @@ class KernelRoutes:
                     found[route.prefix] = route
         return {prefix: _route(route, links) for prefix, route in found.items()}
 
-    def connected(self) -> Mapping[Prefix, str]:
-        """The networks of the addresses on interfaces that are up and not ours, each with its interface."""
+    def connected(self) -> Mapping[Prefix, frozenset[str]]:
+        """The networks of the addresses on interfaces that are up and not ours, each with its interfaces."""
         links = map(rtnl.read_link, self._netlink.dump(rtnl.get_links()))
         usable = {link.index: link.name for link in links if link.up and not is_ours(link.name)}
         addresses = map(rtnl.read_address, self._netlink.dump(rtnl.get_addresses()))
-        found: dict[Prefix, str] = {}
+        found: dict[Prefix, frozenset[str]] = {}
         for one in addresses:
             if one.index in usable and one.scope == rtnl.SCOPE_UNIVERSE and one.length < one.address.family.bits:
-                network, name = one.address.supernet(one.length), usable[one.index]
-                found[network] = name if found.get(network, name) == name else ""
+                network = one.address.supernet(one.length)
+                found[network] = found.get(network, frozenset()) | {usable[one.index]}
         return found
 
     def apply(self, changes: Changes[Prefix, Route]) -> None:

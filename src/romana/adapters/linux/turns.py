@@ -79,7 +79,7 @@ def table_text(turns: Turns) -> str:
     """The table as nft text; empty where nothing is to be dropped."""
     if not turns.inside or not turns.back:
         return ""
-    pairs = ", ".join(f'"{one}" . "{one}"' for one in turns.back)
+    pairs = ", ".join(f'"{one}" . "{other}"' for names in turns.back for one in names for other in names)
     sets, rules = [f"set back {{ type ifname . ifname; elements = {{ {pairs} }}; }}"], []
     for family, (kind, word) in _WORDS.items():
         inside = ", ".join(str(one) for one in turns.inside if one.family is family)

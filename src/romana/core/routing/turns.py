@@ -13,6 +13,8 @@ from romana.core.routing.plan import RoutePlan
 from romana.model.address import Address, Prefix
 from romana.model.route import Around, Turns
 
+Networks = Mapping[Prefix, Collection[str]]
+"""The networks of a device, each with its interfaces."""
 FEW = 2
 """Bits of a host's part of the network of a link between two: a /30 or /31, a /126 or /127."""
 
@@ -31,26 +33,36 @@ def around(routes: RoutePlan, router: str) -> tuple[Around, ...]:
 
 
 def turns(
-    neighbors: Collection[Around], others: Iterable[Address], networks: Mapping[Prefix, str], inside: Sequence[Prefix]
+    neighbors: Iterable[Around], others: Iterable[Address], networks: Networks, inside: Sequence[Prefix]
 ) -> Turns:
     """The turns of a router whose own `networks` are on these interfaces.
 
     `others` are next hops beside its neighbours, and `inside` are the CIDRs that this is about.
     """
-    found: dict[str, set[str]] = {}
+    linked: dict[str, set[str]] = {}
+    reached: dict[str, set[str]] = {}  # by whatever way
     for one in neighbors:
-        names = {one.interface} if one.interface else {name for hop in one.addresses for name in _link(hop, networks)}
-        for name in names:
-            found.setdefault(name, set()).add(one.neighbor)
-    shared = {name for address in others for network, name in networks.items() if network.contains(address)}
-    for one in neighbors:
-        if one.network is not None:
-            shared |= {name for network, name in networks.items() if network.overlaps(one.network)}
-    back = (name for name, ends in found.items() if len(ends) == 1 and name not in shared)
-    return Turns(back=tuple(sorted(back)), inside=tuple(inside))
+        near = {network for network in networks if _has(network, one)}
+        links = {network for network in near if network.family.bits - network.length <= FEW}
+        own = {one.interface} if one.interface else _interfaces(links, networks)
+        for name in own:
+            linked.setdefault(name, set()).add(one.neighbor)
+        for name in own | _interfaces(near, networks):
+            reached.setdefault(name, set()).add(one.neighbor)
+    for address in others:
+        for name in _interfaces((one for one in networks if one.contains(address)), networks):
+            reached.setdefault(name, set()).add("")
+    back: dict[str, list[str]] = {}
+    for name, ends in sorted(linked.items()):
+        if len(reached[name]) == 1:
+            back.setdefault(next(iter(ends)), []).append(name)
+    return Turns(back=tuple(sorted(map(tuple, back.values()))), inside=tuple(inside))
 
 
-def _link(address: Address, networks: Mapping[Prefix, str]) -> set[str]:
-    """The interface of the link between two that an address is on."""
-    small = (one for one in networks if one.family.bits - one.length <= FEW and one.contains(address))
-    return {networks[one] for one in small if networks[one]}
+def _has(network: Prefix, one: Around) -> bool:
+    within = one.network is not None and network.overlaps(one.network)
+    return within or any(network.contains(address) for address in one.addresses)
+
+
+def _interfaces(of: Iterable[Prefix], networks: Networks) -> set[str]:
+    return {name for network in of for name in networks[network]}

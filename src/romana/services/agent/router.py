@@ -198,10 +198,9 @@ class RouterAgent:
         if not closed:
             return False
         try:
-            state = await self._workers.slow(daemon.state, self._spoken)
+            up = await self._workers.slow(daemon.up)
         except RomanaError:
             return True
-        up = [one.name.rpartition(" ")[2] for one in state.sessions if one.up]
         return any(name == one or name.startswith(f"{one}_") for name in up for one in closed)
 
     def _plumb(self, view: RouterView, complete: bool) -> None:
@@ -216,12 +215,12 @@ class RouterAgent:
         if changes:
             self._world.routes.apply(changes)
 
-    def _guard(self, view: RouterView, connected: Mapping[Prefix, str]) -> None:
+    def _guard(self, view: RouterView, connected: Mapping[Prefix, frozenset[str]]) -> None:
         hops = {hop for hops in view.via.values() for hop in hops}
         wanted = turns(view.around, hops, connected, view.networks)
         try:
             if self._world.turns.keep(wanted):
-                log.info("packets that would go round are dropped", back=wanted.back)
+                log.info("packets that would go back where they came from are dropped", interfaces=wanted.back)
             self._turned = self._world.turns.dropped()
         except RomanaError as error:
             if str(error) != self._unguarded:

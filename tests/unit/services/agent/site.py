@@ -151,7 +151,7 @@ def run(
 
     async def body() -> None:
         site = Site()
-        site.kernel.networks.update(dict.fromkeys(networks, "eth0"))
+        site.kernel.networks.update(dict.fromkeys(networks, frozenset({"eth0"})))
         await site.control.open(plan or PLAN, {"red": ("web", "db"), "blue": ("web",)})
         try:
             await site.start()

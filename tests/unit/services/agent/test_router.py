@@ -139,7 +139,7 @@ def test_without_a_protocol_it_discards_by_itself_what_nobody_has() -> None:
 
 def test_it_reaches_hosts_that_run_no_daemon_by_their_addresses() -> None:
     async def test(rack: Rack) -> None:
-        rack.kernel.networks |= dict.fromkeys(map(parse_prefix, ("192.0.2.0/24", "2001:db8::/64")), "eth0")
+        rack.kernel.networks |= dict.fromkeys(map(parse_prefix, ("192.0.2.0/24", "2001:db8::/64")), frozenset({"eth0"}))
         await rack.join("h1")
         await rack.until(lambda: len(rack.kernel.routing) == 2)
         hops = {hop.text for route in rack.kernel.routing.values() for hop in route.next_hops}
@@ -164,12 +164,14 @@ def test_it_keeps_packets_from_going_round_and_routes_also_where_it_cannot() -> 
         await rack.join("h1")
         await rack.until(lambda: rack.agent.status().ready and "down_h1_4" in names(rack))
         assert rack.agent.status().problems == {"turns": "turns: no buffer space available"}
-        rack.kernel.networks |= {parse_prefix(f"{pair[0]}/31"): f"swp{one}" for one, pair in enumerate(pairs)}
+        rack.kernel.networks |= {
+            parse_prefix(f"{pair[0]}/31"): frozenset({f"swp{one}"}) for one, pair in enumerate(pairs)
+        }
         rack.kernel.broken.clear()
         rack.agent.disturbed()
         await rack.until(lambda: rack.kernel.turns is not None)
         assert rack.kernel.turns == Turns(
-            back=("swp0", "swp1"), inside=(parse_prefix("10.1.0.0/24"), parse_prefix("fd00:1::/112"))
+            back=(("swp0",), ("swp1",)), inside=(parse_prefix("10.1.0.0/24"), parse_prefix("fd00:1::/112"))
         )
         await rack.until(lambda: rack.agent.status().problems == {})
         assert rack.agent.status().turned == 0

@@ -130,7 +130,7 @@ def test_a_neighbour_in_no_network_of_this_host_is_said_and_comes_with_the_netwo
         found = (await check(site)).differences
         assert {one.kind for one in found} == {Mismatch.NO_NEXT_HOP}
         assert "no network of it has a next hop (192.0.2.2)" in found[0].sentence
-        site.kernel.networks |= dict.fromkeys(NETWORKS, "eth0")
+        site.kernel.networks |= dict.fromkeys(NETWORKS, frozenset({"eth0"}))
         site.agent.reconciler.disturbed()
         await site.until(lambda: len(via(site)) == 2)
 
