@@ -39,7 +39,7 @@ docs: $(READY) ## write docs/configuration.md again from the types
 bench: $(READY) ## benchmarks beside their baselines; NAME=cni runs one, JSON=FILE writes its figures
 	$(TIMED) bench scripts/bench.sh "$(NAME)" "$(JSON)"
 
-soak: $(READY) ## NAME=ipam: 40 minutes of faults by SEED=1; NAME=policy: proof by testing; another NAME: those tests for MINUTES=60
+soak: $(READY) ## NAME=ipam: 40 minutes of faults by SEED=1; NAME=policy: proof by testing; NAME=routing: faults of fabrics; another NAME: those tests for MINUTES=60
 	$(TIMED) soak scripts/soak.sh "$(NAME)" "$(MINUTES)" "$(SEED)"
 
 test-fresh: ## set-up, demo and tests in a new Debian 12 root (debootstrap); ONLY=setup is the quick form

@@ -7,10 +7,12 @@
 # NAME `policy`: 100,000 questions to documents, program and an outside engine; 2,000 altered documents that are still
 # taken; 200 random worlds in the kernel; the engine's own cases at a real romana; 20,000 nearly valid documents. It takes
 # ten minutes. PART=questions, PART=altered, PART=worlds, PART=cases or PART=fuzz does one of the five.
+# NAME `routing`: every fault of links, routers, daemons and hosts at four fabrics, under pings between all pairs; 17 minutes.
+# SITE=ebgp (ibgp, ospf, mixed) does one of the four, FAULT=link and so on one fault of each.
 # Any other NAME: the tests whose names match, again and again, until one fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-name=${1:?"soak: what? make soak NAME=ipam [SEED=1], make soak NAME=policy [SEED=1], or make soak NAME=agent_restart [MINUTES=60]"}
+name=${1:?"soak: what? make soak NAME=ipam [SEED=1], make soak NAME=policy [SEED=1], make soak NAME=routing [SEED=1], or make soak NAME=agent_restart [MINUTES=60]"}
 python=.venv/bin/python
 
 part() { # its name, then the command
