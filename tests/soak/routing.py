@@ -105,6 +105,7 @@ class Run:
     def play(self, name: str, fault: Fault, bench: Bench, more: str = "") -> None:
         """One fault, if there is time; AssertionError with how to repeat it."""
         if time.monotonic() > self.until:
+            print(f"  {name:9} left out: the time is over", flush=True)
             return
         try:
             play(bench, name, fault)
