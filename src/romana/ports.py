@@ -460,9 +460,7 @@ class RouteDaemon(Protocol):
         """Whether files of this device that the last `announce` read, such as passwords, changed since. Cheap."""
 
     def up(self) -> frozenset[str]:
-        """The names of the sessions, and the interfaces of OSPF links, over which it speaks to somebody now.
-        Unavailable when it does not answer.
-        """
+        """The names of the BGP sessions that are up; Unavailable when it does not answer."""
 
     def state(self, speaker: Speaker | None = None) -> DaemonState:
         """The daemon, and how its sessions are: those of `speaker`, or all; Unavailable when it does not answer."""

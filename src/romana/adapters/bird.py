@@ -17,7 +17,6 @@ from romana.adapters.files import replace_file
 from romana.codec.bird import STATICS, ControlReply, cleared_text, read_routes
 from romana.codec.bird_status import (
     ESTABLISHED,
-    FULL,
     OLDEST,
     link_states,
     read_bfd,
@@ -123,15 +122,9 @@ class Bird:
         self._taken = text
 
     def up(self) -> frozenset[str]:
-        """The names of established sessions, and the interfaces with a full neighbour."""
-        found = set()
-        for one in read_protocols(self._command("show protocols all").lines):
-            if one.kind == "BGP" and one.info.startswith(ESTABLISHED):
-                found.add(one.name)
-            elif one.kind == "OSPF":
-                neighbors = read_neighbors(self._command(f"show ospf neighbors {one.name}").lines)
-                found |= {interface for interface, (state, _) in neighbors.items() if state.startswith(FULL)}
-        return frozenset(found)
+        """The names of the BGP sessions that are up; Unavailable when BIRD does not answer."""
+        protocols = read_protocols(self._command("show protocols").lines)
+        return frozenset(one.name for one in protocols if one.kind == "BGP" and one.info.startswith(ESTABLISHED))
 
     def state(self, speaker: Speaker | None = None) -> DaemonState:
         """BIRD's version, and all that it speaks to; Unavailable when it does not answer."""

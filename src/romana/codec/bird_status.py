@@ -17,8 +17,8 @@ from romana.model.speaker import OspfLink, Session, Speaker
 
 OLDEST = (2, 0, 8)
 """The first BIRD 2 that takes what we write."""
-ESTABLISHED, FULL = "Established", "Full"
-"""What BGP and OSPF say of a neighbour with whom all is well."""
+ESTABLISHED = "Established"
+"""What BGP says of a session that is up."""
 _VERSION = re.compile(r"BIRD (?:v)?(\d+)\.(\d+)(?:\.(\d+))?")
 _DETAIL = re.compile(r"(BGP state|Neighbor address|Neighbor AS|Last error|BGP Next hop): +(.*)")
 
@@ -107,7 +107,7 @@ def link_states(
     found = []
     for link in links:
         state, address = neighbors.get(link.interface, ("none", ""))
-        up = state.startswith(FULL)
+        up = state.startswith("Full")
         why = "" if up else _ospf_words(link, state)
         found.append(
             SessionState(

@@ -193,10 +193,12 @@ class RouterAgent:
             raise Unavailable("the plan has a routing daemon here; say where it is (`[bird] include`)")
 
     async def _closes_what_is_up(self, daemon: RouteDaemon, after: Speaker | None) -> bool:
-        """Whether a change of plan closes a session by which somebody may still hear; yes where that is not known."""
+        """Whether a change of plan closes a session by which somebody may still hear; yes where that is not known. With
+        OSPF whatever it closes: what was flooded is believed for seconds, and till then what is away has to end here.
+        """
         closed = closed_sessions(self._spoken, after)
-        if not closed:
-            return False
+        if not closed or (self._spoken is not None and self._spoken.ospf is not None):
+            return bool(closed)
         try:
             up = await self._workers.slow(daemon.up)
         except RomanaError:

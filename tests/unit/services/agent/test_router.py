@@ -331,6 +331,25 @@ def test_a_session_that_is_up_is_closed_when_everybody_could_hear_why(
     run(test)
 
 
+def test_a_link_of_ospf_that_goes_is_let_go_when_what_was_flooded_is_forgotten() -> None:
+    def ospf(*hosts: str) -> dict[str, Any]:
+        tor = {"name": "tor", "addresses": TOR["addresses"]}
+        links = [{"ends": ["tor", host], "interfaces": [f"to-{host}", "to-tor"]} for host in hosts]
+        rack = {"name": "r1", "hosts": HOSTS, "area": 1, "routers": [tor]}
+        topology = {"name": "dc", "networks": ["pods4", "pods6"], "groups": [rack, {"name": "r2"}]}
+        return {**PLAN, "topologies": [topology], "routing": {"protocol": "ospf", "links": links}}
+
+    async def test(rack: Rack) -> None:
+        await rack.until(lambda: rack.agent.status().ready)
+        assert HEARING not in rack.slept
+        before = rack.daemon.plan
+        await PlanVerbs(rack.control.core).set_topology(ospf("h1"))
+        await rack.until(lambda: rack.daemon.plan != before)
+        assert HEARING in rack.slept
+
+    run(test, ospf("h1", "h2"))
+
+
 def test_a_check_hears_of_a_router_whose_daemon_refuses() -> None:
     async def test(rack: Rack) -> None:
         rack.control.take_reports = True
