@@ -222,7 +222,7 @@ class RouterAgent:
         wanted = turns(view.around, hops, connected, view.networks)
         try:
             if self._world.turns.keep(wanted):
-                log.info("packets that would go back where they came from are dropped", interfaces=wanted.back)
+                log.info("the guard against packets that go back was changed", interfaces=wanted.back)
             self._turned = self._world.turns.dropped()
         except RomanaError as error:
             if str(error) != self._unguarded:
