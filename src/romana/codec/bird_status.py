@@ -125,12 +125,14 @@ def link_states(
 
 def _ospf_words(link: OspfLink, state: str) -> str:
     if state == "none":
-        why = f"nothing is heard of {link.neighbor} on {link.interface}"
-        key = ", the password" if link.options.password_file else ""
-        return f"{why}: is its daemon running, and are the area ({link.area}), the times{key} the same at both ends?"
-    return (
-        f"{link.neighbor} on {link.interface} is at {state} and not Full yet; a smaller MTU at one end keeps it there"
-    )
+        key = link.options.password_file
+        same = f"the area ({link.area}), the times and the password" if key else f"the area ({link.area}) and the times"
+        where = f"nothing is heard of {link.neighbor} on {link.interface}"
+        return f"{where}: is the link up, is its daemon running, and are {same} the same at both ends?"
+    found = f"{link.neighbor} on {link.interface} is at {state} and not Full yet"
+    if state.startswith(("Init", "2-Way")):
+        return f"{found}: it starts, or does not hear this device"
+    return f"{found}; a smaller MTU at one end keeps it there"
 
 
 def _missing(session: Session) -> SessionState:

@@ -122,8 +122,14 @@ def test_ospf_neighbours_by_link() -> None:
     neighbors = read_neighbors(NEIGHBORS.replace("va ", "to-s1 ").replace("vb ", "to-h11 ").splitlines())
     states = {one.neighbor: one for one in link_states(found.ospf.links, "ospf4", neighbors)}
     assert (states["s1"].up, states["s1"].address) == (True, "192.0.2.1")
-    assert "is at ExStart/PtP and not Full yet" in states["h11"].sentence
-    assert "nothing is heard of h12 on to-h12" in states["h12"].sentence
+    assert "is at ExStart/PtP and not Full yet; a smaller MTU" in states["h11"].sentence
+    assert states["h12"].sentence == (
+        "nothing is heard of h12 on to-h12: is the link up, is its daemon running, and are the area (1) and the times "
+        "the same at both ends?"
+    )
+    (link, *_) = found.ospf.links
+    (early,) = link_states([link], "ospf4", {link.interface: ("Init/PtP", "192.0.2.1")})
+    assert early.sentence == "s1 on to-s1 is at Init/PtP and not Full yet: it starts, or does not hear this device"
 
 
 def test_bfd_sessions() -> None:
